@@ -14,8 +14,8 @@ OLD, NEW = "registry.io/team/app:1", "registry.io/team/app:2"
 
 @pytest.fixture
 def sim():
-    """A node that pulls one image. The node's kubelet has also queued two tags of another image. The pod that needed
-    the first tag was deleted.
+    """A node that pulls one image while its kubelet has two tags of another image queued. The pod that needed the first
+    tag has been deleted.
     """
     sim = Joined()
     big, old, new = web("big"), web("old", OLD), web("new", NEW)
@@ -34,7 +34,7 @@ def rows(sim):
     return {row.image_ref: row.status for row in sim.shown if row.repository != "library/nginx"}
 
 
-def test_a_pod_that_was_deleted_in_the_queue_has_no_row_until_its_pull_begins(sim):
+def test_a_pod_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 
@@ -55,7 +55,9 @@ def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_next_tag(
 
 @pytest.mark.parametrize("how", ["failed", "restarted", "expired"])
 def test_the_next_pull_is_not_matched_to_a_deleted_pod_whose_own_pull_has_ended(sim, how):
-    """The pull failed, or the kubelet was restarted and has pulled another image since, or an hour has passed."""
+    """There are three cases: the pull has failed, the kubelet was restarted and has since pulled another image, or an
+    hour has passed.
+    """
     late = 12
     if how == "failed":
         sim.apply(event(sim.old.failed("app", NOW + 11, NOT_FOUND)), at=11)

@@ -1,4 +1,4 @@
-"""Two machines with the same node name."""
+"""Two machines with the same node name are shown as a conflict."""
 
 import logging
 
@@ -8,7 +8,7 @@ from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 
-def test_two_agents_with_the_same_node_name_are_a_conflict_and_their_pulls_do_not_fail(caplog) -> None:
+def test_two_agents_with_the_same_node_name_are_reported_as_a_conflict_but_their_pulls_do_not_fail(caplog) -> None:
     caplog.set_level(logging.INFO, "pulltrace")
     sim = SimulatedHub()
     for second in range(1, 40):
@@ -28,7 +28,7 @@ def test_two_agents_with_the_same_node_name_are_a_conflict_and_their_pulls_do_no
     assert {status.status for status in sim.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
 
 
-def test_one_late_report_of_a_replaced_agent_is_not_a_conflict() -> None:
+def test_a_single_late_report_from_a_replaced_agent_is_not_a_conflict() -> None:
     agents = Agents()
     assert agents.accept("a", 1, NOW, 30)
     assert agents.accept("b", 1, NOW + 1, 30)

@@ -1,4 +1,4 @@
-"""Which rows users see when agents' reports and Kubernetes events are combined."""
+"""The rows that users see, which combine agents' reports with Kubernetes events."""
 
 import pytest
 
@@ -15,7 +15,7 @@ UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "tot
 
 
 class Joined(SimulatedHub):
-    """A hub with a cluster."""
+    """A simulated hub that also follows a cluster."""
 
     def __init__(self, **more):
         self.cluster = Cluster()
@@ -42,7 +42,7 @@ def web(name="web-1", image="nginx:1.27", node="node-1", **more):
     return PodEvents(pod(name, node, {"app": image}, at=NOW, **more))
 
 
-def test_an_image_that_is_queued_pulled_and_completed_is_one_arrival_with_its_pod(sim):
+def test_a_queued_image_keeps_its_row_and_its_pod_while_it_is_being_pulled(sim):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
     queued = sim.one
@@ -72,7 +72,7 @@ def test_an_image_that_is_queued_pulled_and_completed_is_one_arrival_with_its_po
     assert sim.one.status is PullPhase.COMPLETED
 
 
-def test_serial_pulls_show_which_image_each_pod_is_queued_behind(sim):
+def test_the_second_of_two_serial_pulls_is_queued(sim):
     first, second = web("a"), web("b", "redis:7")
     sim.apply(seen(first), seen(second), event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
     sim.report(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=2)
@@ -82,7 +82,7 @@ def test_serial_pulls_show_which_image_each_pod_is_queued_behind(sim):
     ]
 
 
-def test_a_failure_that_no_agent_observed_has_a_cause_and_its_retry_has_the_same_row(sim):
+def test_a_failure_that_no_agent_observed_has_a_cause_and_its_retry_uses_the_same_row(sim):
     arrival = web()
     ids = set()
     for attempt, at in ((1, 0), (2, 11), (3, 32)):
@@ -123,7 +123,7 @@ def test_a_failure_that_the_agent_observed_gets_its_cause_from_the_kubelet(sim):
 
 
 @pytest.mark.parametrize("report_first", [True, False])
-def test_a_pull_that_fails_before_its_image_is_known_belongs_to_the_kubelets_event(sim, report_first):
+def test_a_pull_that_fails_before_its_image_is_known_is_matched_to_the_kubelet_event(sim, report_first):
     arrival, other = web(), web("other", "redis:7")
     sim.apply(
         seen(arrival), seen(other), event(other.pulling("app", NOW - 60)), event(arrival.pulling("app", NOW)), at=0
@@ -138,7 +138,7 @@ def test_a_pull_that_fails_before_its_image_is_known_belongs_to_the_kubelets_eve
     (failed,) = [status for status in sim.shown if status.status is PullPhase.FAILED]
     assert (failed.image_ref, failed.error_reason) == ("docker.io/library/nginx:1.27", ErrorReason.NOT_FOUND)
     assert len(sim.shown) == 2
-    # The next attempt has its own row, because the state of the first attempt is already published.
+    # The next attempt gets its own row because the first attempt's state has already been published.
     sim.apply(event(arrival.pulling("app", NOW + 11)), at=11)
     sim.report(pull("lease-2", layer("a", MIB), at=NOW + 11.2), at=12)
     assert len(sim.shown) == 2
@@ -173,7 +173,7 @@ def test_a_failed_pull_keeps_its_name_after_its_pod_is_deleted(sim):
     assert (sim.one.id, sim.one.image_ref, sim.one.error) == (before.id, before.image_ref, NOT_FOUND)
 
 
-def test_two_tags_of_one_repository_are_matched_in_order_until_containerd_knows_the_tags(sim):
+def test_pulls_of_two_tags_of_the_same_repository_are_matched_in_order_until_containerd_reports_the_tags(sim):
     one, two = web("a", "registry.io/team/app:1"), web("b", "registry.io/team/app:2")
     sim.apply(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW + 1)), at=1)
     facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
@@ -186,7 +186,7 @@ def test_two_tags_of_one_repository_are_matched_in_order_until_containerd_knows_
         ("2", True, "b"),
         ("1", False, "a"),
     ]
-    # The guess was wrong: x is tag 1.
+    # The server's guess turns out to be wrong: lease-x is tag 1.
     done = layer("x", 100 * MIB, state=LayerPhase.EXTRACTED)
     done_facts = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
     other = pull("lease-y", layer("y", 3 * MIB), at=NOW + 1.2, **facts)
@@ -211,7 +211,7 @@ def test_a_reference_by_digest_is_matched_exactly(sim):
     )
 
 
-def test_a_failure_that_affects_several_pods_is_one_failed_pull(sim):
+def test_a_failure_that_affects_several_pods_counts_as_one_failed_pull(sim):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         sim.apply(seen(arrival), event(arrival.pulling("app", NOW + number)), at=number)
@@ -222,7 +222,7 @@ def test_a_failure_that_affects_several_pods_is_one_failed_pull(sim):
     assert sim.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 
-def test_a_container_has_no_row_before_the_kubelet_sends_an_event_about_the_container(sim):
+def test_a_container_has_no_row_before_the_kubelet_sends_an_event_about_it(sim):
     sim.apply(seen(web()), at=0)
     assert not sim.shown
     assert not sim.waiting
@@ -245,7 +245,7 @@ def test_a_pull_with_an_invalid_image_name_is_shown_as_failed(sim):
     assert sim.one.next_retry_at is None
 
 
-def test_an_end_that_the_kubelet_reported_remains_when_an_older_report_arrives_later(sim):
+def test_a_success_that_the_kubelet_reported_is_kept_if_an_older_report_arrives_afterwards(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.apply(event(arrival.pulled("app", NOW + 5)), at=5)
@@ -263,7 +263,31 @@ def test_an_end_that_the_kubelet_reported_remains_when_an_older_report_arrives_l
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_a_pull_has_completed_if_no_agent_observed_its_end_but_the_kubelet_reports_success(sim):
+@pytest.mark.parametrize(
+    ("precise", "published"),
+    [
+        (4.98, 5.0),  # the event was logged in the next second
+        (5.4, 5.4),
+        (6.01, 5.999),  # the clocks differ slightly
+        (2.5, 2.5),  # the kubelet was so busy that its event was late
+    ],
+)
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_precise_end_time_stays_within_the_second_that_was_published_first(sim, precise, published, failed):
+    arrival = web()
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
+    sim.apply(event(arrival.failed("app", NOW + 5, NOT_FOUND) if failed else arrival.pulled("app", NOW + 5)), at=5)
+    first = sim.one
+    assert first.completed_at.timestamp() == NOW + 5
+    phase = PullPhase.FAILED if failed else PullPhase.COMPLETED
+    ended = {"image_ref": "docker.io/library/nginx:1.27", "status": phase, "ended_at": NOW + precise}
+    for at in (7, 8):
+        sim.report(pull("lease-1", layer("a", 100 * MIB), at=NOW + 0.5, **ended), at=at)
+        assert (sim.one.id, sim.one.attempt, sim.one.status) == (first.id, 1, phase)
+        assert sim.one.completed_at.timestamp() == pytest.approx(NOW + published)
+
+
+def test_a_pull_counts_as_completed_if_no_agent_observed_its_end_but_the_kubelet_reports_success(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
@@ -282,7 +306,7 @@ def test_a_pull_has_completed_if_no_agent_observed_its_end_but_the_kubelet_repor
 
 
 def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
-    """The agent is disconnected while the pull fails and the kubelet starts its next attempt."""
+    """The agent is disconnected while the pull fails and the kubelet starts the next attempt."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
@@ -306,7 +330,7 @@ def test_a_repeated_pull_of_an_image_gets_its_own_row(sim):
     assert first.id != second.id
 
 
-def test_the_first_attempt_for_the_next_pod_is_the_second_attempt_in_the_row(sim):
+def test_the_first_attempt_for_the_next_pod_is_shown_as_the_second_attempt_in_the_same_row(sim):
     """A pod is deleted in the middle of its pull, and its successor requests the same image."""
     arrival, again = web(), web("web-2")
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -319,7 +343,7 @@ def test_the_first_attempt_for_the_next_pod_is_the_second_attempt_in_the_row(sim
     assert (sim.one.attempt, sim.one.percent, sim.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_a_failure_that_the_kubelet_reported_remains_when_an_older_report_arrives_later(sim):
+def test_a_failure_that_the_kubelet_reported_is_kept_if_an_older_report_arrives_afterwards(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.apply(event(arrival.failed("app", NOW + 1, NOT_FOUND)), seen(arrival), at=1)
@@ -334,7 +358,7 @@ def test_a_failure_that_the_kubelet_reported_remains_when_an_older_report_arrive
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_the_next_one(sim):
+def test_a_failure_belongs_to_its_own_attempt_even_if_the_next_attempt_has_started(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)
@@ -348,7 +372,7 @@ def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_th
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_retry_ends_when_no_pod_waits_for_it_any_more(sim):
+def test_a_retry_ends_when_no_pod_is_waiting_for_the_image_any_more(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)
@@ -357,7 +381,7 @@ def test_a_retry_ends_when_no_pod_waits_for_it_any_more(sim):
     assert (sim.one.status, sim.one.attempt) == (PullPhase.QUEUED, 2)
     sim.apply(PodGone(arrival.pod["metadata"]["uid"]), at=14)
     assert (sim.one.status, sim.one.attempt, sim.one.error) == (PullPhase.FAILED, 2, GIVEN_UP)
-    # The kubelet's pull nevertheless continues.
+    # The kubelet continues the pull anyway.
     sim.report(pull("lease-2", layer("a", 2 * MIB), at=NOW + 13.5), at=15)
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
@@ -367,8 +391,41 @@ def test_a_pull_that_continues_long_after_the_failure_is_the_next_attempt(sim):
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     sim.apply(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)
     sim.apply(event(two.failed("app", NOW + 1, NOT_FOUND)), at=1)
-    for second in range(2, 9):  # the report may be late, and this may be the pull that failed
+    for second in range(2, 9):  # the report may be late, and may be about the pull that failed
         sim.report(pull("lease-1", layer("a", second * MIB), at=NOW + 0.5), at=second)
         assert (sim.one.status, sim.one.attempt) == (PullPhase.FAILED, 1)
     sim.report(pull("lease-1", layer("a", 20 * MIB), at=NOW + 0.5), at=10)
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
+
+
+DIGESTS = {name: "sha256:" + number * 64 for name, number in (("nginx", "1"), ("redis", "2"))}
+
+
+def cached(lease: str, name: str, at: float, *, known: bool = False, **more):
+    """Return the report about a pull of an image that is already on the node. The repository is not known at first."""
+    repository = {"repository": f"library/{name}", "image_ref": f"docker.io/library/{name}"} if known else UNSEEN
+    part = layer(name, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
+    more = {"status": PullPhase.EXTRACTING, "manifest_digest": DIGESTS[name]} | more
+    return pull(lease, part, at=NOW + at, **(repository | more))
+
+
+def completed(lease: str, name: str, at: float, ended_at: float):
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + ended_at, "image_ref": f"docker.io/library/{name}:1"}
+    return cached(lease, name, at, known=True, **done)
+
+
+def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report():
+    """On a busy node, a report contains all pulls for the first time, but the repository of none of them."""
+    sim, names = Joined(), ("nginx", "redis")
+    sim.report(*(completed(f"first-{name}", name, 0, 1) for name in names), at=1)
+    pods = {f"{name}-{number}": web(f"{name}-{number}", f"{name}:1") for number in range(4) for name in names}
+    for number, waiting in enumerate(pods.values()):
+        sim.apply(seen(waiting), event(waiting.pulling("app", NOW + 20 + number // 4)), at=22)
+    leases = {lease: (lease.partition("-")[0], 20.1 + number / 4) for number, lease in enumerate(pods)}
+    sim.report(*(cached(lease, name, at) for lease, (name, at) in leases.items()), at=24)
+    live = {row.image_ref: row.id for row in sim.shown if not row.status.ended}
+    assert set(live) == {f"docker.io/library/{name}:1" for name in names}
+    sim.report(*(cached(lease, name, at, known=True) for lease, (name, at) in leases.items()), at=26)
+    assert {row.image_ref: row.id for row in sim.shown if not row.status.ended} == live
+    sim.report(*(completed(lease, name, at, 28) for lease, (name, at) in leases.items()), at=28.5)
+    assert len(sim.shown) == 4, "each image has the first pull, and one row for all pods"

@@ -1,4 +1,4 @@
-"""Cancelled pulls, pods that no longer wait, and nodes without an agent."""
+"""Tests with cancelled pulls, pods that stop waiting, and nodes without an agent."""
 
 import logging
 
@@ -21,7 +21,7 @@ def sim():
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_pull_that_ends_without_an_error_is_cancelled_and_not_failed(sim, deleted, caplog):
+def test_a_pull_that_ends_without_an_error_counts_as_cancelled_rather_than_failed(sim, deleted, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)

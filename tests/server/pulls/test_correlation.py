@@ -1,5 +1,5 @@
-"""These tests show how arrivals get attempts and names, and when arrivals are removed. Each test sets the image demands
-itself, instead of a kubelet.
+"""Tests for the attempts and names that arrivals get, and for the removal of arrivals. The tests set the image demands
+directly, without a kubelet.
 """
 
 from pulltrace.server.kubernetes.attempts import Failure
@@ -13,7 +13,7 @@ POD = PodCorrelation(namespace="shop", pod_name="web-1", container="web", image=
 
 
 class Kubelet:
-    """The image demands of one node's kubelet. Each test sets these demands."""
+    """The image demands of a single node's kubelet, set directly by each test."""
 
     def __init__(self) -> None:
         self.now: list[ImageDemand] = []
@@ -51,14 +51,14 @@ def test_a_retry_is_the_next_attempt_of_the_same_arrival_even_without_kubernetes
     assert [status.attempt for status in sim.shown] == [2, 1], "a success ends the arrival"
 
 
-def test_a_different_manifest_is_a_different_image_if_there_is_no_kubernetes() -> None:
+def test_without_kubernetes_a_different_manifest_counts_as_a_different_image() -> None:
     sim = SimulatedHub()
     sim.report(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
     sim.report(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)
     assert [status.attempt for status in sim.shown] == [1, 1]
 
 
-def test_the_id_of_an_arrival_remains_while_its_name_becomes_more_precise() -> None:
+def test_the_id_of_an_arrival_stays_the_same_while_its_name_becomes_more_precise() -> None:
     sim = SimulatedHub()
     nothing = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
     sim.report(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
@@ -70,7 +70,7 @@ def test_the_id_of_an_arrival_remains_while_its_name_becomes_more_precise() -> N
     assert len({first.id, second.id, sim.one.id}) == 1
 
 
-def test_an_image_that_is_queued_then_pulled_then_completed_is_one_arrival() -> None:
+def test_an_image_that_is_queued_and_then_pulled_is_one_arrival() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
@@ -104,7 +104,7 @@ def test_a_queued_row_is_removed_when_its_pod_no_longer_waits() -> None:
     assert sim.hub.feed.frame.entries[0].type is EventType.REMOVED
 
 
-def test_two_tags_of_one_repository_are_matched_in_order_and_corrected_by_containerd() -> None:
+def test_two_tags_of_the_same_repository_are_matched_in_order_until_containerd_reports_the_names() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand("1", 0), demand("2", 1)]
@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_resolved_fails_and_is_retried_in_one_arrival() 
     assert (sim.one.id, sim.one.status, sim.one.attempt) == (first.id, PullPhase.DOWNLOADING, 2)
 
 
-def test_a_reason_that_the_kubelet_gives_later_explains_why_a_pull_failed() -> None:
+def test_a_failed_pull_gets_the_reason_that_the_kubelet_reports_later() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
@@ -156,7 +156,7 @@ def test_a_reason_that_the_kubelet_gives_later_explains_why_a_pull_failed() -> N
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
 
 
-def test_a_failure_without_a_known_cause_is_counted_as_unknown_after_a_while() -> None:
+def test_a_failure_whose_cause_stays_unknown_is_counted_as_unknown_after_a_while() -> None:
     sim = SimulatedHub(cluster=Kubelet())
     sim.report(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0

@@ -1,4 +1,4 @@
-"""The feed in isolation: its revisions and cursors, the entries that no client may miss, and its limits."""
+"""Tests for the feed in isolation: its revisions and cursors, the entries that no client may miss, and its limits."""
 
 import msgspec
 from hypothesis import given
@@ -30,7 +30,7 @@ def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attem
     feed.cut()
 
 
-def test_a_client_receives_each_pull_once_in_the_order_of_the_last_change() -> None:
+def test_a_client_receives_each_pull_once_in_order_of_last_change() -> None:
     feed = Feed(100)
     for id_ in ("a", "b", "c", "a"):
         change(feed, id_)
@@ -39,7 +39,7 @@ def test_a_client_receives_each_pull_once_in_the_order_of_the_last_change() -> N
     assert feed.since(4) == []
 
 
-def test_each_kind_of_change_has_its_event_type() -> None:
+def test_each_kind_of_change_has_its_own_event_type() -> None:
     feed = Feed(100)
     sent = []
     for phase, attempt in (
@@ -71,7 +71,7 @@ def test_the_end_of_an_attempt_is_sent_even_after_a_retry() -> None:
     assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
 
 
-def test_the_end_of_a_pull_is_sent_only_once_although_details_are_added_later() -> None:
+def test_the_end_of_a_pull_is_sent_only_once_even_if_details_are_added_later() -> None:
     feed = Feed(100)
     change(feed, "a", PullPhase.FAILED)
     feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)
@@ -88,14 +88,14 @@ def test_a_removal_is_sent_to_clients_that_missed_it() -> None:
     assert ids(feed.current()) == ["b"]
 
 
-def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
+def test_a_pull_that_was_never_sent_needs_no_removal_event() -> None:
     feed = Feed(100)
     feed.publish([], ["ghost"], NOW)
     assert feed.revision == 0
     assert not feed.cut()
 
 
-def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_ended_pull() -> None:
+def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_ended_attempt() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
@@ -129,7 +129,7 @@ def test_a_cursor_that_is_older_than_the_kept_entries_cannot_be_used() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_each_entry_is_encoded_once_with_layers_and_once_without_for_all_clients() -> None:
+def test_all_clients_share_one_encoding_with_layers_and_one_without_layers() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -156,7 +156,7 @@ def test_the_encoded_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
-def test_the_layers_of_an_ended_pull_are_packed_after_its_frame_but_sent_as_before() -> None:
+def test_the_layers_of_a_finished_pull_are_compressed_after_its_frame_but_are_sent_unchanged() -> None:
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only on demand, and keeps the entries that it receives."""
+    """A client that reads only when a test makes it read, and keeps the entries that it receives."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -186,7 +186,7 @@ class Subscription:
         self.was_reset = False
 
     def take(self) -> None:
-        """Read the newest frame, if this client is up to date."""
+        """If this client is up to date, read the newest frame."""
         frame = self.feed.frame
         if self.cursor != frame.after:
             self.read()
@@ -213,8 +213,8 @@ class Subscription:
 
 
 def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> PullStatus | None:
-    """Return the next state of a pull, or None if there is none. The attempt distinguishes successive pulls with the
-    same id.
+    """Return the next state of a pull, or None if there is none. The attempt number distinguishes successive pulls that
+    have the same id.
     """
     attempt = before.attempt if before else number * 100
     if before and before.status.ended:
@@ -226,7 +226,9 @@ def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> P
 
 
 @given(st.lists(step, max_size=80), st.integers(1, 30))
-def test_a_client_of_any_speed_reaches_the_true_state_and_receives_every_end(steps: list, tombstones: int) -> None:
+def test_slow_and_fast_clients_reach_the_true_state_and_receive_the_end_of_every_pull(
+    steps: list, tombstones: int
+) -> None:
     feed = Feed(tombstones)
     readers = [Subscription(feed) for _ in range(4)]
     in_step = Subscription(feed)

@@ -1,4 +1,4 @@
-"""Reports in the format of the Go agent (v0.1.0): ingest refs only, no ids, and JSON as Go writes it."""
+"""Tests with reports in the format of the Go agent (v0.1.0): only ingest refs, no ids, and JSON as Go writes it."""
 
 import json
 
@@ -12,7 +12,7 @@ A, B = "a" * 64, "b" * 64
 
 
 def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
-    """Return a report with these ingests, each given as ref, offset and total."""
+    """Return a report that contains these ingests, given as (ref, offset, total) tuples."""
     started = "2023-11-14T22:13:21Z"
     pulls = [
         {
@@ -41,7 +41,7 @@ def reported(sim: SimulatedHub, second: int, *ingests: tuple[str, int, int]) -> 
     sim.hub.tick(sim.now)
 
 
-def test_all_layers_that_a_node_downloads_are_one_pull_of_an_unknown_image() -> None:
+def test_all_downloading_layers_of_a_node_form_one_pull_of_an_unknown_image() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     status = sim.one
@@ -74,7 +74,7 @@ def test_ingests_of_manifests_and_configs_do_not_count_as_layers(kind: str) -> N
     assert (sim.one.layer_count, sim.one.total_bytes) == (1, 60 * MIB)
 
 
-def test_a_name_that_the_go_agent_knows_is_shown() -> None:
+def test_an_image_name_that_the_go_agent_reports_is_shown() -> None:
     sim = SimulatedHub()
     reported(sim, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
     assert sim.one.image_ref == "ghcr.io/acme/web:1"

@@ -1,4 +1,4 @@
-"""How well a pull fits a demand: the table in the module's docstring, row by row."""
+"""Tests for each row of the table in ``image_names``, which states how well a pull fits an image demand."""
 
 import pytest
 
@@ -48,12 +48,12 @@ def documented():
 
 
 @pytest.mark.parametrize(("name", "reported", "expected"), list(documented()))
-def test_each_live_pull_fits_a_demand_as_well_as_the_docstring_table_specifies(name, reported, expected):
+def test_each_live_pull_fits_a_demand_as_described_in_the_docstring(name, reported, expected):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW + 4)
     assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
 
 
-def test_a_pull_without_bytes_belongs_to_another_pod_if_a_pull_has_completed_since_the_request():
+def test_a_pull_without_bytes_still_gets_the_name_if_a_pull_completed_after_the_request():
     node = Node("n", NOW, NOW)
     done = Pull("done", node, PullState(image_ref=IMAGE), NOW)
     done.end(PullPhase.COMPLETED, NOW + 5, NOW + 5, None, None)
@@ -61,7 +61,7 @@ def test_a_pull_without_bytes_belongs_to_another_pod_if_a_pull_has_completed_sin
     assert names_of([done, again], [demand(pulling=True)])["again"].image == IMAGE
 
 
-def test_the_demand_whose_image_is_being_pulled_is_preferred():
+def test_an_image_demand_whose_pull_is_running_is_preferred():
     pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
     failed = demand(failure=failure(NOW + 1))
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)

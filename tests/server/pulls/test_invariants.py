@@ -83,7 +83,7 @@ def check(status: PullStatus) -> None:
         max_size=12,
     )
 )
-def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
+def test_no_report_from_an_agent_makes_the_state_inconsistent(reports) -> None:
     sim = SimulatedHub(HISTORY_TTL="120s")
     for node, pulls, later, stamp, boot, sequence in reports:
         sim.now += later
@@ -96,7 +96,7 @@ def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
             check(status)
         for entry in sim.hub.feed.current():
             assert entry.data(layers=True)
-    for _ in range(400):  # the nodes are lost and then forgotten, and the history expires
+    for _ in range(400):  # by then, the nodes are forgotten and the history has expired
         sim.now += 10.0
         sim.hub.tick(sim.now)
     assert sim.shown == [], "nothing is kept forever"
@@ -108,7 +108,7 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 
 @examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
-def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
+def test_bytes_add_up_the_percentage_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
     """Three layers grow. Some reports are lost, which must not affect the result."""
     sim = SimulatedHub()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
@@ -138,7 +138,7 @@ def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, e
 
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
-def test_every_end_is_in_the_feed_once(ends) -> None:
+def test_the_end_of_every_pull_is_in_the_feed_exactly_once(ends) -> None:
     """After many short pulls, a client that was disconnected receives every pull that an agent has reported."""
     sim = SimulatedHub()
     expected: Counter[EventType] = Counter()
@@ -155,7 +155,7 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(count: int) -> None:
-    """The test counts how many statuses one report creates, because a duration would depend on the machine."""
+    """Count the statuses that one report creates, because the time that a report takes would depend on the machine."""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
@@ -165,7 +165,7 @@ def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(c
 
 
 class Browser:
-    """Send requests to the apps of both ports, as a browser would."""
+    """A browser that sends requests to the apps on both ports."""
 
     def __init__(self, sim: SimulatedHub) -> None:
         self._apps = [
@@ -200,7 +200,7 @@ class Browser:
 
 @examples(max_examples=25)
 @given(st.lists(st.tuples(st.lists(hostile_pull, max_size=3), st.floats(0.6, 100.0), times), min_size=1, max_size=5))
-def test_no_number_from_an_unknown_sender_breaks_a_response(reports) -> None:
+def test_responses_are_valid_whatever_numbers_a_report_contains(reports) -> None:
     cluster = Cluster()
     sim = SimulatedHub(cluster=cluster)
     sim.hub.source.cluster = cluster

@@ -1,4 +1,4 @@
-"""Situations in a real cluster in which the rows used to contradict the kubelet."""
+"""Regression tests for rows that contradicted the kubelet in real clusters."""
 
 import logging
 
@@ -38,7 +38,7 @@ def test_a_status_that_arrives_twelve_seconds_after_the_event_belongs_to_the_sam
 
 
 @pytest.mark.parametrize("apart", [0.0, 5.0, 20.0])
-def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_pulled(sim, apart):
+def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_being_pulled(sim, apart):
     wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
     sim.report(at=0)
     sim.apply(seen(wrong), seen(right), event(wrong.pulling("app", NOW)), at=0)
@@ -61,7 +61,56 @@ def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_pulled(s
     assert next(row.id for row in sim.shown if row.image_ref.endswith("right")) == id_
 
 
-def test_a_pull_without_a_name_is_not_matched_to_an_image_that_is_never_pulled(sim):
+@pytest.mark.parametrize("report_first", [True, False])
+def test_the_failure_event_of_the_kubelet_shows_which_of_two_tags_failed(sim, report_first):
+    """Both tags are pulled at the same time, and at first each pull gets the other tag's name."""
+    wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
+    sim.apply(seen(wrong), seen(right), event(right.pulling("app", NOW)), event(wrong.pulling("app", NOW)), at=0)
+    one, two = (pull(id_, layer(id_, MIB), at=NOW + 0.1, **APP) for id_ in ("lease-1", "lease-2"))
+    sim.report(one, two, at=1)
+    failed = event(wrong.failed("app", NOW + 3, NOT_FOUND))
+    if not report_first:
+        sim.apply(failed, at=3)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3.2, "error_reason": ErrorReason.UNKNOWN}
+    sim.report(pull("lease-1", layer("lease-1", MIB), at=NOW + 0.1, **APP, **ended), two, at=3.5)
+    if report_first:
+        assert rows(sim)["registry.io/team/app:right"] == (PullPhase.FAILED, 1)
+        sim.apply(failed, at=4)
+    both = {
+        "registry.io/team/app:right": (PullPhase.DOWNLOADING, 1),
+        "registry.io/team/app:wrong": (PullPhase.FAILED, 1),
+    }
+    assert rows(sim) == both
+    sim.report(pull("lease-2", layer("lease-2", 50 * MIB), at=NOW + 0.1, **APP), at=12)
+    assert rows(sim) == both
+    image = {"image_ref": "registry.io/team/app:right", "status": PullPhase.COMPLETED, "ended_at": NOW + 20}
+    sim.report(pull("lease-2", layer("lease-2", 100 * MIB), at=NOW + 0.1, **(APP | image)), at=20.5)
+    sim.apply(event(right.pulled("app", NOW + 20)), at=21)
+    right_row = next(row for row in sim.shown if row.image_ref.endswith("right"))
+    assert (right_row.status, right_row.attempt) == (PullPhase.COMPLETED, 1)
+    assert right_row.completed_at.timestamp() == NOW + 20
+    assert rows(sim)["registry.io/team/app:wrong"] == (PullPhase.FAILED, 1)
+
+
+def test_a_failure_that_is_reported_late_does_not_end_the_pull_of_another_tag(sim):
+    wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
+    sim.apply(seen(wrong), seen(right), event(right.pulling("app", NOW)), event(wrong.pulling("app", NOW)), at=0)
+    one, two = (pull(id_, layer(id_, MIB), at=NOW + 0.1, **APP) for id_ in ("lease-1", "lease-2"))
+    sim.report(one, two, at=1)
+    sim.apply(event(wrong.failed("app", NOW + 3, NOT_FOUND)), at=3)
+    sim.apply(event(right.pulled("app", NOW + 9)), at=9)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3.2, "error_reason": ErrorReason.UNKNOWN}
+    lost = pull("lease-1", layer("lease-1", MIB), at=NOW + 0.1, **APP, **ended)
+    sim.report(lost, two, at=9.5)
+    image = {"image_ref": "registry.io/team/app:right", "status": PullPhase.COMPLETED, "ended_at": NOW + 9.2}
+    sim.report(lost, pull("lease-2", layer("lease-2", 100 * MIB), at=NOW + 0.1, **(APP | image)), at=13)
+    assert {(row.image_ref[-5:], row.status, row.completed_at.timestamp()) for row in sim.shown} == {
+        ("right", PullPhase.COMPLETED, NOW + 9.2),
+        ("wrong", PullPhase.FAILED, NOW + 3.2),
+    }
+
+
+def test_a_pull_without_a_name_is_not_matched_with_an_image_that_is_never_pulled(sim):
     bad, never, real = web("a", "Registry.io/UPPER:1"), web("b", "redis:7"), web("c", "nginx:1.27")
     sim.apply(seen(bad), event(bad.invalid("app", NOW)), seen(never), event(never.never("app", NOW)), at=0)
     sim.apply(seen(real), event(real.pulling("app", NOW)), at=0.5)
@@ -119,7 +168,7 @@ def test_the_log_line_of_a_pull_waits_for_a_late_report_with_its_bytes(sim, capl
 
 
 @pytest.mark.parametrize("reporting", [True, False])
-def test_a_pull_that_no_agent_observed_has_the_kubelets_duration_and_size(sim, reporting, caplog):
+def test_a_pull_that_no_agent_observed_gets_its_duration_and_size_from_the_kubelet(sim, reporting, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     if reporting:
@@ -139,7 +188,7 @@ def test_a_pull_that_no_agent_observed_has_the_kubelets_duration_and_size(sim, r
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_repeated_events_about_an_image_that_the_kubelet_does_not_pull_are_one_attempt(sim, happens):
+def test_repeated_events_about_an_image_that_the_kubelet_does_not_pull_count_as_one_attempt(sim, happens):
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     sim.apply(seen(one), at=0)
     for second in range(0, 165, 12):
@@ -151,7 +200,7 @@ def test_repeated_events_about_an_image_that_the_kubelet_does_not_pull_are_one_a
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_a_failure_from_before_the_start_of_the_server_is_not_counted_again(sim, happens, caplog):
+def test_a_failure_from_before_the_server_started_is_not_counted_again(sim, happens, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     listed = event(getattr(one, happens)("app", NOW - 9), fresh=False)
@@ -165,7 +214,7 @@ def test_a_failure_from_before_the_start_of_the_server_is_not_counted_again(sim,
     assert sum(s.value for m in sim.metrics.registry.collect() for s in m.samples if "errors_total" in s.name) == 0
 
 
-def test_replicas_share_one_row_although_the_kubelet_calls_the_runtime_for_each_of_them(sim):
+def test_replicas_share_one_row_even_though_the_kubelet_calls_the_runtime_for_each_of_them(sim):
     pods = [web(f"web-{number}") for number in range(3)]
     sim.report(at=0)
     for one in pods:
@@ -196,7 +245,7 @@ def test_a_start_time_that_the_agent_guessed_too_early_is_corrected(sim):
     assert (sim.one.completed_at - sim.one.started_at).total_seconds() == pytest.approx(0.17)
 
 
-def test_the_attempt_number_continues_after_a_restart_of_the_server(sim):
+def test_the_attempt_number_continues_after_a_server_restart(sim):
     one = web()
     events = []
     for number, at in enumerate((-60, -48)):
@@ -214,8 +263,8 @@ def test_the_attempt_number_continues_after_a_restart_of_the_server(sim):
     assert sim.metric("pulls_total", **failures) == 1
 
 
-def test_the_kubelets_success_overrides_an_agents_failure(sim):
-    """The image was removed right after its pull, so the agent did not find the image."""
+def test_a_success_reported_by_the_kubelet_overrides_a_failure_reported_by_an_agent(sim):
+    """The image was removed right after it was pulled, so the agent did not find it."""
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
@@ -230,8 +279,8 @@ def test_the_kubelets_success_overrides_an_agents_failure(sim):
 
 
 @pytest.mark.parametrize("report_first", [True, False])
-def test_a_running_container_overrides_an_agents_failure(sim, report_first):
-    """The image was removed right after its pull, and the kubelet's events cannot be read."""
+def test_a_running_container_overrides_a_failure_reported_by_an_agent(sim, report_first):
+    """The image was removed right after it was pulled, and the kubelet's events cannot be read."""
     one = web()
     sim.apply(EventsHeard(None, heard=False), seen(one), at=0)
     sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)

@@ -1,9 +1,10 @@
-"""Pods and their pulls, observed through three delayed channels: a published state never has to be taken back.
+"""The server observes pods and their pulls through three delayed channels, and never has to take back a published
+state.
 
-A kubelet pulls, backs off and retries, as real ones do. Its events, the statuses of its pods and the reports of the
-node's agent are three channels. Each channel keeps its order, but can be delayed by any time. Whatever the delays, an
-attempt ends once and remains ended, percentages and attempt numbers never decrease, and in the end the rows match what
-happened.
+A kubelet pulls, backs off and retries, as real kubelets do. The three channels are the kubelet's events, the statuses
+of the node's pods, and the reports from the node's agent. Each channel keeps its order, but can be delayed by any time.
+With any delays, each attempt ends exactly once, percentages and attempt numbers never decrease, and the final rows
+match what happened.
 """
 
 import heapq
@@ -36,16 +37,16 @@ class Attempt:
     seconds: float
     well: bool
     resolves_after: float
-    """Seconds until the manifest is known. If the attempt ends earlier, agents see only its lease."""
+    """Seconds until the manifest is known. If the attempt ends earlier, agents see only the attempt's lease."""
 
 
 @dataclass(frozen=True)
 class Life:
-    """One pod that needs the image: when it is created, and how its attempts end."""
+    """A pod that needs the image, with its creation time and the attempts to pull the image."""
 
     comes: float
     attempts: list[Attempt]
-    """The attempts in order. If the last one fails, the pod is deleted afterwards."""
+    """The attempts in order. If the last attempt fails, the pod is deleted afterwards."""
     tag: str = "1.27"
 
 
@@ -62,15 +63,13 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, m
 status_delays = st.lists(st.sampled_from([0.0, 0.2, 2.0, 10.5, 12.0, 15.0, 20.0]), min_size=1, max_size=8)
 """A kubelet writes a container's status when it next syncs the pod, 10 to 15 s after the event."""
 SLOWEST = 22.0
-"""For how many seconds after the end of a pull its row may still show it as running, because reports and events are
-late.
-"""
+"""How long, in seconds, a row may take to show that its pull has ended. Reports and events may be late."""
 silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
 
 
 @dataclass
 class Lease:
-    """A pull as containerd knows it."""
+    """A pull as containerd sees it."""
 
     id: str
     began: float
@@ -102,7 +101,7 @@ class Lease:
 
 
 class Node:
-    """What really happens on one node, and when each channel reports it."""
+    """The true events on one node, and the times at which each channel reports them."""
 
     def __init__(self, lives: list[Life]) -> None:
         self.leases: list[Lease] = []
@@ -110,8 +109,8 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How often a pod whose pull had failed then found the image on the node, because another pod had pulled it.
-        This also ends an arrival.
+        """The number of pods whose pull failed before they found the image on the node, because another pod had pulled
+        it. Finding the image also ends an arrival.
         """
         self.images = set[str]()
         """Images that are on the node."""
@@ -127,7 +126,7 @@ class Node:
         self.over = max(at for at, _ in self.statuses)
 
     def _live(self, name: str, life: Life) -> Generator[float, float, None]:
-        """Simulate one pod. Yield the time of its next action, and continue at that time."""
+        """Simulate one pod. Yield the time of the pod's next action, and continue at that time."""
         arrival = PodEvents(pod(name, "node-1", {"app": f"nginx:{life.tag}"}, at=NOW + life.comes))
         image = f"{NGINX}:{life.tag}"
         now = yield NOW + life.comes
@@ -160,7 +159,7 @@ class Node:
         self.statuses.append((now, seen(arrival) if image in self.images else PodGone(arrival.pod["metadata"]["uid"])))
 
     def runs(self, image: str, now: float) -> bool:
-        """Return whether a pull of the image is running, or ended so recently that a channel may not have reported it
+        """Return whether a pull of the image is running, or ended so recently that a channel might not have reported it
         yet.
         """
         leases = [lease for lease in self.leases if lease.image == image]
@@ -197,12 +196,12 @@ class Follower:
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """Whether each published end was a success, and its time."""
+        """The result of each published end (true for a success), and its time."""
 
     def look(self, node: Node) -> None:
         for entry in self.sim.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
-                self.table.pop(entry.id, None)  # the ended pull with this id turned out to belong to another image
+                self.table.pop(entry.id, None)  # the finished pull with this id belonged to another image after all
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)
@@ -230,7 +229,7 @@ class Follower:
 def channel(
     messages: Iterable[tuple[float, object]], late: list[float], apart: float = 0.0
 ) -> Iterator[tuple[float, object]]:
-    """Delay each message, but keep its order and its minimum distance after the message that it follows."""
+    """Delay each message, but keep the order of the messages and a minimum time between them."""
     before = 0.0
     for (at, message), delay in zip(messages, itertools.cycle(late)):
         before = max(before + apart, at + delay)
@@ -297,5 +296,6 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
                 "what arrived is published"
             )
-    # Two pods' simultaneous pulls may be swapped while nothing distinguishes them: then one end belongs to two rows.
+    # Two pods' simultaneous pulls may be swapped as long as nothing distinguishes them. The end of one pull then
+    # belongs to two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

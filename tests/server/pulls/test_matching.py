@@ -1,6 +1,6 @@
-"""The table in the docstring of ``matching``, row by row."""
+"""Tests for each row of the table in the docstring of the module ``matching``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -59,7 +59,7 @@ def pull(kind, time):
     return found
 
 
-def test_the_table_in_the_docstring_is_the_one_that_the_code_uses():
+def test_the_docstring_table_matches_the_table_in_the_code():
     documentation = {}
     for case in documented():
         latest, kind, _, expected = case.values
@@ -92,6 +92,19 @@ def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_attempt():
 
 def test_an_arrival_with_a_running_pull_is_not_matched_with_another_pull():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
+
+
+def test_a_pull_that_ran_at_the_same_time_as_a_failed_pull_for_another_pod_continues_the_attempt():
+    """If the agent missed the end of the first pull and the kubelet has since begun another attempt, the two pulls did
+    not run at the same time.
+    """
+    demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
+    live, failed, presumed = (pull(kind, Time.WITHIN) for kind in ("live", "failed", "presumed"))
+    assert match(live, Arrival(attempt("running"), failed, demand)) is Match.SAME_ATTEMPT
+    assert match(live, Arrival(attempt("running"), failed)) is Match.UNRELATED
+    assert match(live, Arrival(attempt("running"), presumed, demand)) is Match.SAME_ATTEMPT
+    later = replace(demand, since=presumed.started_at + 15)
+    assert match(live, Arrival(attempt("running"), presumed, later)) is Match.UNRELATED
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])

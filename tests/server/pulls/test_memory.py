@@ -1,4 +1,4 @@
-"""How much of the server's memory agents can occupy. SECURITY.md states the limits in bytes."""
+"""Tests for the limits on the memory that agents can use in the server. SECURITY.md states the limits in bytes."""
 
 import re
 import tracemalloc
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def filler(number: int, ended: bool) -> PullState:
-    """Return a pull with strings of the greatest length and with the most layers."""
+    """Return a pull with strings of the maximum length and the maximum number of layers."""
     state = LayerPhase.EXTRACTED if ended else LayerPhase.DOWNLOADING
     layers = [layer(f"{number:0>4}{one:0>4}" + "d" * 150, one, media_type="m" * 256, state=state) for one in range(500)]
     more = {"status": PullPhase.COMPLETED, "ended_at": NOW + 1} if ended else {}
@@ -24,7 +24,7 @@ def filler(number: int, ended: bool) -> PullState:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_one_node_cannot_occupy_more_memory_than_its_share(ended: bool) -> None:
+def test_a_single_node_cannot_use_more_memory_than_its_share(ended: bool) -> None:
     limits = Limits(report_interval=0.0, live_bytes=2 * MIB, history_bytes=2 * MIB)
     sim = SimulatedHub(limits)
     tracemalloc.start()
@@ -46,7 +46,7 @@ def test_one_node_cannot_occupy_more_memory_than_its_share(ended: bool) -> None:
     assert sim.metric("dropped_total") > 0
 
 
-def test_all_nodes_together_cannot_occupy_more_memory_than_the_limit() -> None:
+def test_all_nodes_together_cannot_use_more_memory_than_the_limit() -> None:
     limits = Limits(all_bytes=2 * MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for number in range(40):
@@ -58,7 +58,7 @@ def test_all_nodes_together_cannot_occupy_more_memory_than_the_limit() -> None:
     assert inventory.bytes == 0
 
 
-def test_pulls_without_layers_also_count_but_each_node_may_always_have_one_pull() -> None:
+def test_pulls_without_layers_count_towards_the_limit_but_each_node_may_always_have_one_pull() -> None:
     limits = Limits(all_bytes=MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for node in range(40):
@@ -74,7 +74,7 @@ def test_pulls_without_layers_also_count_but_each_node_may_always_have_one_pull(
     assert dropped.active, "a pull that is already known is never dropped"
 
 
-def test_layers_of_ended_pulls_on_an_idle_node_are_not_stored_twice() -> None:
+def test_layers_of_finished_pulls_on_an_idle_node_are_not_stored_twice() -> None:
     sim = SimulatedHub()
     for number in range(3):
         ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + number, "at": NOW}
@@ -91,10 +91,10 @@ def test_the_security_page_states_the_limits() -> None:
     limits = Limits()
     for words in (
         f"{limits.live_bytes // MIB} MiB of running pulls",
-        f"{limits.history_bytes // MIB} MiB of ended pulls per node",
+        f"{limits.history_bytes // MIB} MiB of finished pulls per node",
         f"{limits.all_bytes // MIB} MiB for all nodes",
         f"A running pull counts as {LIVE_PULL:,} bytes, and each of its layers as {LIVE_LAYER:,}",
-        f"An ended pull counts as {ENDED_PULL:,} bytes, and each of its layers as {ENDED_LAYER:,}",
+        f"A finished pull counts as {ENDED_PULL:,} bytes, and each of its layers as {ENDED_LAYER:,}",
     ):
         assert words in text
 

@@ -1,4 +1,6 @@
-"""An agent saw only a lease. Only the kubelet knows whether the lease belongs to a pull, and to which image."""
+"""Tests with empty leases. Only the kubelet knows whether an empty lease belongs to a pull, and which image is being
+pulled.
+"""
 
 import logging
 
@@ -55,7 +57,7 @@ def test_a_lease_that_did_not_belong_to_a_pull_leaves_no_row_and_no_log_line(sim
     assert sim.hub._pulls.bytes == 0
 
 
-def test_an_image_is_queued_again_if_the_lease_did_not_belong_to_its_pull(sim, caplog):
+def test_an_image_is_shown_as_queued_again_if_the_lease_turns_out_not_to_belong_to_its_pull(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     row = sim.one.id
@@ -72,7 +74,7 @@ def test_an_image_is_queued_again_if_the_lease_did_not_belong_to_its_pull(sim, c
     assert outcomes(caplog) == [("pull.completed", ONE), ("pull.started", ONE)]
 
 
-def test_a_pull_whose_outcome_the_agent_does_not_know_has_failed_if_the_kubelet_reports_a_failure(sim, caplog):
+def test_the_failure_event_of_the_kubelet_decides_the_outcome_of_a_pull_when_it_is_unknown(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)
@@ -86,7 +88,7 @@ def test_a_pull_whose_outcome_the_agent_does_not_know_has_failed_if_the_kubelet_
 
 @pytest.mark.parametrize("event_first", [True, False])
 def test_confusing_two_leases_still_results_in_one_failure_and_one_success(sim, caplog, event_first):
-    """The kubelet pulls two images in parallel. The lease of the image that it requested second begins first."""
+    """The kubelet pulls two images in parallel, and containerd creates the second image's lease first."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0.5)
     leases = [lease("x", 0.1), lease("y", 0.2)]
@@ -117,7 +119,7 @@ def test_confusing_two_leases_still_results_in_one_failure_and_one_success(sim, 
     ]
 
 
-def test_a_lease_that_ends_without_a_report_from_the_kubelet_is_cancelled(sim, caplog):
+def test_a_pull_is_cancelled_if_its_lease_ends_and_the_kubelet_reports_nothing(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)
@@ -131,7 +133,7 @@ def test_a_lease_that_ends_without_a_report_from_the_kubelet_is_cancelled(sim, c
 
 
 def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, caplog):
-    """Until its repository is known, the lease of the second image seems to be the retry of the first image."""
+    """The second image's lease looks like a retry of the first image until the lease's repository is known."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.report(at=0)
     sim.apply(seen(one), event(one.pulling("app", NOW)), event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)
@@ -149,3 +151,17 @@ def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, capl
     sim.at(30)
     assert rows(sim)[ONE] == (PullPhase.FAILED, 2)
     assert [entry for entry in outcomes(caplog) if entry[0] == "pull.failed"] == [("pull.failed", ONE)] * 2
+
+
+def test_a_lease_that_is_first_reported_after_its_failure_does_not_begin_another_attempt(sim):
+    """The status arrives first, then the kubelet's events, and then the agent's reports."""
+    one = web(image="one:1")
+    pulling, failed_event = event(one.pulling("app", NOW)), event(one.failed("app", NOW + 1, NOT_FOUND))
+    sim.apply(seen(one), at=1.2)
+    assert rows(sim) == {ONE: (PullPhase.FAILED, 1)}
+    sim.apply(pulling, at=6)
+    sim.report(lease(at=0.1), at=6.5)
+    assert rows(sim) == {ONE: (PullPhase.FAILED, 1)}
+    sim.apply(failed_event, at=7)
+    sim.report(failed(at=0.1, ended=1.1), at=7.5)
+    assert rows(sim) == {ONE: (PullPhase.FAILED, 1)}

@@ -1,9 +1,8 @@
-"""A kubelet pulls several images, serially or in parallel, while containers are created: the rows agree with the
-kubelet.
+"""Rows agree with the kubelet while it pulls several images, serially or in parallel, and creates containers.
 
-The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and the leases of
-containers remain empty. A pull whose lease is the only known fact may be shown under the name of another image. But the
-end of this pull must never be shown as the end of the other image's pull.
+The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and containers'
+leases stay empty. As long as only a pull's lease is known, the pull may be shown under the wrong image name. However,
+the end of a pull must never be shown as the end of another image's pull.
 """
 
 import heapq
@@ -28,7 +27,7 @@ SYNC = 12.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt by the kubelet to pull an image. An attempt fails if the image does not exist."""
+    """An attempt by the kubelet to pull an image. The attempt fails if the image does not exist."""
 
     seconds: float
     fails: bool
@@ -37,7 +36,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that one pod needs: when the pod is created, and the attempts to pull the image."""
+    """An image that a pod needs, with the pod's creation time and the attempts to pull the image."""
 
     comes: float
     attempts: list[Attempt]
@@ -55,7 +54,9 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return the state that an agent reports after it has seen the lease in this many polls."""
+        """Return the agent's report about the lease after this many polls have seen it, or None if it reports
+        nothing.
+        """
         known = self.image and now - self.began >= self.empty
         if now < self.ended:
             if not known:
@@ -76,7 +77,7 @@ class Lease:
 
 
 class Node:
-    """What happens on a node, and what the kubelet and the agent report about it, with the time of each message."""
+    """The events on a node, and the messages of the kubelet and the agent about them, each with a time."""
 
     def __init__(
         self, images: list[Image], containers: list[tuple[float, float]], polls_from: float, *, serial: bool
@@ -105,7 +106,7 @@ class Node:
         self.reports = list(self._polls(leases, polls_from))
 
     def _pull(self, name: str, pod: Any, attempt: Attempt, count: int, *, at: float, began: float) -> Lease:
-        """Let the kubelet request an image at time ``at``, and let containerd begin the pull at time ``began``."""
+        """Have the kubelet request an image at time ``at``, and containerd begin the pull at time ``began``."""
         self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
         ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
         phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
@@ -138,7 +139,7 @@ class Node:
 
 
 def late(messages: list[tuple[float, Any]], delays: list[float]) -> Iterator[tuple[float, Any]]:
-    """Delay the messages, but keep their order."""
+    """Delay the messages, preserving their order."""
     at = 0.0
     for number, (when, message) in enumerate(messages):
         at = max(at, when + delays[number % len(delays)])
@@ -196,7 +197,7 @@ def test_rows_agree_with_the_kubelet(images, containers, polls_from, *, events_l
 
 
 def check(sim: Joined, node: Node, ids: dict[str, set[str]]) -> None:
-    """Compare every row with what really happened."""
+    """Compare every row with what happened on the node."""
     now = sim.now - NOW
     for row in sim.shown:
         assert row.image_ref != UNKNOWN_IMAGE, "a lease that may belong to a container has no row"

@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """Add one sample per second. The byte count grows steadily but is updated only every ``step`` bytes."""
+    """Add one sample per second, with a byte count that grows steadily in steps of ``step`` bytes."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
@@ -27,7 +27,7 @@ def test_a_steady_rate_is_reported_unchanged() -> None:
     assert speed.rate(60.0) == pytest.approx(3 * MIB)
 
 
-def test_the_rate_follows_a_change_of_speed_within_the_window() -> None:
+def test_the_rate_follows_a_change_in_speed_within_the_window() -> None:
     speed = Speed(0, 0.0)
     speed.saw(100 * MIB, 10.0)
     for second in range(11, 31):
@@ -63,7 +63,7 @@ def test_leaving_out_unchanged_samples_does_not_change_the_rate() -> None:
     assert fewer.rate(12.0) == every.rate(12.0) > 0
 
 
-def test_the_rate_starts_again_if_the_count_falls() -> None:
+def test_the_rate_is_measured_from_scratch_if_the_byte_count_falls() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
     assert speed.saw(MIB, 6.0) == 0
@@ -72,7 +72,7 @@ def test_the_rate_starts_again_if_the_count_falls() -> None:
     assert speed.rate(8.0) == MIB
 
 
-def test_a_download_that_waited_for_a_long_time_has_its_full_rate_immediately() -> None:
+def test_a_download_that_waited_for_a_long_time_shows_its_full_rate_immediately() -> None:
     speed = Speed(0, 0.0)
     for second in range(100):
         speed.saw(0, float(second))
@@ -100,7 +100,7 @@ def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     assert unpacking.rate == pytest.approx(50 * MIB, rel=0.01)
 
 
-def test_recent_layers_have_more_weight_than_old_ones() -> None:
+def test_recent_layers_count_more_than_old_layers() -> None:
     unpacking = Unpacking()
     for _ in range(40):
         unpacking.saw(10 * MIB, 1.0)
@@ -120,13 +120,13 @@ def test_recent_layers_have_more_weight_than_old_ones() -> None:
         pytest.param(0, 0.0, 0, None, 0.0, id="nothing left"),
     ],
 )
-def test_the_time_to_ready_is_the_sum_of_download_and_unpacking(
+def test_the_time_to_ready_is_the_sum_of_the_download_and_unpacking_times(
     to_download, rate, to_unpack, unpack_rate, seconds
 ) -> None:
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copy_of_a_speed_has_the_same_samples_and_then_changes_independently() -> None:
+def test_a_copy_of_a_speed_starts_with_the_same_samples_and_then_changes_independently() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

@@ -1,4 +1,4 @@
-"""Pulls that are shorter than the time between two polls. Each has one row, in whatever order events and reports
+"""Each pull that is shorter than the time between two polls has exactly one row, in whatever order events and reports
 arrive.
 """
 
@@ -18,7 +18,7 @@ FACTS = ("pulling", "pulled", "report")
 
 @pytest.fixture
 def sim():
-    """A node that has already pulled an image for one pod. The pull took two seconds."""
+    """A node that has already pulled an image for one pod, which took two seconds."""
     sim = Joined()
     one = web("first")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
@@ -62,7 +62,7 @@ def check(sim, *, rows=2):
 @pytest.mark.parametrize(
     "order", [order for order in permutations(FACTS) if order.index("pulling") < order.index("pulled")]
 )
-def test_a_cached_image_that_is_pulled_again_has_a_second_row(sim, order, apart):
+def test_a_cached_image_that_is_pulled_again_gets_a_second_row(sim, order, apart):
     again = web("again")
     sim.apply(seen(again), at=8)
     events = {"pulling": pulling(again, 10), "pulled": pulled(again, 10)}
@@ -79,7 +79,7 @@ def test_a_cached_image_that_is_pulled_again_has_a_second_row(sim, order, apart)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.7])
-def test_a_short_pull_that_is_seen_before_the_kubelets_event_has_its_full_name(sim, late):
+def test_a_short_pull_that_is_seen_before_the_kubelet_event_has_its_full_name(sim, late):
     again = web("again")
     sim.apply(seen(again), at=8)
     sim.report(short(10.9, "lease-2", live=True), at=11)
@@ -96,9 +96,7 @@ def test_a_short_pull_that_is_seen_before_the_kubelets_event_has_its_full_name(s
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(sim):
-    """A poll sees the pull before the kubelet's event arrives, and no pod is waiting because the container already
-    exists.
-    """
+    """A poll sees the pull before the kubelet's event arrives. No pod waits, because the container already exists."""
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2
@@ -108,7 +106,7 @@ def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(s
     assert [(row.image_ref, row.status) for row in sim.shown] == [(FULL["image_ref"], PullPhase.COMPLETED)] * 2
 
 
-def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(sim):
+def test_a_short_pull_that_no_agent_reports_gets_its_times_and_size_from_the_kubelet(sim):
     again = web("again")
     sim.apply(seen(again), at=8)
     sim.apply(pulling(again, 10), pulled(again, 10), at=10.5)
@@ -118,7 +116,7 @@ def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(sim)
     assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
 
 
-def test_three_consecutive_pulls_are_three_rows(sim):
+def test_three_consecutive_pulls_have_three_rows(sim):
     for number in (1, 2, 3):
         again, at = web(f"again-{number}"), 20 * number
         sim.apply(seen(again), pulling(again, at), at=at)
@@ -154,8 +152,8 @@ def test_the_attempts_of_an_earlier_pull_are_not_counted_for_a_later_one(sim):
 
 
 def test_a_replica_that_waited_for_the_same_pull_does_not_get_its_own_row(sim):
-    """The kubelet calls the runtime again for the replica, and the agent reports this call before the kubelet's event
-    arrives.
+    """The kubelet calls the runtime again for the replica, and the agent reports the resulting pull before the
+    kubelet's event arrives.
     """
     two = web("second"), web("third")
     for one in two:
@@ -175,7 +173,7 @@ PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "d
 
 @pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
 def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_in_parallel(sim, shares):
-    """The kubelet calls the runtime for both pods at the same time, while the pull of another image fails."""
+    """The kubelet calls the runtime for both pods at the same time, while another image's pull fails."""
     two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
     sim.apply(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
     sim.apply(*map(seen, two), pulling(two[0], 20), at=20)
@@ -214,7 +212,7 @@ def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_i
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 2
 
 
-def test_an_image_has_arrived_when_one_of_two_parallel_pulls_has_completed(sim):
+def test_an_image_has_arrived_as_soon_as_one_of_two_parallel_pulls_completes(sim):
     two = web("second"), web("third")
     sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
     first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
@@ -231,7 +229,44 @@ def test_an_image_has_arrived_when_one_of_two_parallel_pulls_has_completed(sim):
     assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_two_pulls_of_one_image_have_two_rows_if_no_kubelet_reports_them(sim):
+@pytest.mark.parametrize("known", [True, False], ids=["both-known", "second-unknown"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["one-agent", "a-restarted-agent"])
+def test_an_attempt_fails_only_when_the_last_of_two_parallel_pulls_fails(sim, restarted, known):
+    """The first pull fails, and the kubelet retries it while the second pull continues."""
+    two = web("second"), web("third")
+    sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 20), at=20)
+    first, second = (pull(f"lease-{n}", layer("b", n * MIB, 8 * MIB), at=NOW + 20.1, **PARTS) for n in (3, 2))
+    sim.report(first, *([second] if known else []), at=21)
+    row = sim.shown[1]
+    assert (row.status, row.attempt, row.percent) == (PullPhase.DOWNLOADING, 1, 37.5)
+    sim.apply(event(two[0].failed("app", NOW + 22, "reset by peer")), at=22.1)
+    failed = {"status": PullPhase.FAILED, "ended_at": NOW + 22, "error_reason": ErrorReason.UNKNOWN}
+    ended = [] if restarted else [pull("lease-3", layer("b", 3 * MIB, 8 * MIB), at=NOW + 20.1, **(PARTS | failed))]
+    boot = "the next one" if restarted else "boot-1"
+    sim.report(*ended, second, boot=boot, at=32)
+    sim.apply(pulling(two[0], 33), at=33)
+    retry = pull("lease-4", layer("b", 2 * MIB, 8 * MIB), at=NOW + 33.1, **PARTS)
+    sim.report(second, retry, boot=boot, at=34)
+    for seconds in (36, 48):
+        sim.at(seconds)
+        assert [(row.status, row.percent) for row in sim.shown[1:]] == [(PullPhase.DOWNLOADING, 37.5)]
+    failed["ended_at"] = NOW + 50
+    lost = pull("lease-2", layer("b", 2 * MIB, 8 * MIB), at=NOW + 20.1, **(PARTS | failed))
+    sim.apply(event(two[1].failed("app", NOW + 50, "reset by peer")), at=50.1)
+    sim.report(lost, retry, boot=boot, at=50.5)
+    assert [row.status for row in sim.shown[1:]] == [PullPhase.DOWNLOADING]
+    sim.apply(event(two[0].failed("app", NOW + 55, "reset by peer")), at=55.1)
+    lost = pull("lease-4", layer("b", 2 * MIB, 8 * MIB), at=NOW + 33.1, **(PARTS | failed | {"ended_at": NOW + 55}))
+    sim.report(lost, boot=boot, at=55.5)
+    sim.at(80)
+    row = sim.shown[1]
+    assert (row.status, row.attempt, row.error) == (PullPhase.FAILED, 2, "reset by peer")
+    assert row.started_at.timestamp() == pytest.approx(NOW + 20.1)
+    assert len(sim.shown) == 2
+    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 1
+
+
+def test_two_pulls_of_the_same_image_have_two_rows_if_no_kubelet_reports_them(sim):
     both = [pull(f"lease-{number}", layer("b", MIB), at=NOW + 20 + number, **PARTS) for number in (2, 3)]
     sim.report(*both, node="another", at=23.5)
     assert not [row for row in sim.shown if row.node_name == "another"], "the kubelet's events may be late"

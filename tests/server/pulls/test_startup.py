@@ -1,4 +1,6 @@
-"""The phases of a pod's start-up: every moment belongs to exactly one phase, and their durations add up."""
+"""Tests for the phases of a pod's start-up: every moment belongs to exactly one phase, and the durations add up to the
+total.
+"""
 
 import pytest
 
@@ -14,7 +16,7 @@ NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 
 
 class Starting(Joined):
-    """A hub that also follows the start-up of pods."""
+    """A simulated hub that also follows how pods start."""
 
     def apply(self, *changes, at):
         self.at(at)
@@ -46,7 +48,9 @@ def web():
 
 
 def start(sim, web):
-    """Start a pod. Its phases take 3 s (scheduled), 4 s (queued), 10 s (pulling), 5 s (unpacking) and 2 s (created)."""
+    """Start a pod whose phases take 3 s (scheduled), 4 s (queued), 10 s (pulling), 5 s (unpacking) and 2 s
+    (created).
+    """
     sim.apply(seen(web), at=0.5)
     assert sim.phases() == {"scheduled": None}
     sim.apply(event(web.pulling("app", NOW + 3)), at=3)
@@ -145,14 +149,14 @@ def test_a_pod_is_queued_while_its_failed_pull_waits_for_the_next_attempt(sim, w
     assert sim.phases() == {"scheduled": 1.0, "queued": None}
 
 
-def test_a_pod_is_not_listed_if_no_event_about_its_image_was_received(sim, web):
+def test_a_pod_is_not_listed_before_an_event_about_its_image_arrives(sim, web):
     web.started("app", NOW + 3)
     sim.apply(seen(web), at=4)
     assert sim.started == []
     assert sim.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_the_phases_also_add_up_if_containers_start_one_after_the_other(sim):
+def test_the_phases_also_add_up_if_containers_start_one_after_another(sim):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
     sim.apply(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
     sim.apply(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)

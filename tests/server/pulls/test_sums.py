@@ -1,7 +1,8 @@
-"""The sums over the layers of a pull, which are updated by the layers that have changed."""
+"""Tests for the sums over a pull's layers, which are updated only for layers that have changed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from pulltrace.server.pulls.node import Node, Pull
 from pulltrace.server.pulls.sums import Sums
@@ -21,7 +22,7 @@ LAYERS = st.builds(
 
 
 @given(st.lists(st.none() | st.lists(LAYERS, max_size=3), min_size=1, max_size=6), st.booleans())
-def test_the_sums_after_any_reports_are_those_of_the_newest_layers(reports, interrupted):
+def test_after_each_report_the_sums_match_the_newest_layers(reports, interrupted):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW)
     for number, layers in enumerate(reports):
         pull.update(PullState(layers=layers), NOW + number)
@@ -33,7 +34,16 @@ def test_the_sums_after_any_reports_are_those_of_the_newest_layers(reports, inte
             pull.revive(NOW + number)
 
 
-def test_each_layer_state_is_added_to_the_right_sums():
+@given(LAYERS, st.integers(0, 5), st.integers(0, 5), st.sampled_from([LayerPhase.DOWNLOADING, LayerPhase.CACHED]))
+def test_replacing_a_layer_updates_the_sums(layer, downloaded, total, state):
+    old = structs.replace(layer, state=LayerPhase.DOWNLOADING, total_bytes=total)
+    new = structs.replace(old, state=state, downloaded_bytes=downloaded)
+    sums = Sums.of([old])
+    sums.replace(old, new)
+    assert sums == Sums.of([new])
+
+
+def test_layers_in_each_state_are_added_to_the_right_sums():
     layers = [LayerState(digest=str(number), total_bytes=10, state=state) for number, state in enumerate(LayerPhase)]
     sums = Sums.of(layers)
     assert (sums.total, sums.remote_bytes, sums.extracted_bytes, sums.to_unpack) == (80, 10, 10, 50)

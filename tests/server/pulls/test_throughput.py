@@ -1,4 +1,4 @@
-"""The bytes per second from each registry in the last ten minutes, and the pulls that ended in this time."""
+"""Tests for each registry's throughput in the last ten minutes, and for the counts of pulls that ended in that time."""
 
 from pulltrace.server.pulls.throughput import MOST_REGISTRIES, STEP, STEPS, Throughput
 from pulltrace.wire import SNAPSHOTTER, ErrorReason, PullPhase
@@ -67,7 +67,7 @@ def test_the_totals_include_the_steps_of_the_series_and_the_current_step() -> No
     assert (downloaded, ended["completed"], ended["canceled"]) == (0, 0, 0)
 
 
-def test_each_ended_attempt_is_counted_once_under_its_result() -> None:
+def test_each_finished_attempt_is_counted_once_with_its_result() -> None:
     sim = SimulatedHub()
     names = ["completed", "completed", "failed", "canceled"]
     for seconds, ended in ((1, {}), (2, {"ended_at": NOW + 2}), (3, {"ended_at": NOW + 2})):

@@ -1,7 +1,10 @@
-"""How the usual duration of a pull is estimated, and when a pull counts as slower than usual."""
+"""Tests for the estimate of a pull's usual duration, and for pulls that are slower than usual."""
 
 import pytest
 
+from pulltrace.server.models import UsualBasis
+from pulltrace.server.pulls.paces import Paces
+from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.server.pulls.usual import KEPT, MAX_IMAGES, Usual
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
@@ -54,17 +57,81 @@ def test_a_pull_with_cached_layers_is_not_compared_with_a_pull_that_fetches_ever
     assert estimate(usual, size=10 * MB).median == 2.0
 
 
-def test_durations_from_another_node_are_scaled_by_the_speed_ratio_of_the_two_nodes():
+def test_durations_from_another_node_are_adjusted_for_a_slow_node():
     usual = Usual()
     for node, slowness in (("fast", 1), ("slow", 5)):
         for number in range(3):
             record(usual, 4 * slowness, image=f"base/{number}:1", node=node)
     record(usual, 8, node="fast")
     found = estimate(usual, node="slow")
-    assert (found.basis, found.median) == ("image", 40.0)
+    assert (found.basis, found.median) == ("image", 24.0), "four seconds more than such pulls usually take on this node"
 
 
-def test_a_node_that_is_new_to_a_slow_registry_is_not_expected_to_be_fast_there():
+def test_durations_from_a_slow_node_are_scaled_down_for_a_fast_node():
+    usual = Usual()
+    for node, slowness in (("fast", 1), ("slow", 5)):
+        for number in range(3):
+            record(usual, 4 * slowness, image=f"base/{number}:1", node=node)
+    record(usual, 15, node="slow")
+    assert estimate(usual, node="fast").median == 3.0
+
+
+FAST, SLOW = 30e6, 5e6
+SMALL = (4, 13, 28, 35, 44, 50, 60, 73)
+
+
+def pull_small_images(usual, rate, node):
+    for number, size in enumerate(SMALL):
+        record(usual, 2.5 + size * MB / rate, image=f"small/{number}:1", node=node, size=size * MB)
+
+
+def test_small_pulls_do_not_determine_the_duration_of_a_large_pull_on_a_slow_node():
+    usual = Usual()
+    pull_small_images(usual, FAST, "fast")
+    pull_small_images(usual, SLOW, "slow")
+    for node, rate in (("fast", FAST), ("slow", SLOW)):
+        record(usual, 2.5 + 400 * MB / rate, image="other/large:1", node=node, size=400 * MB)
+    record(usual, 2.5 + 1135 * MB / FAST, image="jupyter/scipy:1", node="fast", size=1135 * MB)
+    found = estimate(usual, image="jupyter/scipy:1", node="slow", size=1135 * MB)
+    assert (found.basis, found.median) == ("image", 229.5)
+    assert estimate(usual, image="new/small:1", node="slow", size=10 * MB).median == pytest.approx(4.5, abs=0.5)
+
+
+def test_a_stalled_pull_does_not_change_the_cost_per_byte_of_a_node():
+    usual = Usual()
+    pull_small_images(usual, FAST, "fast")
+    pull_small_images(usual, SLOW, "slow")
+    record(usual, 75, image="stalled:1", node="slow", size=14 * MB)
+    record(usual, 2.5 + 200 * MB / FAST, node="fast", size=200 * MB)
+    assert estimate(usual, node="slow", size=200 * MB).median == pytest.approx(42.5, rel=0.15)
+
+
+def test_pulls_of_much_smaller_images_do_not_show_how_long_a_large_image_takes():
+    usual = Usual()
+    pull_small_images(usual, FAST, "a")
+    assert estimate(usual, image="n/n:1", size=3245 * MB) is None
+
+
+@pytest.mark.parametrize("finished", [0, 1, 8])
+def test_the_estimate_for_a_new_image_on_a_slow_node_is_not_shorter_than_its_rates_allow(finished):
+    paces = Paces()
+    usual = Usual(paces)
+    paces.record("fast", "docker.io", FAST, FAST, NOW)
+    paces.record("slow", "docker.io", SLOW, SLOW, NOW)
+    paces.unpacking["slow"] = Unpacking()
+    paces.unpacking["slow"].saw(40 * MB, 2)
+    record(usual, 116, image="pytorch:2", node="fast", size=3245 * MB)
+    record(usual, 116, image="pytorch:2", node="fast", size=3245 * MB)
+    for number, size in enumerate(SMALL[:finished]):
+        record(usual, 6 + size * MB / SLOW, image=f"small/{number}:1", node="slow", size=size * MB)
+    for image, basis in (("pytorch:2", "image"), ("pytorch:3", "repository"), ("new:1", "size")):
+        found = estimate(usual, image=image, node="slow", size=3245 * MB)
+        assert found.basis == basis
+        assert 1.5 + 3245 / 5 + 3245 / 20 <= found.median <= 1.1 * (1.5 + 3245 / 5 + 3245 / 20)
+        assert not found.is_firm, "no pull of this size has ended on this node"
+
+
+def test_a_registry_that_is_slow_for_one_node_is_expected_to_be_slow_for_a_new_node():
     usual = Usual()
     for node in ("a", "b"):
         for number in range(3):
@@ -80,7 +147,7 @@ def test_the_estimate_for_a_new_tag_is_the_duration_of_other_tags_scaled_by_size
     assert (found.basis, found.median) == ("repository", 21.5)
 
 
-def test_a_new_repository_is_compared_with_images_of_its_size_from_this_registry():
+def test_a_new_repository_is_compared_with_images_of_its_size_from_the_same_registry():
     usual = Usual()
     record(usual, 10, image="a/a:1")
     assert estimate(usual, image="n/n:1") is None, "one pull is not enough to compare sizes"
@@ -88,7 +155,73 @@ def test_a_new_repository_is_compared_with_images_of_its_size_from_this_registry
     record(usual, 99, image="c/c:1", size=2)
     found = estimate(usual, image="n/n:1")
     assert (found.basis, found.count, found.median) == ("size", 2, 11.0)
+
+
+def test_if_a_registry_has_no_image_of_similar_size_the_estimate_uses_its_next_larger_images():
+    usual = Usual()
+    for number, size in enumerate((1, 1, 400, 800, 900)):
+        record(usual, 1.5 + size / 20, image=f"{number}/a:1", size=size * MB)
+    found = estimate(usual, image="n/n:1", size=50 * MB)
+    assert (found.basis, found.count, found.median) == (UsualBasis.REGISTRY, 2, 4.0)
+
+
+def test_a_new_registry_is_compared_with_other_registries_on_the_same_node():
+    usual = Usual()
+    record(usual, 10, image="a/a:1")
     assert estimate(usual, image="n/n:1", registry="quay.io") is None
+    record(usual, 12, image="b/b:1")
+    found = estimate(usual, image="n/n:1", registry="quay.io")
+    assert (found.basis, found.count, found.median) == (UsualBasis.NODE, 2, 11.0)
+    assert estimate(usual, image="n/n:1", registry="quay.io", node="new") is None
+
+
+def test_a_node_without_finished_pulls_is_compared_by_its_current_rate():
+    paces = Paces()
+    usual = Usual(paces)
+    record(usual, 10)
+    found = estimate(usual, node="slow")
+    assert (found.basis, found.median) == (UsualBasis.OTHER_NODES, 10.0)
+    paces.record("a", "docker.io", 10e6, 30e6, NOW)
+    paces.record("slow", "quay.io", 2e6, 5e6, NOW)
+    assert estimate(usual, node="slow").basis is UsualBasis.OTHER_NODES, "quay.io may be slow on every node"
+    paces.record("a", "quay.io", 2e6, 12e6, NOW)
+    found = estimate(usual, node="slow", size=None)
+    assert (found.basis, found.median) == (UsualBasis.IMAGE, 21.5)
+
+
+def test_a_rate_measured_at_the_beginning_of_a_download_does_not_mark_a_node_as_slow():
+    paces = Paces()
+    paces.record("a", "docker.io", 30e6, 30e6, NOW)
+    paces.record("b", "docker.io", 1e6, 1e6, NOW, is_sustained=False)
+    assert paces.slow_node("b") is None
+    paces.record("b", "docker.io", 5e6, 5e6, NOW, is_sustained=True)
+    assert paces.slow_node("b") == 1 / 5e6
+    paces.record("b", "docker.io", 20e6, 20e6, NOW, is_sustained=True)
+    assert paces.slow_node("b") is None
+
+
+def test_a_pull_is_called_slow_only_if_enough_pulls_of_similar_size_show_the_speed_of_the_node():
+    usual = Usual()
+    record(usual, 10)
+    record(usual, 10)
+    assert not estimate(usual).is_firm, "two pulls are too few"
+    record(usual, 10)
+    assert estimate(usual).is_firm
+    assert not estimate(usual, image="shop/web:2", size=900 * MB).is_firm, "the sizes differ too much"
+    assert not estimate(usual, node="b").is_firm, "the speed of the node is not known"
+    for _ in range(3):
+        record(usual, 20, image="other:1", node="b")
+    assert estimate(usual, node="b").is_firm
+    for number in range(3):
+        record(usual, 10, image=f"x/{number}:1", registry="quay.io")
+    assert not estimate(usual, image="n:1", registry="new.example").is_firm, "a new registry may be slow"
+
+
+def test_the_estimate_of_a_new_tag_before_its_size_is_known_is_the_duration_of_other_tags():
+    usual = Usual()
+    record(usual, 20)
+    found = estimate(usual, image="shop/web:2", size=None)
+    assert (found.basis, found.median) == (UsualBasis.REPOSITORY, 20.0)
 
 
 def test_memory_is_bounded():
@@ -106,7 +239,7 @@ FACTS = {"image_ref": "docker.io/library/nginx:1"}
 
 
 def pulled(sim, number, took, *, began, node="node-1"):
-    """Run one pull to its end, with one report per second."""
+    """Run a pull to completion, with one report per second."""
     for second in range(1, took):
         done = layer("a", second * 100 * MIB // took)
         sim.report(pull(f"lease-{number}", done, at=NOW + began, **FACTS), at=began + second, node=node)
@@ -121,21 +254,24 @@ def test_the_usual_duration_of_a_pull_is_estimated_from_earlier_pulls():
     assert pulled(sim, 1, 20, began=0).usual_seconds is None
     second = pulled(sim, 2, 21, began=100)
     assert (second.usual_seconds, second.slower_than_usual) == (20.0, None)
-    third = pulled(sim, 3, 60, began=200)
-    assert (third.usual_seconds, third.slower_than_usual) == (20.5, 2.9)
-    assert sim.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 2
+    third = pulled(sim, 3, 20, began=200)
+    assert (third.usual_seconds, third.slower_than_usual) == (20.5, None)
+    fourth = pulled(sim, 4, 60, began=300)
+    assert (fourth.usual_seconds, fourth.slower_than_usual) == (20.0, 3.0)
+    assert sim.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 3
     assert sim.metrics.render("", sim.hub.gauges()).count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
-    sim.at(900)
+    sim.at(1000)
     assert b"pulltrace_slow_nodes{" not in sim.metrics.render("", sim.hub.gauges())
 
 
-def test_a_live_pull_is_slower_than_usual_as_soon_as_it_exceeds_the_usual_duration():
+def test_a_live_pull_is_marked_as_slow_once_it_has_taken_one_and_a_half_times_its_usual_duration():
     sim = SimulatedHub()
-    pulled(sim, 1, 20, began=0)
-    for second in range(101, 140):
-        sim.report(pull("lease-2", layer("a", MIB), at=NOW + 100, **FACTS), at=second)
+    for number in range(3):
+        pulled(sim, number, 20, began=100 * number)
+    for second in range(301, 340):
+        sim.report(pull("lease-3", layer("a", MIB), at=NOW + 300, **FACTS), at=second)
         live = max(sim.shown, key=lambda status: status.started_at)
-        assert (live.slower_than_usual is not None) == (second >= 130), second
+        assert (live.slower_than_usual is not None) == (second >= 330), second
 
 
 def test_the_time_to_ready_is_estimated_before_the_first_byte_arrives():
@@ -148,7 +284,7 @@ def test_the_time_to_ready_is_estimated_before_the_first_byte_arrives():
     assert max(sim.shown, key=lambda status: status.started_at).eta_seconds == 14.0
 
 
-def test_a_restarted_server_learns_usual_durations_from_the_agents_history():
+def test_a_restarted_server_restores_usual_durations_from_the_history_of_the_agents():
     sim = SimulatedHub()
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     history = {"status": PullPhase.COMPLETED, "ended_at": NOW - 60, **FACTS}
@@ -162,3 +298,29 @@ def test_a_cached_pull_is_not_used_as_a_measurement(state):
     cached = layer("a", 0, state=state, cached_bytes=100 * MIB)
     sim.report(pull("old", cached, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 1, **FACTS), at=1)
     assert pulled(sim, 2, 22, began=100).usual_seconds is None
+
+
+def test_a_pull_without_an_estimate_is_compared_with_pulls_that_end_later():
+    sim = SimulatedHub()
+    slow = {"registry": "slow.example", "image_ref": "slow.example/library/nginx:1"}
+    for second in range(1, 40):
+        others = [
+            pull(f"quick-{number}", layer(f"q{number}", MIB), at=NOW, image_ref=f"docker.io/library/app:{number}")
+            for number in (1, 2)
+        ]
+        if second >= 5:
+            done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 5}
+            others = [
+                pull(
+                    f"quick-{number}",
+                    layer(f"q{number}", 100 * MIB, state=LayerPhase.EXTRACTED),
+                    at=NOW,
+                    **(done | {"image_ref": f"docker.io/library/app:{number}"}),
+                )
+                for number in (1, 2)
+            ]
+        sim.report(pull("slow", layer("s", second * MIB), at=NOW, **slow), *others, at=second)
+        live = next(status for status in sim.shown if status.registry == "slow.example")
+        assert (live.usual_basis is UsualBasis.NODE) == (second >= 11), second
+    assert (live.usual_seconds, live.slower_than_usual) == (5.0, None), "the registry itself may be slow"
+    assert "pulltrace_slow_nodes{" not in sim.metrics.render("", sim.hub.gauges()).decode()

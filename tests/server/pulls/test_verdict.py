@@ -1,4 +1,4 @@
-"""The verdict on what limits a pull. Each rule is tested with and without the measurement that proves it."""
+"""Tests for the verdict on what limits a pull. Each rule is tested with and without the measurement that proves it."""
 
 import logging
 
@@ -32,7 +32,7 @@ def extracting(sim: SimulatedHub, load: NodeLoad | None, seconds: int = 20) -> N
 def download(
     sim: SimulatedHub, rate: int, seconds: range, *, load: NodeLoad | None = CALM, node="node-1", **facts
 ) -> None:
-    """Let one layer arrive at ``rate`` MiB per second."""
+    """Report a pull whose only layer is downloaded at ``rate`` MiB/s."""
     began = seconds.start - 1
     for second in seconds:
         done = layer("a", (second - began) * rate * MIB, 4000 * MIB)
@@ -61,13 +61,13 @@ def test_a_busy_disk_limits_unpacking() -> None:
 @pytest.mark.parametrize(
     ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
 )
-def test_a_throttled_disk_limits_unpacking_although_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
+def test_a_throttled_disk_limits_unpacking_even_if_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
     sim = SimulatedHub()
     extracting(sim, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
     assert sim.one.bound.by is by
 
 
-def test_a_starved_cpu_limits_unpacking() -> None:
+def test_a_lack_of_cpu_limits_unpacking() -> None:
     sim = SimulatedHub()
     extracting(sim, STARVED_CPU)
     assert sim.one.bound.by is Factor.CPU
@@ -81,7 +81,7 @@ def test_the_verdict_is_unknown_if_no_measurement_explains_slow_unpacking(load: 
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_starved_cpu_does_not_limit_a_download() -> None:
+def test_a_lack_of_cpu_does_not_limit_a_download() -> None:
     sim = SimulatedHub()
     download(sim, 10, range(1, 20), load=STARVED_CPU)
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -117,7 +117,7 @@ def test_the_registry_is_the_limiting_factor_if_this_node_fetches_faster_from_an
     assert bound.figures["percentOfTime"] == 85.7
 
 
-def test_the_verdict_is_unknown_if_a_slow_download_cannot_be_compared_with_another() -> None:
+def test_the_verdict_on_a_slow_download_is_unknown_without_another_download_for_comparison() -> None:
     sim = SimulatedHub()
     download(sim, 1, range(1, 30))
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -160,7 +160,7 @@ def test_the_network_is_the_limiting_factor_if_two_registries_share_a_saturated_
 
 
 def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40) -> None:
-    """Download three small layers at ``small`` MiB/s each, and a large one at ``large`` MiB/s."""
+    """Download three small layers at ``small`` MiB/s each, and a large layer at ``large`` MiB/s."""
     for second in range(1, seconds):
         state = LayerPhase.DOWNLOADING if second * small < 30 else LayerPhase.DOWNLOADED
         layers = [layer(name, min(second * small, 30) * MIB, 30 * MIB, state=state) for name in "abc"]
@@ -168,7 +168,7 @@ def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40
         sim.report(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
 
 
-def test_one_large_layer_is_the_limiting_factor_if_several_connections_were_faster() -> None:
+def test_one_large_layer_is_the_limiting_factor_if_several_connections_were_faster_than_one() -> None:
     sim = SimulatedHub()
     one_large_layer(sim, small=4, large=4)
     bound = sim.one.bound
@@ -186,7 +186,7 @@ def test_one_large_layer_is_not_the_limiting_factor_if_one_connection_is_as_fast
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_pull_that_waits_for_layers_of_another_pull_is_limited_by_the_queue() -> None:
+def test_a_pull_that_waits_for_the_layers_of_another_pull_is_limited_by_the_queue() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)
@@ -200,7 +200,7 @@ def test_a_pull_that_waits_for_layers_of_another_pull_is_limited_by_the_queue() 
 @pytest.mark.parametrize(
     ("version", "by"), [("v2.2.1", Factor.SLOTS), ("1.7.29", Factor.UNKNOWN), ("", Factor.UNKNOWN)]
 )
-def test_all_pulls_of_a_node_share_the_download_slots_since_containerd_2_1(version: str, by: Factor) -> None:
+def test_since_containerd_2_1_all_pulls_on_a_node_share_the_download_slots(version: str, by: Factor) -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         busy = pull("busy", *(layer(name, second * MIB) for name in "abc"), **other("busy"))
@@ -211,7 +211,7 @@ def test_all_pulls_of_a_node_share_the_download_slots_since_containerd_2_1(versi
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_the_verdict_on_a_queued_image_still_names_the_pull_ahead_after_both_have_ended() -> None:
+def test_the_verdict_on_a_queued_image_still_names_the_pull_ahead_after_both_pulls_have_ended() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))
@@ -250,7 +250,7 @@ def test_a_rate_limit_is_a_verdict_even_if_no_agent_observed_the_pull() -> None:
     assert sim.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
-def test_the_verdict_on_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones() -> None:
+def test_the_verdict_on_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_pulls() -> None:
     sim = Joined()
     for number in range(4):
         owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
@@ -286,7 +286,7 @@ def test_a_pull_whose_layers_the_snapshotter_fetches_is_limited_by_the_snapshott
     assert sim.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
 
 
-def test_a_layer_that_the_snapshotter_completes_does_not_appear_in_the_throughput() -> None:
+def test_a_layer_completed_by_the_snapshotter_does_not_count_towards_the_throughput() -> None:
     sim = SimulatedHub()
     for at, plain, soci in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
         first = pull("plain", layer("a", plain, 5000 * MIB), at=NOW, **other("plain", "plain"))
@@ -311,9 +311,7 @@ VIA = {"via": ["http://10.0.0.9:5000"]}
         (VIA, 10, 20, Factor.UNKNOWN),
     ],
 )
-def test_a_dead_mirror_is_the_limiting_factor_if_each_request_waits_for_a_timeout(
-    via, resolved, first_byte, by
-) -> None:
+def test_a_dead_mirror_is_the_limiting_factor_if_each_request_to_it_times_out(via, resolved, first_byte, by) -> None:
     sim = SimulatedHub()
     for second in range(1, first_byte + 30):
         if second < resolved:
@@ -344,7 +342,7 @@ def test_the_verdict_is_unknown_for_a_short_pull_and_for_a_pull_without_an_expla
     assert sim.metric("pulls_bound_total", by="unknown", registry="docker.io") == 2
 
 
-def test_the_log_line_of_a_finished_pull_has_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_line_of_a_finished_pull_contains_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
     sim = SimulatedHub()
     extracting(sim, FULL_DISK)
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED, extracted_at=to_time(NOW + 20))

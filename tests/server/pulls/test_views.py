@@ -1,13 +1,18 @@
-"""The views show which pods wait for which images, and the progress of each image on all nodes."""
+"""Tests for the list of pods that are waiting for images, and for the list of each image's progress on all nodes."""
+
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.api.query import parse, pod_fits
+from pulltrace.server.models import PodCorrelation
 from pulltrace.server.pulls import views
-from pulltrace.server.pulls.views import count_waiting, rollouts
+from pulltrace.server.pulls.views import count_waiting, rollouts, running
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
-from tests.server.build import MIB, NOW, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
@@ -20,7 +25,7 @@ def sim():
 def test_the_rows_of_a_view_are_created_only_when_they_are_read(sim, monkeypatch):
     made = []
     make = views._rollout
-    monkeypatch.setattr(views, "_rollout", lambda image, pulls: made.append(image) or make(image, pulls))
+    monkeypatch.setattr(views, "_rollout", lambda image, *rest: made.append(image) or make(image, *rest))
     names = [f"docker.io/library/app-{number}:1" for number in range(5)]
     for node, name in enumerate(names):
         sim.report(pull(name, image_ref=name), node=f"n{node}", at=node)
@@ -33,8 +38,27 @@ def test_the_rows_of_a_view_are_created_only_when_they_are_read(sim, monkeypatch
     assert next(nodes).snapshotter == "changed since"
 
 
+def test_running_pulls_are_listed_in_the_same_order_as_on_the_page():
+    one = SimulatedHub()
+    one.report(pull("l", layer("a", 1)))
+    example = one.one
+    later = example.started_at + timedelta(seconds=1)
+    pulls: dict[str, dict[str, Any]] = {
+        "done": {"status": PullPhase.COMPLETED},
+        "retry": {"status": PullPhase.RESOLVING, "attempt": 2, "downloaded_bytes": 0},
+        "old-b": {"status": PullPhase.EXTRACTING},
+        "old-a": {"status": PullPhase.RESOLVING, "downloaded_bytes": 0},
+        "waited": {"pods": [PodCorrelation(namespace="n", pod_name="p", container="c", image="i")]},
+        "new": {"started_at": later},
+        "stalled": {"stalled_since": later},
+        "queued": {"status": PullPhase.QUEUED},
+    }
+    found = running(replace(example, id=id_, **differing) for id_, differing in pulls.items())
+    assert [each.id for each in found] == ["stalled", "waited", "new", "old-a", "old-b"]
+
+
 def unpack_something(sim):
-    """Let the node unpack an image in two seconds, because estimates need an unpacking rate."""
+    """Have the node unpack an image in two seconds, because estimates need an unpacking rate."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
@@ -48,7 +72,7 @@ def test_the_estimate_for_a_pod_is_the_estimate_for_its_longest_pull(sim):
     )
     sim.apply(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # in parallel, as a kubelet may pull image volumes or the images of two pods
+    )  # both pulls run in parallel, as is possible for image volumes or for two pods
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(sim)
     for second in range(3, 8):
@@ -119,7 +143,7 @@ def test_waiting_pods_are_filtered_like_pulls(sim, asked, found):
     assert {item.pod_name for item in sim.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_has_the_number_of_nodes_in_each_state(sim):
+def test_a_rollout_counts_the_nodes_in_each_state(sim):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
@@ -141,3 +165,37 @@ def test_a_rollout_has_the_number_of_nodes_in_each_state(sim):
     assert (row.nodes.done, row.nodes.pulling, row.nodes.queued, row.nodes.failed) == (4, 1, 1, 1)
     assert (row.median_seconds, row.worst_seconds, row.slowest_node) == (20.0, 60.0, "failed")
     assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
+
+
+def test_a_queued_pull_first_waits_for_the_pulls_ahead_of_it():
+    one = SimulatedHub()
+    one.report(pull("l", layer("a", 1)))
+    example = one.one
+
+    def live(name, node, status, **more):
+        started = example.started_at + timedelta(seconds=more.pop("after", 0))
+        return replace(
+            example,
+            id=name,
+            node_name=node,
+            image_ref=more.pop("image", "app"),
+            status=status,
+            started_at=started,
+            eta_seconds=more.pop("eta", None),
+            usual_seconds=more.pop("usual", None),
+        )
+
+    running = live("now", "n1", PullPhase.DOWNLOADING, eta=50.0)
+    ahead = live("ahead", "n2", PullPhase.DOWNLOADING, eta=45.0, image="big")
+    queued = live("later", "n2", PullPhase.QUEUED, usual=10.0, after=1)
+    soon = live("soon", "n3", PullPhase.QUEUED, usual=10.0)
+
+    def slowest(*pulls):
+        return {row.image_ref: row.slowest_node for row in rollouts(pulls)}["app"]
+
+    assert slowest(running, ahead, queued, soon) == "n2"
+    assert slowest(running, queued, soon) == "n1"
+    second = live("second", "n3", PullPhase.QUEUED, usual=45.0, after=-1, image="other")
+    assert slowest(running, second, soon) == "n3"
+    unknown = replace(running, eta_seconds=None)
+    assert slowest(unknown, ahead, replace(queued, usual_seconds=None)) == "n2"
