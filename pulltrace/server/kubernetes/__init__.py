@@ -1,1 +1,1 @@
-"""The connection to Kubernetes: watch pods and events, and find out which node needs which image."""
+"""The connection to Kubernetes: watch pods and events, and determine which node needs which image."""

@@ -1,4 +1,5 @@
-"""The parts of the API server that the server uses: resources, pages, watch events, errors and the ``Api`` protocol.
+"""The parts of the Kubernetes API that the server uses: resources, pages, watch events, errors and the ``Api``
+protocol.
 
 ``client`` implements this protocol over HTTP; ``watch`` uses it.
 """
@@ -11,12 +12,12 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 
 
 class KubeError(Exception):
-    """The API server cannot be used; the message states the reason in one line."""
+    """The API server cannot be used. The message states the reason in one line."""
 
 
 class GoneError(KubeError):
-    """HTTP status 410: the API server no longer knows the version from which a watch should continue, so a new list is
-    needed.
+    """HTTP status 410: the API server no longer knows the version from which a watch should continue. The resource must
+    be listed again.
     """
 
 
@@ -35,7 +36,7 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores the rarer ones.
+# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores all other irrelevant events.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -54,7 +55,7 @@ EVENTS = Resource(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list. A watch must start from ``version``, the list's resource version."""
+    """One page of a list. A watch must start from ``version``, the list's resource version."""
 
     objects: list[Pod | Event]
     version: str
@@ -62,7 +63,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch, of type ADDED, MODIFIED, DELETED or BOOKMARK. A bookmark has no object.
+    """One line of a watch, of type ADDED, MODIFIED, DELETED or BOOKMARK. A watch event of type BOOKMARK has no object.
 
     The next watch must start from ``version``.
     """
@@ -83,26 +84,25 @@ class Review:
 
 
 class Api(Protocol):
-    """The requests that the server sends to the API server. Each request may raise ``KubeError``."""
+    """The requests that Pulltrace's server sends to the API server. Each request may raise ``KubeError``."""
 
     def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """Yield all objects, a page at a time."""
+        """Yield all objects, page by page."""
 
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
         """Yield the changes after ``version``, until the API server ends the watch.
 
-        The first batch is empty and means that the watch is connected. Later batches are empty if nothing has changed
+        The first batch is empty and shows that the watch is connected. Later batches are empty if nothing has changed
         for a while.
         """
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Read the newest resource version of a collection from etcd instead of a cache, and return it."""
+        """Return a collection's newest resource version, read from etcd rather than from a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the review of this token. The review names the account if the token is valid and was issued for this
-        audience.
+        """Review a token. The result names the account if the token is valid and was issued for this audience.
 
-        The review is a POST request, but the API server does not store anything.
+        This method sends a POST request, but the API server stores nothing.
         """
 
     async def close(self) -> None:

@@ -1,32 +1,34 @@
-"""One image that one pod requests from its kubelet, attempt after attempt. Sans-I/O.
+"""One pod's request for one image, across all attempts. Sans-I/O.
 
 Theory of operation
 ===================
 
-Facts arrive from the kubelet's events and from container statuses. These facts may be late, duplicated or out of order,
-and some never arrive. Events contain the time on the node's clock, in whole seconds. This time (``raw``) orders the
-events of one node. Users are shown the server's time (``at``) instead. ``ImageRequest`` remembers the last start
-(``Pulling``) and the last end (``Failed`` or ``Pulled``) that events reported. Each new event is compared with both:
+The input consists of kubelet events and container statuses. Events and statuses may be late, duplicated or out of
+order, and some of them never arrive. Events contain the node's time in whole seconds. A node's events are ordered by
+the node's time (``raw``), but users see the server's time (``at``). ``ImageRequest`` remembers the last start
+(``Pulling``) and the last end (``Failed`` or ``Pulled``) that events reported. Each new event is compared with these
+two:
 
-=========  =======================  ===============================  ==================================
-event      before the last start    before the last end              after both
-=========  =======================  ===============================  ==================================
-Pulling    ignored                  start of the attempt that ended  the next attempt starts
-Failed     failure of the attempt   ignored, unless only a status    the attempt ends; if none runs,
-           before                   reported that failure            its start was lost
-Pulled     ignored                  ignored                          the image is present
-=========  =======================  ===============================  ==================================
+=========  ==========================  =============================  ======================================
+event      before the last start       before the last end            after both
+=========  ==========================  =============================  ======================================
+Pulling    ignored                     gives the start of the         starts the next attempt
+                                       attempt that ended
+Failed     gives the failure of the    ignored, unless only a status  ends the attempt; if none is running,
+           previous attempt            has reported this failure      its Pulling event was lost
+Pulled     ignored                     ignored                        the image is present
+=========  ==========================  =============================  ======================================
 
-If times are equal, ``Pulling`` comes before ``Failed`` and ``Pulled``.
+If two events have the same time, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
-A kubelet writes the status ``ErrImagePull`` when it next syncs the pod. The next sync is at least ten seconds after the
-event, and even later while the kubelet pulls another image for the same pod. So a status normally repeats a failure
-that events have already reported. A status counts as a separate failure only under two conditions: statuses have
-reported more failures than events, *and* the kubelet had time for another attempt. In that case, the failure's event
-was lost. Kubelets limit how many events they send.
+A kubelet writes the status ``ErrImagePull`` at the pod's next sync, at least ten seconds after the event. If the
+kubelet is pulling another image for the same pod, the status is even later. A status therefore normally repeats a
+failure that events have already reported. A status counts as a separate failure only if statuses have reported more
+failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,
+because kubelets limit how many events they send.
 
-``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, even if they are
-repeated: the kubelet does not pull anything.
+``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, no matter how often they
+are repeated, because the kubelet does not pull anything.
 """
 
 import math
@@ -49,7 +51,7 @@ from pulltrace.server.models import PodCorrelation
 from pulltrace.wire import ErrorReason
 
 STATUS_LATE = 30.0
-"""Seconds by which a status may lag behind the event for the same failure."""
+"""How long after an event, in seconds, a status may still describe an earlier attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +64,24 @@ class Failure:
     """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
-    """An estimate based on the kubelet's back-off. None if the kubelet will not pull again on its own."""
+    """When the kubelet will probably retry, based on its back-off. None if the kubelet will not retry by itself."""
     started_at: float | None = None
-    """When the kubelet began the failed attempt. None if no event reported that."""
+    """When the kubelet began the failed attempt. None if no event reported the start."""
+    first_at: float | None = None
+    """The time of the first failure since the last success. None if no event reported this failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class PullFacts:
-    """The duration and size from the kubelet's message about a successful pull."""
+    """The duration and the image size from the kubelet's message about a successful pull."""
 
     seconds: float | None = None
-    """The duration of the pull, without the time in the kubelet's queue."""
+    """The duration of the pull, not counting the time in the kubelet's queue."""
     image_bytes: int | None = None
 
 
 class Position(Enum):
-    """An event's position in time, compared with the last start and the last end."""
+    """The position of an event's time relative to the last start and the last end."""
 
     BEFORE_START = "before the last start"
     BEFORE_END = "before the last end"
@@ -85,13 +89,17 @@ class Position(Enum):
 
 
 class ImageRequest:
-    """The state of one pod's request for one image. Each method processes one fact. Facts may arrive in any order."""
+    """One pod's request for one image. Each ``take_*`` method processes an event or a status. Events and statuses may
+    arrive in any order.
+    """
 
     __slots__ = (
         "_earlier_pulls",
         "_end",
         "_failed_raw",
+        "_failing_since",
         "_last_status",
+        "_present_raw",
         "_statuses",
         "_synced_at",
         "_without_pull",
@@ -111,16 +119,16 @@ class ImageRequest:
         self.pod = pod
         self.since = since
         self.since_exact = False
-        """Whether ``since`` is the start of the newest attempt, as reported by an event.
+        """True if ``since`` is the start of the newest attempt and comes from an event.
 
-        The time of a status does not count as a start, because statuses are late.
+        A status never provides the start time, because statuses arrive late.
         """
         self.attempt = 1
         self.pulling = False
         self.abandoned = False
-        """Whether the pod was deleted during the pull.
+        """True if the pod was deleted during the pull.
 
-        The kubelet continues with the pull, even if the pull is still queued.
+        The kubelet continues the pull of a deleted pod, even if the pull is still queued.
         """
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
@@ -128,19 +136,21 @@ class ImageRequest:
         self.start = -math.inf  # raw time of the newest Pulling event
         self._end = -math.inf  # raw time of the newest Failed or Pulled event
         self._failed_raw: float | None = None  # raw time of `failure`; None if it is known only from a status
-        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which the event's count includes
+        self._failing_since: float | None = None  # time of the first failed attempt since the last success
+        self._present_raw = -math.inf  # raw time of the last event before the image was present
+        self._earlier_pulls = earlier_pulls  # how many of the counted Pulling events belong to earlier pulls
         self._statuses = 0  # number of failures that statuses have reported
         self._last_status = ("", "")
-        self._synced_at = -math.inf  # when the kubelet last synced the pod while it was too early to retry
-        self._without_pull = False  # whether `failure` is not counted as an attempt
+        self._synced_at = -math.inf  # when the kubelet last synced the pod but had to wait before retrying
+        self._without_pull = False  # whether `failure` does not count as an attempt
 
     @property
     def is_assumed(self) -> bool:
-        """Return whether nothing is known except that the container was created."""
+        """Return whether the request is known only from the creation of its container."""
         return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
 
     def position(self, raw: float, *, starts: bool = False) -> Position:
-        """Compare an event's time with the last start and end; ``starts`` is true for Pulling events."""
+        """Compare an event's time with the last start and the last end. ``starts`` is true for Pulling events."""
         if raw < self.start:
             return Position.BEFORE_START
         if raw < self._end or (starts and raw == self._end):
@@ -148,7 +158,9 @@ class ImageRequest:
         return Position.AFTER_BOTH
 
     def take_pulling(self, raw: float, at: float, times: int) -> None:
-        """Process a Pulling event. ``times`` is how often the kubelet has emitted this event for the pod."""
+        """Process a Pulling event. ``times`` is how many times the kubelet has emitted this event for the pod."""
+        if self._earlier_pulls and self.start == -math.inf:
+            self._present_raw = raw - 1.0  # no failure is known, so the earlier pulls succeeded
         position = self.position(raw, starts=True)
         if position is Position.BEFORE_START:
             return
@@ -162,13 +174,23 @@ class ImageRequest:
             self._start_attempt(raw, at, times)
         self._count(times)
 
-    def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Process a Failed event. ``times`` is how often the kubelet has emitted the event with this text, including
-        for earlier pulls.
+    def take_failed(
+        self,
+        raw: float,
+        at: float,
+        message: str,
+        times: int = 1,
+        *,
+        listed: bool = False,
+        first: float | None = None,
+    ) -> None:
+        """Process a Failed event. ``times`` is how many times the kubelet has emitted the event with this text,
+        including for earlier pulls. ``first`` is the raw time at which this event was first emitted.
 
         ``listed`` is true if the event comes from a list. The container's current status then describes the same
         failure.
         """
+        self._note_failing(raw, at, first)
         match self.position(raw):
             case Position.BEFORE_START:
                 self._take_earlier_failure(raw, at, message)
@@ -179,15 +201,16 @@ class ImageRequest:
         attempt = max(1 if self._earlier_pulls else times, self._failed_attempt(at))
         shown = self._last_status[0] == "ErrImagePull" and cause_of(self._last_status[1]) == shorten(message)
         if listed or (shown and self.failure and self._statuses == self.failure.attempt):
-            self._statuses = attempt  # the status already contains this reason, so this failure will not change it
+            self._statuses = attempt  # the status already has this reason, so it will not change again
         self._end_attempt(attempt, at, exact=True)
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
-    def take_refusal(self, raw: float | None, at: float, message: str, reason: str) -> None:
-        """Process a report that the kubelet did not pull at all. The report is an event, or a status if ``raw`` is
-        None.
+    def take_refusal(self, raw: float | None, at: float, message: str, reason: str, first: float | None = None) -> None:
+        """Process a failure before the pull: the kubelet did not even call containerd. If ``raw`` is None, the failure
+        comes from a container status, otherwise from an event.
         """
         if raw is not None:
+            self._note_failing(raw, at, first)
             if self.position(raw) is not Position.AFTER_BOTH:
                 return
             self._end = raw
@@ -195,11 +218,13 @@ class ImageRequest:
         known = self.failure
         if known and self._without_pull:
             retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + SYNC)
-            self.failure = replace(known, at=min(known.at, at), next_retry_at=retry)
+            self.failure = replace(known, at=min(known.at, at), next_retry_at=retry, first_at=self._failing_since)
             return
         self.pulling, self.pulled_at, self._without_pull = False, None, True
         retry = None if reason in WITHOUT_RETRY else at + SYNC
-        self.failure = Failure(classify(message, reason), shorten(message), self.attempt, at, retry)
+        self.failure = Failure(
+            classify(message, reason), shorten(message), self.attempt, at, retry, first_at=self._failing_since
+        )
         self._failed_raw = raw
 
     def take_back_off(self, raw: float, at: float, message: str) -> None:
@@ -214,7 +239,7 @@ class ImageRequest:
             self.failure = replace(failure, next_retry_at=self._next_try(failure.attempt, failure.at))
 
     def take_status(self, at: float, reason: str, message: str) -> bool:
-        """Process the waiting status of a container. Return whether the status changed anything."""
+        """Process the waiting state in a container's status. Return whether the request has changed."""
         if (reason, message) == self._last_status and self.failure:
             return False
         since = self.since if self.pulling and reason in WITHOUT_PULL else self.pulled_at
@@ -232,12 +257,12 @@ class ImageRequest:
         if self.pulling or self._without_pull:
             return False
         before = self.failure
-        if not backs_off or about(message)[1]:  # old kubelets do not repeat the cause while they back off
+        if not backs_off or about(message)[1]:  # old kubelets do not repeat the cause while backing off
             self._improve_message(cause_of(message), reason)
         return self.failure != before
 
     def take_pulled(self, raw: float, at: float, facts: PullFacts) -> bool:
-        """Process a Pulled event. Return whether the event changed anything."""
+        """Process a Pulled event. Return whether the request has changed."""
         if self.position(raw) is not Position.AFTER_BOTH:
             return False
         self._end = raw
@@ -245,19 +270,33 @@ class ImageRequest:
         return self._succeed(at)
 
     def take_created(self, at: float) -> bool:
-        """Record that the container was created, so the image is present. Return whether this changed anything."""
+        """Record that the container was created, which means that the image is present. Return whether the request has
+        changed.
+        """
         return self.pulled_at is None and self._succeed(at)
 
     def _succeed(self, at: float) -> bool:
         if self.pulled_at is None:
             self.pulled_at = at
         self.pulling, self.failure, self._failed_raw, self._without_pull = False, None, None, False
+        self._failing_since, self._present_raw = None, max(self.start, self._end)
         return True
+
+    def _note_failing(self, raw: float, at: float, first: float | None) -> None:
+        """Record a failure, and keep the time of the first failure since the last success."""
+        if raw <= self._present_raw:
+            return
+        if first is not None and self._present_raw < first < raw:
+            at -= raw - first
+        if self._failing_since is None or at < self._failing_since:
+            self._failing_since = at
+            if self.failure:
+                self.failure = replace(self.failure, first_at=at)
 
     def _start_attempt(self, raw: float, at: float, times: int) -> None:
         before = self.failure
-        # A failure that is known only from a status may belong to this attempt. In that case, the event's count
-        # decides.
+        # A failure known only from a status may belong to this attempt. The count in the event then determines the
+        # attempt's number.
         after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
         self.attempt = max(times, after)
         self.start, self.since, self.since_exact = raw, at, True
@@ -268,33 +307,32 @@ class ImageRequest:
         self._end_attempt(attempt, at, exact=False)
         known = self.failure
         if known and known.attempt == attempt:
-            at = known.at  # the time of the event is more precise
+            at = known.at  # the event's time is more precise
         self._set_failure(None, at, message, reason, attempt)
         self._statuses = max(self._statuses, attempt)
 
     def _end_attempt(self, attempt: int, at: float, *, exact: bool) -> None:
-        if attempt > self.attempt:  # the event for the start of this attempt was lost
+        if attempt > self.attempt:  # this attempt's Pulling event was lost
             self.attempt, self.since, self.since_exact = attempt, at, False
         if exact and not self.since_exact:
             self.since_exact, self.since = True, min(self.since, at)
         self.pulling, self.pulled_at, self._without_pull = False, None, False
 
     def _is_failure_without_event(self, at: float) -> bool:
-        """Return whether a status has reported a failure whose event was lost."""
+        """Return whether a failure status that arrives at time ``at`` is about a failure whose event was lost."""
         known = self.failure
         if known is None or self._statuses <= known.attempt:
             return False
         if self.pulling:
             return at >= self.since + FIRST_BACK_OFF
-        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # the status may report that failure so much later
+        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # maximum delay of a status after its event
         return at >= known.at + back_off(known.attempt) + sync
 
     def _failed_attempt(self, at: float) -> int:
-        """Return the number of the attempt that failed at this time."""
+        """Return the number of the attempt that failed at time ``at``."""
         if self.pulling or not self.failure:
             return self.attempt
-        # If two reports are closer together than the shortest back-off, they describe the same attempt: one is an
-        # event, and the other is the container's status.
+        # An event and a status that are closer together than the shortest back-off describe the same attempt.
         same = at - self.failure.at < FIRST_BACK_OFF
         return max(self.attempt, self.failure.attempt if same else self.failure.attempt + 1)
 
@@ -305,13 +343,15 @@ class ImageRequest:
 
     def _set_failure(self, raw: float | None, at: float, message: str, waiting_reason: str, attempt: int) -> None:
         reason, message = classify(message, waiting_reason), shorten(message)
-        started_at = self.since if self.since_exact and attempt == self.attempt else None
+        is_start_known = self.since_exact and attempt == self.attempt and (self.since < at or self.start == raw)
+        started_at = self.since if is_start_known else None
         known = self.failure
         if raw is None and known and known.attempt == attempt:
             raw = self._failed_raw
             if len(known.message) >= len(message):
                 reason, message = known.reason, known.message
-        self.failure = Failure(reason, message, attempt, at, self._next_try(attempt, at), started_at)
+        retry = self._next_try(attempt, at)
+        self.failure = Failure(reason, message, attempt, at, retry, started_at, self._failing_since)
         self._failed_raw = raw
 
     def _next_try(self, attempt: int, failed_at: float) -> float:
@@ -326,9 +366,7 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Use the kubelet's count of Pulling events, because this count is the best evidence of the
-        attempt's number.
-        """
+        """Derive the attempt's number from the kubelet's count of Pulling events, which is the most reliable source."""
         if times <= self.attempt:
             return
         self.attempt = times

@@ -1,9 +1,8 @@
 """Access the API server over HTTP, with credentials from kubernetes_asyncio. The JSON is decoded directly into the few
-fields that are used.
-
-Does I/O. The library's models and its Watch are not used. The models keep every field of every object, which is slow
-and needs much memory. The Watch reconnects instead of ending. This client sends only GET requests, and POST requests
-for TokenReviews. The API server does not store TokenReviews. The size of every response is limited.
+fields that are used. kubernetes_asyncio's models are not used, because they keep every field of every object, which is
+slow and takes a lot of memory. kubernetes_asyncio's Watch is not used, because it reconnects instead of ending. This
+client sends only GET requests, except for the POST requests that create TokenReviews, which the API server does not
+store. The size of every response is limited.
 """
 
 import asyncio
@@ -31,13 +30,15 @@ CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""The shortest time-out of a watch, in seconds. The longest is twice as long; client-go uses the same range."""
+"""Minimum timeout of a watch, in seconds. The maximum timeout is twice as long. client-go uses the same range."""
 SILENCE = 150.0
-"""Seconds without a byte after which a watch is considered dead. Bookmarks arrive about once a minute."""
+"""How long, in seconds, a watch may receive no data before it is considered dead. Bookmarks arrive about once a
+minute.
+"""
 IDLE = 5.0
-"""Seconds without a byte after which a watch yields an empty batch."""
+"""How long, in seconds, a watch waits for data before it yields an empty batch."""
 LONGEST_LINE = 8 * 2**20
-"""Maximum size of one object in a watch, in bytes. etcd stores at most 1.5 MiB for an object."""
+"""Maximum size of one object in a watch, in bytes. etcd stores at most 1.5 MiB per object."""
 LONGEST_PAGE = 64 * 2**20
 LONGEST_ERROR = 64 * 2**10
 
@@ -97,7 +98,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 
 
 async def connect(environ: Mapping[str, str]) -> "HttpApi":
-    """Return a client for the cluster that this process runs in, or for the one in ``KUBECONFIG``.
+    """Return a client for the cluster in which this process runs, or for the cluster in ``KUBECONFIG``.
 
     Raises ``KubeError``.
     """
@@ -112,21 +113,22 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
             in_cluster()
         else:
             await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
-    except Exception as error:  # kubeconfigs can run programs and read files, so any error is possible
+    except Exception as error:  # kubeconfigs can run programs and read files, so loading them can raise any error
         raise KubeError(f"no access to Kubernetes: {error}") from error
     return HttpApi(configuration, in_cluster if mounted else None)
 
 
 class HttpApi:
-    """A client for one API server. Create it on the event loop on which it will be used.
+    """A client for one API server. Create the client on the event loop on which it will be used.
 
-    ``renew`` reads the credentials again. The library does this only once a minute, which is too late after a 401.
+    ``renew`` reads the credentials again. By itself, kubernetes_asyncio reads the credentials only once a minute, which
+    is too late after a 401 response.
     """
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Since version 3.13, Python rejects certificate authorities that lack certain extensions of RFC 5280. Older EKS
-        # clusters have such certificate authorities.
+        # Since version 3.13, Python rejects certificate authorities that lack certain extensions of RFC 5280, as the
+        # authorities of older EKS clusters do.
         configuration.disable_strict_ssl_verification = True
         configuration.connection_pool_maxsize = 0  # no limit, because each watched namespace needs two connections
         self._client = ApiClient(configuration)
@@ -140,7 +142,7 @@ class HttpApi:
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """Yield all objects, a page at a time. Raises ``GoneError`` if the list expires before its last page."""
+        """Yield all objects, page by page. Raises ``GoneError`` if the list expires before its last page."""
         token = ""
         while True:
             query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
@@ -154,10 +156,10 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``. The first batch is empty. Later batches are empty if nothing has changed for
-        a while.
+        """Yield the changes after ``version``. The first batch is always empty. Later batches are empty if nothing has
+        changed for a while.
         """
-        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # spreads the reconnections
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # spreads out the reconnections
         query = [
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
@@ -171,7 +173,7 @@ class HttpApi:
                 yield [self._watched(resource, line) for line in lines.split(chunk or b"") if line.strip()]
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Read the newest resource version of a collection from etcd instead of a cache, and return it."""
+        """Return a collection's newest resource version, read from etcd rather than from a cache."""
         everything = Resource(resource.name, resource.kind, "")
         return (await self._list(everything, namespace, [("limit", "1")])).metadata.version
 
@@ -184,7 +186,7 @@ class HttpApi:
             raise KubeError(f"the response to listing {resource.name} is not a list: {error}") from error
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the account that this token belongs to
+        """Return the account to which this token belongs
         (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/).
         """
         kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
@@ -201,7 +203,7 @@ class HttpApi:
         return Review(user.username, status.audiences, user.extra, status.error)
 
     async def close(self) -> None:
-        """Close all connections. Later calls raise ``KubeError``."""
+        """Close all connections. Afterwards, all other methods raise ``KubeError``."""
         self._closed = True
         await self._client.close()
 
@@ -251,7 +253,7 @@ class HttpApi:
         try:
             return _decoders[resource.kind].decode(raw)
         except msgspec.MsgspecError as error:
-            if resource.name not in self._logged:  # only once, because a broken controller would fill the log
+            if resource.name not in self._logged:  # logged only once, because a broken controller could fill the log
                 self._logged.add(resource.name)
                 _log.warning(
                     "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
@@ -260,7 +262,7 @@ class HttpApi:
 
 
 class _Response:
-    """A context manager that sends the request on entry. Raises ``KubeError`` unless the request succeeds."""
+    """A context manager that sends the request on entry. Raises ``KubeError`` if the request fails."""
 
     def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
         self._call = call
@@ -276,7 +278,7 @@ class _Response:
             body = await _read(response, LONGEST_ERROR)
         except (aiohttp.ClientError, OSError) as error:
             raise KubeError(_unreachable(error)) from error
-        # the token is read again once a minute, which may fail
+        # kubernetes_asyncio reads the token again once a minute, and reading it may fail
         except kubernetes_asyncio.config.ConfigException as error:
             raise KubeError(f"no credentials for the API server: {error}") from error
         finally:
@@ -316,7 +318,7 @@ class _Lines:
         self._size = 0
 
     def split(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that this chunk completes."""
+        """Return the lines that a chunk completes."""
         first, *others = chunk.split(b"\n")
         self._parts.append(first)
         self._size += len(first)
@@ -331,7 +333,7 @@ class _Lines:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read the whole body of a response. Raises ``KubeError`` if the body is longer than ``limit``."""
+    """Read a whole response body. Raises ``KubeError`` if the body is longer than ``limit``."""
     body = bytearray()
     try:
         async for chunk in response.content.iter_any():
@@ -345,11 +347,13 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the data that has arrived. Return empty bytes at the end, and None if no data arrives for a while."""
+    """Return the data that has arrived. Return empty bytes at the end of the response, and None if no data arrives for
+    a while.
+    """
     try:
         async with asyncio.timeout(IDLE):
             return await response.content.readany()
-    except aiohttp.ClientError as error:  # these include aiohttp's own timeouts
+    except aiohttp.ClientError as error:  # aiohttp's own timeouts are ClientErrors, too
         raise KubeError(_unreachable(error)) from error
     except TimeoutError:
         return None

@@ -1,9 +1,9 @@
-"""Determine which pods wait for which images on which nodes, what has failed, and when the next attempt is due.
+"""Track which pods are waiting for which images on which nodes, what has failed, and when the next attempt is due.
 Sans-I/O.
 
-Everything is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and returns the
-nodes where something visible changed. ``Cluster.demands`` returns the images that one node's kubelet needs. Only pods
-that wait for an image are stored.
+The cluster's state is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and
+returns the nodes where something visible changed. ``Cluster.demands`` returns the images that one node's kubelet needs.
+Only pods that are waiting for an image are stored.
 """
 
 import heapq
@@ -25,43 +25,46 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""If a new event is more than this many seconds old, or has a time in the future, its node's clock is wrong."""
+"""Maximum age, in seconds, of a new event. If a new event is older, or its time is in the future, the node's clock is
+assumed to be wrong.
+"""
 
 EVENT_LATE = 100.0
-"""Maximum delay, in seconds, of an event from a node whose clock is right. Kubelets retry for two minutes to reach the
-API server, and our watch may have been interrupted. This time is shorter than ``LINGER``.
+"""Maximum delay, in seconds, of an event from a node whose clock is correct. Kubelets keep trying to reach the API
+server for two minutes, and the server's own watch may have been interrupted. This delay must be shorter than
+``LINGER``.
 """
 
 MAX_DELETED = 50_000
-"""The number of deleted pods that are remembered, so that late events about them are recognised."""
+"""Maximum number of deleted pods to remember, so that late events about these pods are recognised."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
 
 class Cluster:
-    """The data from the API server, reduced to the containers that wait for images.
+    """The containers that are waiting for images, as reported by the API server.
 
-    The cluster's state is owned by the hub, and is not thread-safe.
+    The hub owns this object, which is not thread-safe.
     """
 
     def __init__(self) -> None:
         self.revision = 0
-        """Increases with every visible change."""
+        """A number that increases with every visible change."""
         self._nodes: dict[str, NodeDemands] = {}
         self._node_of: dict[str, str] = {}  # pod key → node, for every stored pod
         self._unreadable = set[str | None]()  # namespaces (None means all) whose events cannot be read
         self._expected = set[str | None]()  # namespaces (None means all) whose events are being listed
-        self._deleted: dict[str, float] = {}  # keys of deleted pods → time of deletion, oldest first
-        self._due: list[tuple[float, str, Place]] = []  # heap: the times when requests must be examined again
+        self._deleted: dict[str, float] = {}  # key of each deleted pod → time of deletion, oldest first
+        self._due: list[tuple[float, str, Place]] = []  # heap: when to examine each request again
         self._budget = Budget()
 
     @property
     def dropped(self) -> int:
-        """The number of requests that exceeded the limit."""
+        """The number of image requests that were dropped because of the limit."""
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:
-        """Process one change. Return the nodes whose ``demands`` may have changed as a result."""
+        """Process one change. Return the names of the nodes whose ``demands`` may have changed."""
         changed = self._apply(change, now)
         self.revision += bool(changed)
         return changed
@@ -89,9 +92,9 @@ class Cluster:
                 return set().union(*(self._forget(key, now) for key in gone))
 
     def expire(self, now: float) -> set[str]:
-        """Forget two kinds of requests: those whose image arrived a while ago, and those whose pod never appeared.
+        """Forget requests for images that arrived a while ago, and requests of pods that never appeared.
 
-        Return the nodes where this changed anything.
+        Return the nodes whose requests changed.
         """
         changed = set()
         while self._deleted and next(iter(self._deleted.values())) + UNSEEN_POD <= now:
@@ -105,10 +108,10 @@ class Cluster:
         return changed
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
-        """Return the images that a node's kubelet needs, in the order in which it requested them.
+        """Return the images that a node's kubelet needs, in the order of the kubelet's requests.
 
-        While the events of a namespace are being listed, the images of its pods are left out. A pod's status does not
-        contain the number of the attempt.
+        While the server is listing a namespace's events, the images of the pods in that namespace are left out, because
+        a pod's status does not contain the attempt's number.
         """
         known = self._nodes.get(node)
         if not known:
@@ -133,9 +136,9 @@ class Cluster:
 
     def _take_pod(self, pod: Pod, now: float) -> set[str]:
         key, name = pod.key, pod.spec.node_name
-        if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted no longer waits
+        if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted is no longer waiting
             return self._forget(key, now)
-        # A static pod keeps its key when it moves to another node.
+        # A static pod keeps its key even if it moves to another node.
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
         self._deleted.pop(key, None)
         node = self._nodes.get(name) or NodeDemands(name, self._budget)
@@ -145,7 +148,7 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # If a listed event is about a pod that no longer waits, the event is old. If the pod was deleted, the only
+        # If a pod is no longer waiting, a listed event about the pod is outdated. If the pod was deleted, the only
         # event that still matters is the end of its pull.
         if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
@@ -172,7 +175,7 @@ class Cluster:
         return {name} if self._took(node, key, node.forget(key, now)) else set()
 
     def _took(self, node: NodeDemands, key: str, outcome: Outcome) -> bool:
-        """Record how a fact about a pod affected its node. Return whether something visible changed."""
+        """Apply the result of a change to a pod on this node. Return whether something visible changed."""
         for due, place in outcome.due:
             heapq.heappush(self._due, (due, node.name, place))
         if node.knows(key):

@@ -1,6 +1,6 @@
-"""Pods that wait for images, and the images that one node's kubelet needs for all of its pods. Sans-I/O.
+"""Pods that are waiting for images, and the images that one node's kubelet needs for all of its pods. Sans-I/O.
 
-The values are immutable; ``node_demands.NodeDemands`` creates them from pods and from ``attempts.ImageRequest``.
+All values are immutable. ``node_demands.NodeDemands`` creates them from pods and from ``attempts.ImageRequest``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,69 +14,66 @@ from pulltrace.server.kubernetes.errors import WAITING_REASONS, about, shorten
 from pulltrace.server.kubernetes.objects import ContainerStatus, Kind, Pod, Waiting
 from pulltrace.server.models import PodCorrelation
 
-# The kubelet's waiting reasons before a container's first start (kubelet_pods.go). The reason may also be missing.
+# The kubelet's waiting reasons before a container's first start (kubelet_pods.go). The reason may also be empty.
 _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDemand:
-    """One image on one node. Containers on this node wait for the image, failed to get it, or got it a moment ago."""
+    """An image that containers on one node are waiting for, could not get, or have just received."""
 
     node: str
     image: str
-    """Normalised by ``pulltrace.images.normalise``."""
+    """The image's name, normalised by ``pulltrace.images.normalise``."""
     pods: tuple[PodCorrelation, ...]
-    """Containers that are waiting now."""
+    """Containers that are currently waiting."""
     since: float
-    """When the kubelet emitted Pulling for the current attempt. Without this event, when the container was first seen
-    waiting.
+    """When the kubelet emitted Pulling for the current attempt. If no Pulling event has arrived, this is the time at
+    which the container was first seen waiting.
     """
     pulling: bool
-    """Whether Pulling is the last event that the kubelet has emitted about the image. After Pulled or Failed, the value
-    is false.
+    """True if the kubelet's latest event about the image is Pulling, rather than Pulled or Failed.
 
-    The kubelet emits Pulling *before* the pull enters its queue.
+    The kubelet emits Pulling *before* the pull enters the kubelet's queue.
     """
     failure: Failure | None
     """The last failure, kept until the image is present, even while a new attempt is running."""
     pulled_at: float | None
-    """When the kubelet emitted Pulled, or when the container was created."""
+    """When the kubelet emitted Pulled or the container was created."""
     attempt: int = 1
     """The number of the current or last attempt, counted from 1."""
     since_exact: bool = True
-    """Whether ``since`` is the time of an event. Otherwise, the time is derived from a status, which is late."""
+    """True if ``since`` comes from an event rather than from a status. A status arrives later than the event."""
     waited: tuple[PodCorrelation, ...] = ()
-    """Containers that waited for the image until it was present."""
+    """Containers that were waiting for the image when it arrived."""
     pull_seconds: float | None = None
-    """How long the pull took, according to the kubelet's event."""
+    """The duration of the pull, according to the kubelet's event."""
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """Whether the creation of a container is the only evidence that the image is present. No pull has then been
-    reported.
-    """
+    """True if the image is known only because a container was created, and nothing has reported a pull."""
     starts: tuple[float, ...] = ()
-    """The times when the kubelet emitted Pulling for the pods whose pull has not ended, earliest first."""
+    """When the kubelet emitted Pulling for each pod whose pull has not ended, earliest first."""
     abandoned: bool = False
-    """Whether all pods that requested the image were deleted. The kubelet pulls the image nevertheless."""
+    """True if all pods that requested the image were deleted. The kubelet continues the pull anyway."""
     awaited: bool = False
-    """Whether a container waits for an image that is already present. The kubelet has then not yet requested the image
-    for this container.
+    """True if a container is waiting even though the image is already present. The kubelet has not requested the image
+    for that container yet.
     """
 
     @property
     def requested(self) -> bool:
-        """Whether the kubelet is known to have requested the image. If not, the container may be waiting for a volume
-        instead.
+        """Return whether the kubelet is known to have requested the image. A container whose image was not requested
+        may be waiting for a volume instead.
         """
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingContainer:
-    """A container that has never been created, or a volume made from an image.
+    """A container that has never been created, or an image volume.
 
-    ``image`` is the image as written in the pod, ``ref`` the normalised reference.
+    ``image`` is the image as written in the pod. ``ref`` is the normalised reference.
     """
 
     name: str
@@ -89,8 +86,8 @@ class WaitingContainer:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod on a node, with the containers that are not running yet. The containers are in the order in which the
-    kubelet starts them.
+    """A pod on a node. The containers that are not running yet are listed in the order in which the kubelet starts
+    them.
     """
 
     namespace: str
@@ -116,8 +113,8 @@ class WaitingPod:
 
 
 def has_image(status: ContainerStatus | None) -> bool:
-    """Return whether the container has its image: it has been created before, or it fails for a reason that proves
-    this.
+    """Return whether the container has its image. A container has its image if it has been created before, or if the
+    reason for its failure implies that the image is present.
     """
     if not status or not status.state:
         return False
@@ -130,7 +127,7 @@ def has_image(status: ContainerStatus | None) -> bool:
 
 
 def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod | None:
-    """Return the waiting containers and volumes of a pod; None if there are none."""
+    """Return the waiting containers and volumes of a pod, or None if there are none."""
     containers = list(_waiting_volumes(pod))
     volumes = {volume.ref for volume in containers}
     for kind, spec, status in pod.containers():
@@ -150,9 +147,9 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
 
 
 def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
-    """Yield the image volumes whose image is missing in all containers that mount them.
+    """Yield the image volumes whose image is missing in every container that mounts them.
 
-    The failure is reported in the statuses of these containers.
+    A failure is reported in the statuses of the containers that mount the volume.
     """
     for name, image, mounted_by in pod.image_volumes():
         ref = normalise(image)
@@ -171,7 +168,7 @@ def _waiting(status: ContainerStatus | None) -> Waiting | None:
 
 
 def _short_message(waiting: Waiting) -> str:
-    """Return the message, shortened if necessary. The image's name at the beginning of the message remains readable."""
+    """Shorten the message if necessary, but keep the image name at its beginning readable."""
     image, cause = about(waiting.message)
     if not image or len(waiting.message) <= len(shorten(waiting.message)):
         return shorten(waiting.message)
@@ -190,10 +187,10 @@ def _failed_image(waiting: Waiting, refs: set[str]) -> bool:
 
 
 _SEARCHED = 4096
-"""The number of characters of a waiting message that are searched for an image's name."""
+"""Maximum number of characters of a waiting message to search for an image's name."""
 
 Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
-"""The containers that wait for one image, each with its pod and the pod's key."""
+"""The containers that are waiting for one image. Each is listed with its pod and the pod's key."""
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
@@ -207,27 +204,25 @@ def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> 
 
 
 def first_start(requests: Mapping[str, ImageRequest]) -> float:
-    """Return when the kubelet first requested the image, by the node's clock. If attempts are running, this is the
-    earliest of them; otherwise, it is the earliest of all attempts.
+    """Return the time of the kubelet's first request for the image, by the node's clock. The result is the start of the
+    earliest running attempt. If no attempt is running, the result is the start of the earliest attempt.
     """
     every = requests.values()
     return min(request.start for request in [request for request in every if request.pulling] or every)
 
 
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
-    """Combine all of one node's requests for an image into one demand. The node pulls the image once for
-    all its pods.
-    """
+    """Combine a node's requests for one image into a single demand, because the node pulls the image only once."""
     waiting = {key for key, _, _ in waiters}
     wanted = {key: request for key, request in requests.items() if not request.abandoned}
     starts = tuple(sorted(request.since for request in requests.values() if request.pulling))
     others = [request for key, request in wanted.items() if key not in waiting]
     every = list((wanted or requests).values())
     running = [request for request in every if request.pulling]
-    # Use the earliest running request: the pull has been running since that request. If no request is running, use the
+    # Use the earliest running request, because the pull began with this request. If no request is running, use the
     # latest request.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # If a pod got the image before the newest request began, the pod's request belongs to an earlier pull.
+    # If a pod got the image before the newest request, the pod's request belonged to an earlier pull.
     current = [
         request
         for request in every
@@ -236,7 +231,8 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # the image is needed again; or, after an older failure, a pod in back-off will find the image
+        # Either the image must be pulled again, or a pod in back-off has not noticed yet that the image is present.
+        pulled_at = None
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,
@@ -259,9 +255,13 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
 
 
 def _newest(failures: Sequence[Failure]) -> Failure | None:
-    """Return the newest failure, with the highest attempt number and the earliest retry of any pod."""
+    """Combine the failures of all pods: the newest failure, with the highest attempt number, the earliest retry and
+    the earliest first failure.
+    """
     if not failures:
         return None
     newest = max(failures, key=lambda item: item.at)
     soonest = min((item.next_retry_at for item in failures if item.next_retry_at is not None), default=None)
-    return replace(newest, attempt=max(item.attempt for item in failures), next_retry_at=soonest)
+    first = min((item.first_at for item in failures if item.first_at is not None), default=None)
+    attempt = max(item.attempt for item in failures)
+    return replace(newest, attempt=attempt, next_retry_at=soonest, first_at=first)

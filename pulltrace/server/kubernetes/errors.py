@@ -1,8 +1,9 @@
-"""Determine from the messages of kubelets and runtimes why a pull failed, and calculate when the next attempt is due.
+"""Derive the cause of a failed pull from the messages of kubelets and runtimes, and estimate when the next attempt is
+due.
 
-Sans-I/O. The messages are free text from a dozen programs. The rules below are tried in order. URLs and image names are
-removed from the text first. So an image called ``timeout``, or a tag ``429``, has no effect.
-``tests/server/kubernetes/messages.toml`` tests each rule with messages from public reports.
+Sans-I/O. The messages are free text from a dozen programs. The rules in this module are tried in order. URLs and image
+names are removed from the text first, so that an image called ``timeout`` or a tag ``429`` does not affect the result.
+The tests check each rule with messages from public reports, which are in ``tests/server/kubernetes/messages.toml``.
 """
 
 import math
@@ -10,14 +11,14 @@ import re
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
-# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The back-off doubles with every failure of
-# one pod and image. After twice the maximum back-off without a failure, the back-off is reset.
+# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The back-off is kept per pod and image. The
+# back-off doubles with every failure, and is reset after twice the maximum back-off without a failure.
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go#L226 (10 s) and #L180 (300 s);
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 SYNC, LONGEST_SYNC = 12.5, 15.0
-"""The mean and the maximum time between syncs of a pod that does not start, in seconds. The minimum is 10 s."""
+"""The mean and the maximum time, in seconds, between syncs of a pod that has not started. The minimum is 10 s."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -30,23 +31,26 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""The waiting reasons of containers whose image is missing. Each has the error reason that is used if the message does
-not reveal a more precise one.
+"""Maps the waiting reasons of containers without an image to error reasons. The error reason is used if the message is
+less precise.
 """
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-"""Reasons that prevent the kubelet from pulling at all. The kubelet may report these reasons repeatedly."""
+"""Waiting reasons of containers whose image the kubelet does not try to pull. The kubelet may report the same reason
+repeatedly.
+"""
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons that prevent the kubelet from pulling until somebody changes the pod or the node."""
+"""Waiting reasons after which the kubelet does not retry until somebody changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
-"""Maximum length of the searched text. Real messages are shorter, but a tenant could write megabytes."""
+"""Maximum length of the text to search. Real messages are shorter, but a tenant of the cluster could write megabytes.
+"""
 
 _HTTP_5XX = (
     r"\b5[0-9][0-9] (?:<none>|internal|bad gateway|service|gateway|server|web server|connection timed|origin|"
     r"a timeout|ssl handshake|invalid ssl|\(5[0-9][0-9] ?\))"
-    # Go has no texts for Cloudflare's 52x status codes, so such a code is recognised only by the words before it.
+    # Go has no texts for Cloudflare's 52x status codes, so these codes are recognised only by the preceding words.
     r"|(?:status|response|https?(?:/[12](?:\.[01])?)?|code)(?: ?code)?"
     r"(?: from (?:[a-z]+ request to|[a-z]+))?[\s:=(]+5[0-9][0-9]\b"
 )
@@ -60,7 +64,7 @@ _UNPACKING = (
     r"|archive/tar|invalid tar header|unexpected commit|mount callback|snapshot \S+ (?:does not|already)"
     r"|\blease\b.*(?:not found|does not exist|already exists|expired)"
 )
-# Errors of system calls on the node. Network calls return some of these errors, too.
+# Errors that system calls on the node return. Network calls may also return some errors in this list.
 _SYSTEM = (
     r"operation not permitted|read-only file system|input/output error|structure needs cleaning"
     r"|too many (?:open files|links|levels)|cannot allocate memory|file exists|no such file or directory"
@@ -74,7 +78,7 @@ _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
     for reason, pattern in (
         (ErrorReason.DISK_FULL, r"no space left on device|disk quota exceeded|not enough space"),
-        # Errors on the node may also contain "not found" and "denied", but these are not the registry's fault.
+        # Errors on the node may also contain "not found" or "denied", but are not the registry's fault.
         (ErrorReason.CANCELED, rf"(?:{_NODE}).*(?:{_CANCELED})"),
         (ErrorReason.UNKNOWN, _NODE),
         (
@@ -88,7 +92,7 @@ _RULES = tuple(
             r"|pull qps exceeded",  # the kubelet's own rate limit, registryPullQPS
         ),
         (
-            ErrorReason.TLS,  # such a message may also contain the proxy's "400 Bad Request"
+            ErrorReason.TLS,  # a TLS message may also contain the proxy's status, "400 Bad Request"
             r"server gave http response to https client|http request (?:was )?sent to (?:an )?https|https? server port"
             r"|sent an http request to an https|plain http to an ssl|malformed http response|wrong version number"
             r"|first record does not look like a tls|\bssl routines|ssl3_|unexpected tls|tlsv1",
@@ -105,7 +109,7 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
-        # The runtime was stopped during the pull. The failure had no other cause.
+        # The runtime was stopped during the pull, and nothing else caused the failure.
         (ErrorReason.CANCELED, _CANCELED),
         (
             ErrorReason.NETWORK,
@@ -127,9 +131,9 @@ _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
 _DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote these names
 
 COMBINED = "(combined from similar events): "
-"""The prefix of the newest of more than ten events that differ only in their text (client-go, events_cache.go)."""
+"""If more than ten events differ only in their text, the newest one has this prefix (client-go, events_cache.go)."""
 
-# The kubelet's events and waiting messages that contain a cause, and the image that each is about (image_manager.go).
+# The kubelet's events and waiting messages that contain an image and a cause (image_manager.go).
 _ABOUT_IMAGE = re.compile(
     r"(?:Failed to pull image|Back-off pulling image|Failed to inspect image|Failed to apply default image tag"
     r"|Container image|[Pp]ulling image|Successfully pulled image) \"(?P<image>(?:[^\"\\]|\\.)*)\"(?:: )?(?P<rest>.*)",
@@ -146,8 +150,8 @@ _SHORT_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\
 
 
 def classify(message: str, waiting_reason: str = "") -> ErrorReason:
-    """Return why a pull failed: from its message, or from the container's waiting reason if the message does not
-    help.
+    """Return the reason for a pull's failure. The reason comes from the message or, if the message does not help, from
+    the container's waiting reason.
     """
     text = _without_names(message[:_LONGEST_TEXT]).lower()
     for reason, pattern in _RULES:
@@ -157,7 +161,9 @@ def classify(message: str, waiting_reason: str = "") -> ErrorReason:
 
 
 def _without_names(message: str) -> str:
-    """Remove URLs and quoted names. If containerd repeats an image's name without quotes, remove that, too."""
+    """Remove URLs and quoted names. If containerd repeats an image's name without quotes, remove the unquoted name
+    too.
+    """
     text = _DOCKERS_NAME.sub(" ", _URL.sub(" ", message))
     images = {name for name in _QUOTED.findall(text) if "/" in name}
     text = _QUOTED.sub(" ", text)
@@ -167,11 +173,10 @@ def _without_names(message: str) -> str:
 
 
 def about(message: str) -> tuple[str, str]:
-    """Return the image that a kubelet's message is about, as written in the pod, and the cause (or the rest of the
-    text).
+    """Return the image that a kubelet's message is about, as written in the pod, and the cause or the rest of the text.
 
-    Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. If the
-    message is about something else, both results are empty.
+    Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. Both
+    results are empty if the message is not about an image.
     """
     match = _ABOUT_IMAGE.match(message.removeprefix(COMBINED))
     if not match:
@@ -183,17 +188,19 @@ def about(message: str) -> tuple[str, str]:
 
 
 def cause_of(message: str) -> str:
-    """Return the cause contained in a waiting message, or the whole message, shortened."""
+    """Return the cause that a waiting message contains, or the whole message if it contains no cause. The result is
+    shortened.
+    """
     return shorten(about(message)[1] or message)
 
 
 def shorten(message: str) -> str:
-    """Shorten a message to the length that users are shown."""
+    """Shorten a message to the maximum length shown to users."""
     return message if len(message) <= MAX_ERROR else f"{message[: MAX_ERROR - 1]}…"
 
 
 def go_unquote(text: str) -> str:
-    """Undo the escaping of Go's ``%q``, with which kubelets and containerd quote names."""
+    """Undo the escaping of Go's ``%q``, which kubelets and containerd use to quote names."""
     return _ESCAPE.sub(_unescape, text) if "\\" in text else text
 
 
@@ -206,8 +213,8 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def pulled_in(text: str) -> tuple[float | None, int | None]:
-    """Parse the end of the kubelet's message about a successful pull. Return the duration in seconds and the image's
-    size.
+    """Parse the end of the kubelet's message about a successful pull. Return how long the pull took, in seconds, and
+    the image's size.
     """
     match = _PULLED.match(text)
     if not match:
@@ -219,15 +226,15 @@ def pulled_in(text: str) -> tuple[float | None, int | None]:
 
 
 def back_off(attempt: int) -> float:
-    """Return the minimum number of seconds that the kubelet waits before it retries, after this many failures of one
-    pod and image.
+    """Return the minimum time, in seconds, that the kubelet waits before it retries. ``attempt`` is the number of
+    failures to pull an image for one pod.
     """
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate when the kubelet retries: at the first sync after the back-off. Syncs are counted from the last known
-    one.
+    """Estimate the time of the kubelet's next retry. The kubelet retries at its first sync after the back-off. The
+    times of later syncs are extrapolated from the last known sync.
     """
     due = failed_at + back_off(attempt)
     left = due - synced_at

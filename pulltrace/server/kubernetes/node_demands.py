@@ -1,6 +1,7 @@
-"""One node's pods that wait for images, and their requests. Sans-I/O.
+"""One node's pods that are waiting for images, and their requests. Sans-I/O.
 
-``NodeDemands`` owns everything that is known about one node. ``cluster.Cluster`` decides to which node a fact belongs.
+``NodeDemands`` owns everything that is known about one node. ``cluster.Cluster`` decides which node a change belongs
+to.
 """
 
 from collections.abc import Sequence
@@ -26,47 +27,47 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 from pulltrace.server.models import PodCorrelation
 
 Place: TypeAlias = tuple[str, str]
-"""A normalised image, and the key of a pod (``Pod.key``)."""
+"""A pair of a normalised image reference and a pod's key (``Pod.key``)."""
 
 
 LINGER = 120.0
-"""How long a demand is kept after its image has arrived, in seconds. The agent's last report may be later than the
-event.
+"""How long, in seconds, a demand is kept after its image has arrived. The agent's last report may arrive later than the
+kubelet's event.
 """
 
 UNSEEN_POD = 600.0
-"""How long an event is kept if its pod has never been seen, in seconds."""
+"""How long, in seconds, an event is kept if its pod has never been seen."""
 
 ABANDONED = 3600.0
-"""How long a deleted pod's pull may wait in the kubelet's queue, in seconds."""
+"""How long, in seconds, a deleted pod's pull may wait in the kubelet's queue."""
 
 MAX_REQUESTS = 20_000
-"""The maximum number of requests stored for all nodes. Events and statuses that would add more are dropped
-and counted.
+"""Maximum number of requests to store for all nodes together. Events and statuses beyond this limit are dropped and
+counted.
 """
 
 
 @dataclass(slots=True)
 class Budget:
-    """How many more requests can be added, for all nodes together."""
+    """How many more image requests can be stored for all nodes together."""
 
     left: int = MAX_REQUESTS
     dropped: int = 0
-    """How many requests have not been added for lack of room."""
+    """The number of image requests that were not added because of the limit."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """The effect of one fact on a node."""
+    """The result of processing one pod or event on a node."""
 
     changed: bool = False
-    """Whether something visible changed."""
+    """True if anything visible has changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """When requests must be examined again, as pairs of a time and a place."""
+    """When requests must be examined again, as pairs of a time and a request's key."""
 
 
 class RequestIndex:
-    """The requests by image and by pod."""
+    """All image requests of a node, indexed by image and by pod."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -77,12 +78,12 @@ class RequestIndex:
         return bool(self.by_image)
 
     def get(self, place: Place) -> ImageRequest | None:
-        """Return the request that a pod made for an image."""
+        """Return a pod's request for an image, or None if the pod has not requested it."""
         image, key = place
         return self.by_image.get(image, {}).get(key)
 
     def add(self, place: Place, request: ImageRequest) -> bool:
-        """Add a request. Return whether there was room for the request."""
+        """Add a request. Return False if the limit has been reached."""
         if self._budget.left <= 0:
             self._budget.dropped += 1
             return False
@@ -104,12 +105,12 @@ class RequestIndex:
             del self._images[key]
 
     def images(self, key: str) -> list[str]:
-        """Return the images that a pod requests."""
+        """Return the images that a pod has requested."""
         return list(self._images.get(key, ()))
 
 
 class NodeDemands:
-    """The known facts about one node's pods."""
+    """One node's waiting pods and their image requests."""
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name = name
@@ -117,7 +118,7 @@ class NodeDemands:
         self.pods: dict[str, WaitingPod] = {}
         """The waiting pods, by key."""
         self.clock_right = False
-        """Whether an event has ever arrived on time. This shows that the node's clock is right."""
+        """True if any event has arrived on time, which proves that the node's clock is correct."""
         self._present: dict[str, set[str]] = {}  # pod key → images that the node already had
 
     @property
@@ -130,11 +131,11 @@ class NodeDemands:
         return key in self.pods or bool(self.requests.images(key))
 
     def demands(self, unreadable: set[str | None]) -> Sequence[ImageDemand]:
-        """Return the images that the kubelet needs, in the order in which it requested them (which is also the order of
-        containerd's leases).
+        """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases have
+        the same order.
 
-        Images come last if it is not known whether the kubelet has requested them. In the namespaces in ``unreadable``,
-        events cannot be read, so every waiting container is assumed to be waiting for its image.
+        Images that the kubelet may not have requested yet come last. In the namespaces in ``unreadable``, events cannot
+        be read, so every waiting container is assumed to be waiting for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
         for key, pod in self.pods.items():
@@ -152,7 +153,7 @@ class NodeDemands:
         return demands + sorted(others, key=lambda demand: demand.since)
 
     def take_pod(self, pod: Pod, now: float, *, unheard: bool = False) -> Outcome:
-        """Process a pod's newest state. ``unheard`` is true if the events of the pod's namespace cannot be read."""
+        """Process a pod's latest state. ``unheard`` is true if the events of the pod's namespace cannot be read."""
         key = pod.key
         before = self.pods.get(key)
         after = waiting_pod(pod, before, now)
@@ -181,7 +182,8 @@ class NodeDemands:
             return self._take_pulled(place, request, text, raw, at)
         outcome = Outcome(changed=True)
         if request is None:
-            # An earlier failure would have created a request. So earlier Pulling events belong to pulls that succeeded.
+            # An earlier failure would have created a request, so the earlier Pulling events belong to pulls that
+            # succeeded.
             earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
             request = ImageRequest(self._pod_of(event, image, place), at, earlier)
             if not self.requests.add(place, request):
@@ -191,24 +193,22 @@ class NodeDemands:
             case "Pulling":
                 request.take_pulling(raw, at, event.times)
             case "Failed":
-                # A combined event's count includes failures with other texts.
+                # A combined event's count includes failures with other messages.
                 times = 1 if event.message.startswith(COMBINED) else event.times
-                request.take_failed(raw, at, text, times, listed=not fresh)
+                request.take_failed(raw, at, text, times, listed=not fresh, first=event.first_at)
                 self._forget_abandoned(request.start)
             case "BackOff":
                 request.take_back_off(raw, at, text or event.message)
             case "ErrImageNeverPull":
-                request.take_refusal(raw, at, event.message, event.reason)
+                request.take_refusal(raw, at, event.message, event.reason, event.first_at)
             case _:  # InspectFailed
                 invalid = event.message.startswith("Failed to apply default image tag")
                 reason = "InvalidImageName" if invalid else "ImageInspectError"
-                request.take_refusal(raw, at, text or event.message, reason)
+                request.take_refusal(raw, at, text or event.message, reason, event.first_at)
         return outcome
 
     def forget(self, key: str, now: float) -> Outcome:
-        """Forget a deleted pod. If the image of a request has arrived or is being pulled, the request is kept for a
-        while.
-        """
+        """Forget a deleted pod. A request whose image has arrived or is being pulled is kept for a while."""
         outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
@@ -247,11 +247,11 @@ class NodeDemands:
         if over or (unseen and until <= now):
             self.requests.remove(place)
             return Outcome(changed=True)
-        again = unseen and request.pulled_at is None  # another attempt began in the meantime
+        again = unseen and request.pulled_at is None  # another attempt has since begun
         return Outcome(due=[(until, place)] if again else [])
 
     def is_in(self, namespace: str | None, key: str) -> bool:
-        """Return whether a pod is in a namespace (None means any)."""
+        """Return whether a pod is in the namespace; None means any namespace."""
         if namespace is None:
             return True
         pod = self.pods.get(key)
@@ -261,8 +261,8 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume that the pod has requested the images for which its containers no longer wait. No event will report
-        these requests.
+        """Assume that the pod has requested every image that its containers are no longer waiting for. No event reports
+        the requests for images that are already present.
         """
         waits = {container.ref for container in after.containers} if after else set()
         for container in before.containers:
@@ -271,12 +271,11 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the requests for two kinds of images: images of containers that have been created, and images that the
-        pod no longer names.
+        """End the pod's requests for images of containers that have been created, and for images that the pod no longer
+        names.
         """
         outcome, key = Outcome(), pod.key
-        # One container of the pod may already use the image, while another container needs another pull of the same
-        # image.
+        # One container of the pod may already use the image, while another container needs a new pull.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
         users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
         users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]
@@ -295,8 +294,8 @@ class NodeDemands:
     def _take_status(
         self, place: Place, pod: WaitingPod, container: WaitingContainer, now: float, outcome: Outcome
     ) -> None:
-        """Process a failure from a container's status. While the next attempt runs, the status still repeats the
-        previous failure.
+        """Process a failure that a container's status reports. The status still reports the previous failure while the
+        next attempt is running.
         """
         request = self.requests.get(place)
         if request:
@@ -318,16 +317,16 @@ class NodeDemands:
                 self._forget_abandoned(request.start)
             return outcome
         image, key = place
-        if key in self.pods:  # the image was present already, so the pod waits for something else
+        if key in self.pods:  # the image was already present, so the pod is waiting for something else
             self._present.setdefault(key, set()).add(image)
             outcome.changed = True
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that began before ``start``. A pull that began at ``start`` has ended.
+        """Forget the deleted pods' pulls that began before ``start``. A pull that began at ``start`` has ended.
 
-        If the kubelet was restarted, it never reports the end of these pulls. If such a pull is still running, it keeps
-        the name that it was given.
+        After a restart, a kubelet never reports the end of its earlier pulls. A forgotten pull that is still running
+        keeps its assumed name.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):
@@ -341,7 +340,7 @@ class NodeDemands:
         outcome.due.append((at + LINGER, place))
 
     def _pod_of(self, event: Event, image: str, place: Place) -> PodCorrelation:
-        """Return the pod if it is known; otherwise, make one from the names in the event."""
+        """Return the event's pod if the pod is known. Otherwise, construct a pod from the names in the event."""
         about_pod = event.involved_object
         container = about_pod.field_path.partition("{")[2].removesuffix("}")
         pod = self.pods.get(place[1])

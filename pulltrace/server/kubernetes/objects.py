@@ -1,8 +1,8 @@
-"""Pods and events in the API server's JSON, reduced to the fields that are used. This module also defines the changes
-that a watch reports.
+"""Pods and events in the API server's JSON, reduced to the fields that are used, and the changes that a watch reports.
+Sans-I/O.
 
-msgspec decodes JSON directly into these classes, so fields that are not used never occupy memory. The API server writes
-``null`` for empty lists and times. For this reason, many fields can be None.
+msgspec decodes JSON directly into these classes, so unused fields never occupy memory. The API server writes ``null``
+for empty lists and times, so many fields may be None.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from msgspec import Meta, Struct, field
 
 Kind: TypeAlias = Literal["init", "app", "ephemeral", "volume"]
 MAX_CONTAINERS = 256
-"""The maximum number of containers of one pod that are examined. The API server accepts thousands of containers."""
+"""Maximum number of containers to examine per pod. The API server accepts pods with thousands of containers."""
 
 MAX_IMAGE_VOLUMES = 64
-"""The number of image volumes of one pod that are examined."""
+"""Maximum number of image volumes to examine per pod."""
 
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
@@ -26,7 +26,7 @@ Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 class _Object(Struct, rename="camel", frozen=True, gc=False):
     """The base class of all JSON objects.
 
-    ``gc=False``: decoded objects form no cycles, so the garbage collector does not have to visit them.
+    The classes set ``gc=False``, because decoded objects form no reference cycles.
     """
 
 
@@ -39,14 +39,14 @@ class OwnerReference(_Object, frozen=True, gc=False):
 
 
 class Labels(_Object, frozen=True, gc=False):
-    """The only label that is used."""
+    """The only label that the server uses."""
 
     pod_template_hash: str = field(name="pod-template-hash", default="")
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation that is used: the uid by which the kubelet knows a static pod. The mirror pod of a static pod
-    has another uid.
+    """The only annotation that the server uses. The annotation contains the kubelet's uid for a static pod, whose
+    mirror pod has another uid.
     """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
@@ -67,7 +67,7 @@ class Metadata(_Object, frozen=True, gc=False):
 
 
 class VolumeMount(_Object, frozen=True, gc=False):
-    """Where a container mounts a volume."""
+    """One of a container's volume mounts."""
 
     name: str
 
@@ -81,7 +81,7 @@ class ContainerSpec(_Object, frozen=True, gc=False):
 
 
 class ImageSource(_Object, frozen=True, gc=False):
-    """The image from which a volume is made."""
+    """The image that an image volume mounts."""
 
     reference: str = ""
 
@@ -168,8 +168,8 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """The pod's uid in the kubelet's events. For a static pod, this is not the uid that its mirror pod has in the
-        API.
+        """The pod's uid in the kubelet's events. For a static pod, the kubelet's uid differs from the mirror pod's uid
+        in the API.
         """
         annotations = self.metadata.annotations
         return (annotations and annotations.mirror) or self.metadata.uid
@@ -191,8 +191,8 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def scheduled_at(self) -> float | None:
-        """When the pod was bound to its node, in unix seconds. If this time is unknown, when the kubelet accepted the
-        pod.
+        """Return the time at which the pod was bound to its node, in unix seconds. If this time is unknown, return the
+        time at which the kubelet accepted the pod.
         """
         if self.status is None:
             return None
@@ -201,8 +201,8 @@ class Pod(_Object, frozen=True, gc=False):
         return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
-        """Yield containers in the order in which the kubelet starts them. Each container comes with its status, if
-        there is one.
+        """Yield the containers in the order in which the kubelet starts them. Each container comes with its status or
+        None.
         """
         return islice(self._every_container(), MAX_CONTAINERS)
 
@@ -219,9 +219,9 @@ class Pod(_Object, frozen=True, gc=False):
                 yield kind, container, by_name.get(container.name)
 
     def image_volumes(self) -> Iterator[tuple[str, str, list[ContainerStatus | None]]]:
-        """Yield image volumes: name, image, and the statuses of the containers that mount the volume.
+        """Yield each image volume's name and image, and the statuses of the containers that mount the volume.
 
-        The kubelet pulls these images before the images of any container.
+        The kubelet pulls the images of volumes before any container images.
         """
         volumes = ((item.name, item.image.reference) for item in self.spec.volumes or () if item.image)
         named = list(islice(((name, image) for name, image in volumes if image), MAX_IMAGE_VOLUMES))
@@ -236,7 +236,7 @@ class Pod(_Object, frozen=True, gc=False):
 
 
 class InvolvedObject(_Object, frozen=True, gc=False):
-    """The object that an event is about; ``field_path`` has the form ``spec.containers{web}``."""
+    """The object to which an event refers; ``field_path`` has the form ``spec.containers{web}``."""
 
     kind: str = ""
     namespace: str = ""
@@ -253,15 +253,15 @@ class EventSource(_Object, frozen=True, gc=False):
 
 
 class EventSeries(_Object, frozen=True, gc=False):
-    """How many times an event of the newer API has happened."""
+    """The series of an event in the newer API: its count and the time of the last occurrence."""
 
     count: int = 0
     last_observed_time: Instant | None = None
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. If the event recurs, the kubelet updates its count and its time. The newer API uses a series
-    instead.
+    """A core/v1 event. When an event recurs, the kubelet updates its count and time. In the newer API, the event's
+    series contains the count and the time.
     """
 
     metadata: Metadata
@@ -278,7 +278,9 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def at(self) -> float | None:
-        """When the event last happened, by the node's clock, in unix seconds; current kubelets write whole seconds."""
+        """Return the time of the event's last occurrence, by the node's clock, in unix seconds. Current kubelets write
+        whole seconds.
+        """
         latest = (
             (self.series and self.series.last_observed_time)
             or self.last_timestamp
@@ -289,8 +291,15 @@ class Event(_Object, frozen=True, gc=False):
         return latest.timestamp() if latest else None
 
     @property
+    def first_at(self) -> float | None:
+        """Return the time of the event's first occurrence, by the node's clock, or None if the event does not contain
+        this time.
+        """
+        return self.first_timestamp.timestamp() if self.first_timestamp else None
+
+    @property
     def times(self) -> int:
-        """The number of times that the event has happened, at least 1."""
+        """Return how many times the event has occurred, at least 1."""
         return max((self.series and self.series.count) or self.count or 1, 1)
 
     @property
@@ -308,7 +317,7 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodGone:
-    """A pod was deleted, or has finished and is therefore no longer selected by the watch.
+    """A pod was deleted, or it has finished and is no longer selected by the watch.
 
     ``key`` is the pod's ``Pod.key``.
     """
@@ -318,7 +327,9 @@ class PodGone:
 
 @dataclass(frozen=True, slots=True)
 class EventSeen:
-    """An event was listed (``fresh`` is false), or was just added or updated."""
+    """An event that was already in the list (``fresh`` is false) or has just been added or updated (``fresh`` is
+    true).
+    """
 
     event: Event
     fresh: bool
@@ -326,7 +337,9 @@ class EventSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodsListed:
-    """A list of pods is complete: pods of ``namespace`` (None means all) that are not in ``keys`` no longer exist."""
+    """All pods in ``namespace`` (None means all namespaces) have been listed; pods that are not in ``keys`` no longer
+    exist.
+    """
 
     namespace: str | None
     keys: frozenset[str]
@@ -334,8 +347,8 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None means all) can be read. Until this change arrives, events are assumed to be
-    readable.
+    """The events in ``namespace`` (None means all namespaces) can or cannot be read. Events are assumed to be readable
+    until the first ``EventsHeard`` arrives.
     """
 
     namespace: str | None
@@ -344,7 +357,7 @@ class EventsHeard:
 
 @dataclass(frozen=True, slots=True)
 class EventsExpected:
-    """The first list of the events of ``namespace`` (None means all) is about to be requested."""
+    """The server is about to list the events in ``namespace`` (None means all namespaces) for the first time."""
 
     namespace: str | None
 

@@ -1,7 +1,8 @@
-"""The server's connection to Kubernetes: the state of the cluster and the watches that update it. If there are no
-watches, the reason is kept instead.
+"""The server's connection to Kubernetes. It consists of the cluster's state and the watches that update the state, or
+contains the reason why there are no watches.
 
-Logs. Everything else works without a cluster: pulls are shown as agents report them.
+The rest of the server works without a cluster. Pulls are then shown as the agents report them. This module logs why
+there is no cluster.
 """
 
 import logging
@@ -17,9 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterSource:
-    """The state of the cluster and its watches.
+    """The cluster's state and its watches.
 
-    Create an object with ``begin``. If there are no watches, the object contains the reason.
+    Use ``begin`` to create an instance. If nothing is watched, the instance contains the reason.
     """
 
     def __init__(self) -> None:
@@ -32,9 +33,7 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is no cluster, or if the cluster cannot be accessed, log this once. Do not raise
-        an error.
-        """
+        """Look for a cluster. If no accessible cluster is found, log the reason once instead of raising an error."""
         source = cls()
         try:
             api = await connect(environ)
@@ -51,25 +50,25 @@ class ClusterSource:
 
     @property
     def on(self) -> bool:
-        """Whether there is a cluster."""
+        """Return whether there is a cluster."""
         return self._watches is not None
 
     @property
     def sees_pods(self) -> bool:
-        """Whether pods are watched."""
+        """Return whether pods are being watched."""
         return self._watches is not None and self._watches.sees_pods
 
     @property
     def problem(self) -> str | None:
-        """The reason why pods or events cannot be seen at the moment; None if they can."""
+        """The reason why pods or events cannot be watched at the moment; None if both are being watched."""
         return self._watches.problem if self._watches else self._absent
 
     def not_ready(self) -> str | None:
-        """Return the reason why the first lists are incomplete; None if the server is ready."""
+        """Return which of the first lists is still incomplete, or None if the server is ready."""
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
-        """Return whether each resource is watched. Without a cluster, return an empty list."""
+        """Return each resource, and whether it is being watched. The list is empty if there is no cluster."""
         return list(self._watches.up()) if self._watches else []
 
     def _receive(self, change: Change) -> None:
@@ -86,14 +85,14 @@ class ClusterSource:
 
 
 async def connect(environ: Mapping[str, str]) -> Api | None:
-    """Return a client for the cluster that this process runs in, or otherwise for the one in ``KUBECONFIG``; None if
-    there is neither.
+    """Return a client for the cluster in which this process runs. Outside a cluster, return a client for the cluster
+    that ``KUBECONFIG`` selects, or None if the variable is not set.
 
-    The kubeconfig in the home directory is ignored: nobody expects a server to watch the cluster that a laptop last
-    used. Raises ``KubeError``.
+    The kubeconfig in the home directory is ignored, because nobody expects a server to watch the last cluster that a
+    laptop used. Raises ``KubeError``.
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None
-    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # needs 40 MiB, which only a cluster justifies
+    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # needs 40 MiB, useless without a cluster
 
     return await client.connect(environ)

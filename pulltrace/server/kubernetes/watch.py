@@ -1,9 +1,9 @@
-"""Watch pods and kubelet events: list them, watch for changes after the version of the list, and list again after a
-gap. Nothing is ever written to the API server.
+"""Watch pods and kubelet events. List the objects, watch for changes after the list's version, and list again after a
+gap. Pulltrace never writes to the API server.
 
 The protocol is described at
-https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes. The HTTP requests are in
-``client``, which is imported only if there is a cluster.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes. The ``client`` module sends
+the HTTP requests, and is imported only if there is a cluster.
 """
 
 import asyncio
@@ -39,19 +39,19 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds after which a request that was forbidden is repeated."""
+"""How long, in seconds, to wait before retrying a forbidden request."""
 GRACE = 60.0
-"""If an API server has not responded for this many seconds since the start, it no longer delays readiness."""
+"""How long, in seconds, the server remains unready after startup if the API server does not respond."""
 SHORT_WATCH = 1.0
-"""If a watch ends in fewer seconds than this, there is a pause before the next watch. This also applies to watches that
-delivered changes.
+"""Minimum duration of a watch, in seconds. After a shorter watch, the next watch starts only after a pause, even if the
+shorter watch delivered changes.
 """
 QUIET = 20.0
-"""If a watch delivers neither a change nor a bookmark for this many seconds, the newest version is read from the API
-server.
+"""How long, in seconds, a watch may deliver no changes or bookmarks. After this time, the server requests the newest
+resource version from the API server.
 """
 YIELD_AFTER = 50
-"""The number of objects to process before other tasks in the event loop get their turn."""
+"""The number of objects that are processed before other tasks in the event loop get a turn."""
 
 
 class Watches:
@@ -75,7 +75,9 @@ class Watches:
 
     @property
     def not_ready(self) -> str | None:
-        """The reason why the first lists are incomplete. None if they are complete, or if they cannot be read."""
+        """Return the reason why the first lists are incomplete. Return None if the lists are complete or cannot be
+        read.
+        """
         for follow in self._follows:
             if not follow.settled.is_set():
                 return f"the first list of {follow} is not complete{f': {follow.problem}' if follow.problem else ''}"
@@ -83,12 +85,14 @@ class Watches:
 
     @property
     def problem(self) -> str | None:
-        """The reason why a resource is not being watched at the moment; None if all are."""
+        """Return the reason why a resource is not being watched at the moment, or None if every resource is being
+        watched.
+        """
         return next((str(follow.problem) for follow in self._follows if follow.problem), None)
 
     @property
     def sees_pods(self) -> bool:
-        """Whether pods are being watched, as far as is known."""
+        """Return whether pods are being watched, as far as the server knows."""
         return not any(follow.problem for follow in self._follows if follow.resource is PODS)
 
     def up(self) -> Iterator[tuple[str, bool]]:
@@ -113,7 +117,7 @@ class _Follow:
         self.up = False
         self.problem: KubeError | None = None
         self._api, self._namespace, self._take, self._after = api, namespace, take, after
-        self._version = ""  # the version to watch from; empty if a new list is needed
+        self._version = ""  # resource version at which the watch starts; empty if a new list is needed
         self._failures = 0
         self._short_watches = 0
 
@@ -126,7 +130,7 @@ class _Follow:
         if self.resource is EVENTS:
             self._take(EventsExpected(self._namespace))
         if self._after:
-            # Listed events matter only for pods that are known to wait.
+            # Listed events matter only for pods that are known to be waiting.
             await self._after.wait()
         while True:
             try:
@@ -135,7 +139,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
-                self._failures += 1  # so that the pause is longer: lists are expensive
+                self._failures += 1  # make the pause longer, because a new list is expensive
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -158,7 +162,7 @@ class _Follow:
                     else:
                         self._take(EventSeen(item, fresh=False))
                     await _give_way(number)
-                await asyncio.sleep(0)  # a long list must not delay the event streams
+                await asyncio.sleep(0)  # let event streams continue between two pages of a long list
         pods = self.resource is PODS
         self._take(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version
@@ -173,7 +177,7 @@ class _Follow:
                 for number, change in enumerate(batch, 1):
                     self._version = change.version or self._version
                     self._change(change)
-                    self._failures = 0  # the watch has worked, even if it fails now
+                    self._failures = 0  # the watch works, so the next failure counts as the first
                     await _give_way(number)
                 if batch:
                     delivered = loop.time()
@@ -187,10 +191,10 @@ class _Follow:
             self._failures = self._short_watches = 0
 
     async def _check_version(self) -> None:
-        """Raise ``GoneError`` if the API server's newest version is older than ours.
+        """Raise ``GoneError`` if the API server's newest version is older than the version of this watch.
 
-        An older version means that etcd was restored from a backup. Without this check, the watch would wait, without
-        an error, until the old version numbers are reached again.
+        If the API server's version is older, etcd was restored from a backup. Without this check, the watch would stay
+        silent until the version numbers exceed the old ones again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
@@ -218,15 +222,15 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # A single failure may only mean that a proxy closed an idle connection. A second failure is an outage, which is
-        # logged once.
+        # A single failure may mean only that a proxy closed an idle connection. A second failure counts as an outage,
+        # which is logged once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
             _log.warning("kube.watch.down", extra=extra)
         if self._failures > 1:
             self.problem = error
             if self.resource is EVENTS and not self.settled.is_set():
-                self._take(EventsHeard(self._namespace, heard=True))  # do not wait any longer for the first list
+                self._take(EventsHeard(self._namespace, heard=True))  # readiness no longer waits for the first list
 
     def _forbidden(self, error: ForbiddenError) -> None:
         self.up = False
@@ -241,6 +245,6 @@ class _Follow:
 
 
 async def _give_way(number: int) -> None:
-    """Let other tasks run after each ``YIELD_AFTER`` objects."""
+    """Let other tasks run after every ``YIELD_AFTER`` objects."""
     if number % YIELD_AFTER == 0:
         await asyncio.sleep(0)

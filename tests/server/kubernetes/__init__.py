@@ -1,1 +1,1 @@
-"""Tests of pods, events and failures, and of watching them."""
+"""Tests for pods, events and failures, and for the watches that deliver them."""

@@ -1,4 +1,4 @@
-"""Functions that build changes to pods and events, as the server receives them from the API server."""
+"""Build pod and event changes as they arrive from the API server."""
 
 import msgspec
 
@@ -25,11 +25,11 @@ def event(item, *, fresh=True):
 
 
 def web(name="web-1", **more):
-    """Return a pod on n1 with one nginx container, and a source of its events."""
+    """Return a ``PodEvents`` for a pod on n1 that has one nginx container."""
     return PodEvents(pod(name, "n1", {"app": "nginx:1.27"}, at=T, **more))
 
 
 def only(cluster, node="n1"):
-    """Return the only image demand of a node."""
+    """Return the node's only image demand."""
     (demand,) = cluster.demands(node)
     return demand

@@ -1,4 +1,4 @@
-"""Watching a real kube-apiserver. The tests write what kubelets would write."""
+"""Tests in which the server watches a real kube-apiserver. The tests write what kubelets would write."""
 
 import asyncio
 import logging
@@ -25,6 +25,11 @@ UNAUTHORIZED = (
 
 def web(name="web-1", node="n1", **more):
     return PodEvents(pod(name, node, {"app": "nginx:1.27"}, at=time.time(), **more))
+
+
+@pytest.fixture
+def cluster(shared_cluster):
+    return shared_cluster
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ async def test_an_image_volume_is_shown_like_a_container(cluster, writer):
         assert (asked.image, asked.failure.message, other.requested) == (NGINX, UNAUTHORIZED, False)
 
 
-async def test_the_servers_selectors_leave_out_irrelevant_objects(cluster, writer):
+async def test_the_selectors_of_the_server_exclude_irrelevant_objects(cluster, writer):
     done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
     del elsewhere.pod["spec"]["nodeName"]
     done.pod["status"]["phase"] = "Failed"
@@ -119,7 +124,7 @@ async def test_a_watch_continues_after_the_api_server_has_crashed(cluster, write
         await it.until(lambda it: all(it.up().values()) and not it.watches.problem, 60)
 
 
-async def test_a_compacted_history_gets_410_and_leads_to_a_new_list(cluster, writer, monkeypatch):
+async def test_a_watch_from_a_compacted_version_gets_410_and_lists_the_objects_again(cluster, writer, monkeypatch):
     monkeypatch.setattr(watch, "LONGEST_DELAY", 1.0)
     gone, stays = web("gone"), web("stays")
     for arrival in (gone, stays):
@@ -127,7 +132,7 @@ async def test_a_compacted_history_gets_410_and_leads_to_a_new_list(cluster, wri
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
         lists = sum(isinstance(change, PodsListed) for change in it.received)
-        # Change objects while the server cannot watch them, then compact the history of these changes.
+        # Change objects while the watches are down, and then compact the history of those changes.
         it.watches._api._client.configuration.host = "https://127.0.0.1:9"
         await cluster.kill()
         await it.until(lambda it: not any(it.up().values()))
@@ -169,7 +174,7 @@ async def test_two_thousand_pods_and_ten_thousand_events_are_listed(cluster, wri
 
     async def measure_stalls():
         while True:
-            before = time.thread_time()  # thread time, which does not depend on other processes
+            before = time.thread_time()  # the CPU time of this thread, regardless of other processes
             await asyncio.sleep(0.005)
             stalls.append(time.thread_time() - before)
 

@@ -1,4 +1,4 @@
-"""Pods, events and reports arrive in any order: the end of an attempt is final, and no attempt ends twice."""
+"""The end of an attempt is final and reported only once, regardless of the order of pods, events and reports."""
 
 import copy
 import heapq
@@ -14,6 +14,7 @@ from pulltrace.server.kubernetes.errors import LONGEST_SYNC
 from pulltrace.server.kubernetes.objects import Change, EventSeen, PodGone
 from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.arrival import GIVEN_UP
+from pulltrace.server.pulls.earlier import MOST_EARLIER
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
 from pulltrace.wire import ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
@@ -37,6 +38,7 @@ class Subscription:
                 continue
             note(f"{before.status} {before.attempt} -> {status.status} {status.attempt}")
             assert status.attempt >= before.attempt
+            self._check_earlier(before, status)
             if status.attempt > before.attempt:
                 assert before.status is not PullPhase.COMPLETED, "a success ends the arrival"
                 assert status.status is not PullPhase.FAILED or before.completed_at != status.completed_at, (
@@ -47,9 +49,23 @@ class Subscription:
             presumed = before.error in (ENDED_UNSEEN, AGENT_GONE, GIVEN_UP)
             assert not before.status.ended or presumed or before.status is status.status
 
+    @staticmethod
+    def _check_earlier(before: PullStatus, status: PullStatus) -> None:
+        numbers = [attempt.attempt for attempt in status.earlier_attempts or ()]
+        assert numbers == sorted(set(numbers)), "each earlier attempt is listed once, in order"
+        assert len(numbers) <= MOST_EARLIER
+        assert all(number < status.attempt for number in numbers)
+        if before.status.ended and status.attempt > before.attempt:
+            assert numbers[-1] == before.attempt, "the previous attempt is listed"
+        if status.status is PullPhase.COMPLETED:
+            assert status.failing_since is None
+        elif before.failing_since:
+            assert status.failing_since, "a pull that fails is failing until it completes"
+            assert status.failing_since <= before.failing_since
+
 
 class Node:
-    """A node with two pods that use one image. Events happen in one order, and the server receives them in another."""
+    """A node with two pods that use the same image. The kubelet's events may reach the server out of order."""
 
     def __init__(self) -> None:
         self.sim = Joined()
@@ -117,7 +133,7 @@ step = st.tuples(
 @examples(max_examples=300)
 @example([("pulling", 0, 0.6, 0.0), ("pulled", 0, 30.6, 0.0)])
 @given(st.lists(step, max_size=25))
-def test_an_end_is_final_and_a_success_ends_the_arrival(steps) -> None:
+def test_the_end_of_an_attempt_is_final_and_a_success_ends_the_arrival(steps) -> None:
     node, reader = Node(), Subscription()
     for what, which, later, ago in steps:
         node.at += later
@@ -140,7 +156,7 @@ def test_a_failure_after_a_success_has_its_own_row() -> None:
     assert [row.status for row in node.sim.shown].count(PullPhase.FAILED) == 1
 
 
-def test_a_waiting_status_that_arrives_before_the_events_does_not_undo_the_failure() -> None:
+def test_a_failure_from_a_status_remains_when_the_events_arrive_later() -> None:
     sim, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
     states = []
@@ -152,7 +168,7 @@ def test_a_waiting_status_that_arrives_before_the_events_does_not_undo_the_failu
 
 
 class FailingKubelet:
-    """A kubelet that fails to pull one image repeatedly, and updates statuses only when it syncs the pod."""
+    """A kubelet that repeatedly fails to pull an image, and updates the pod's status only when it syncs the pod."""
 
     def __init__(self, failures: int, syncs: list[float], lost: set[int]) -> None:
         self.pod = web()
@@ -188,7 +204,7 @@ class FailingKubelet:
     st.lists(st.sampled_from([10.0, 12.5, 15.0]), min_size=1, max_size=6),
     st.lists(st.sampled_from([0.0, 0.0, 0.3, 2.0, 7.0, 12.0, 20.0]), min_size=1, max_size=6),
 )
-def test_each_failure_is_counted_once_however_late_its_status_arrives(failures, syncs, delays) -> None:
+def test_each_failure_is_counted_once_even_if_its_status_arrives_late(failures, syncs, delays) -> None:
     kubelet, cluster = FailingKubelet(failures, syncs, set()), Cluster()
     events = [(at, 0, change) for at, change in kubelet.changes if isinstance(change, EventSeen)]
     statuses = [(at, 1, change) for at, change in kubelet.changes if not isinstance(change, EventSeen)]

@@ -16,7 +16,7 @@ def cluster():
     return Cluster()
 
 
-def test_a_demand_lasts_from_the_pulling_event_until_the_container_starts(cluster):
+def test_an_image_demand_lasts_from_the_pulling_event_until_the_container_starts(cluster):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     assert cluster.apply(seen(arrival), T) == {"n1"}
     demand = only(cluster)
@@ -85,7 +85,7 @@ def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(clus
     assert only(cluster).pulling
 
 
-def test_the_server_knows_the_demand_from_statuses_alone_if_there_are_no_events(cluster):
+def test_image_demands_are_derived_from_statuses_alone_if_there_are_no_events(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     for number in (1, 2, 3):
@@ -100,7 +100,7 @@ def test_the_server_knows_the_demand_from_statuses_alone_if_there_are_no_events(
     assert only(cluster).pulled_at == T + 400
 
 
-def test_a_server_that_starts_later_learns_the_attempt_and_the_cause_from_listed_events(cluster):
+def test_a_server_that_starts_later_reads_the_attempt_and_the_cause_of_its_failure_from_listed_events(cluster):
     arrival = web()
     events = []
     for number in range(3):
@@ -119,7 +119,7 @@ def test_a_server_that_starts_later_learns_the_attempt_and_the_cause_from_listed
         assert demand.failure.reason is ErrorReason.NOT_FOUND
 
 
-def test_a_server_that_starts_during_a_retry_knows_that_the_pull_is_running_and_why_it_failed_before(cluster):
+def test_a_server_that_starts_during_a_retry_shows_the_running_pull_and_the_cause_of_the_last_failure(cluster):
     arrival = web()
     arrival.pulling("app", T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -135,7 +135,7 @@ def test_a_server_that_starts_during_a_retry_knows_that_the_pull_is_running_and_
         assert (demand.failure.attempt, demand.failure.at, demand.failure.message) == (1, T + 1, NOT_FOUND)
 
 
-def test_the_cause_of_an_old_kubelets_back_off_message_is_read_from_the_event(cluster):
+def test_the_cause_is_read_from_the_event_if_an_old_kubelet_reports_a_back_off(cluster):
     arrival = web()
     failed = arrival.failed("app", T + 1, NOT_FOUND)
     arrival.pod["status"]["containerStatuses"][0]["state"] = {
@@ -163,7 +163,7 @@ def test_listed_events_about_running_pods_are_ignored(cluster):
     assert not cluster.demands("n1")
 
 
-def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_arrives(cluster):
+def test_an_event_can_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_arrives(cluster):
     arrival = web(owner=("DaemonSet", "web"))
     assert cluster.apply(event(arrival.pulling("app", T)), T) == {"n1"}
     demand = only(cluster)
@@ -177,7 +177,7 @@ def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_ar
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_combined_events_are_used_without_their_counts(cluster):
+def test_the_counts_of_combined_events_are_ignored(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -192,7 +192,7 @@ def test_combined_events_are_used_without_their_counts(cluster):
     assert only(cluster).pulled_at == T + 12
 
 
-def test_the_demand_of_a_pod_that_never_appears_is_removed_even_after_a_retry(cluster):
+def test_the_image_demand_of_a_pod_that_never_appears_is_removed_even_after_a_retry(cluster):
     arrival = web()
     for at in (T, T + UNSEEN_POD - 10):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -203,7 +203,7 @@ def test_the_demand_of_a_pod_that_never_appears_is_removed_even_after_a_retry(cl
     assert not list(cluster.nodes())
 
 
-def test_many_pods_that_request_one_image_share_one_demand(cluster):
+def test_pods_that_request_the_same_image_share_one_image_demand(cluster):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         cluster.apply(seen(arrival), T)
@@ -222,7 +222,7 @@ def test_many_pods_that_request_one_image_share_one_demand(cluster):
     assert only(cluster).pulled_at == T + 16
 
 
-def test_demands_are_listed_in_the_order_of_the_kubelets_events(cluster):
+def test_image_demands_are_listed_in_the_order_of_the_events_from_the_kubelet(cluster):
     first = PodEvents(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
     second = PodEvents(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
     third = PodEvents(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))
@@ -241,7 +241,7 @@ def test_there_is_no_demand_for_an_image_that_is_already_present(cluster):
     assert [item.name for item in cluster.waiting()] == ["web-1"]
 
 
-def test_the_demands_of_deleted_pods_are_removed(cluster):
+def test_the_image_demands_of_deleted_pods_are_removed(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)
@@ -257,7 +257,7 @@ def test_the_demands_of_deleted_pods_are_removed(cluster):
     assert not cluster.demands("n1")
 
 
-def test_the_last_events_of_a_deleted_pod_do_not_create_a_demand(cluster):
+def test_the_last_events_of_a_deleted_pod_do_not_create_an_image_demand(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T)
@@ -293,7 +293,7 @@ def test_there_is_no_demand_for_an_image_that_was_replaced_in_the_pod(cluster):
     assert [demand.image for demand in cluster.demands("n1")] == ["docker.io/library/nginx:1.28"]
 
 
-def test_events_of_a_static_pod_are_matched_by_the_uid_that_its_kubelet_uses(cluster):
+def test_events_of_a_static_pod_are_matched_by_the_uid_from_its_kubelet(cluster):
     arrival = web(owner=("Node", "n1"))
     item = arrival.pulling("app", T)
     mirror = arrival.pod["metadata"]
@@ -328,7 +328,7 @@ def test_a_waiting_container_is_assumed_to_wait_for_its_image_if_there_are_no_ev
     assert not only(cluster).requested
 
 
-def test_a_namespace_without_events_does_not_affect_another(cluster):
+def test_a_namespace_without_events_does_not_affect_other_namespaces(cluster):
     cluster.apply(seen(web()), T)
     cluster.apply(EventsHeard("shop", heard=False), T)
     assert not only(cluster).requested, "events in the default namespace still arrive"
@@ -347,7 +347,7 @@ def test_a_pod_that_is_recreated_on_another_node_waits_only_there():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_the_attempt_starts_at_one_again_if_a_container_pulls_its_image_at_each_start(cluster, dropped):
+def test_attempts_are_numbered_from_one_again_if_a_container_pulls_its_image_at_each_start(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)

@@ -28,7 +28,7 @@ def test_init_containers_are_listed_first_and_the_app_container_waits_for_its_ow
     ]
 
 
-def test_an_image_volume_waits_like_a_container_and_has_a_separate_failure(cluster):
+def test_an_image_volume_waits_like_a_container_and_fails_independently(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():
@@ -56,7 +56,7 @@ def test_an_image_volume_waits_like_a_container_and_has_a_separate_failure(clust
     assert not list(cluster.waiting())
 
 
-def test_a_volume_and_a_container_may_have_the_same_name(cluster):
+def test_a_volume_and_a_container_can_have_the_same_name(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
     cluster.apply(event(arrival.pulling("app", T)), T)
     cluster.apply(seen(arrival), T)
@@ -67,7 +67,7 @@ def test_a_volume_and_a_container_may_have_the_same_name(cluster):
     ]
 
 
-def test_a_second_pull_of_an_image_may_fail_even_if_another_container_has_started_with_the_image(cluster):
+def test_a_second_pull_can_fail_even_if_another_container_already_uses_the_image(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
     arrival.started("prepare", T)
     cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)
@@ -112,7 +112,7 @@ def test_an_image_that_the_kubelet_will_never_pull_has_no_next_retry(cluster, ha
 
 
 @pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
-def test_every_other_waiting_reason_is_a_failure(cluster, reason):
+def test_every_other_waiting_reason_of_a_missing_image_counts_as_a_failure(cluster, reason):
     arrival = web()
     arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
     cluster.apply(seen(arrival), T)
@@ -121,7 +121,7 @@ def test_every_other_waiting_reason_is_a_failure(cluster, reason):
 
 
 def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pull(cluster):
-    """containerd was down during one sync by the kubelet, and was running again at the next one."""
+    """containerd was down during one kubelet sync and was running again at the next sync."""
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T + 10)), T + 10)
@@ -134,7 +134,7 @@ def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pul
     assert (only(cluster).attempt, only(cluster).pulled_at) == (1, T + 15)
 
 
-def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluster):
+def test_containers_that_wait_for_something_else_are_not_listed_as_waiting_for_an_image(cluster):
     arrival = web()
     for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
         arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason}}

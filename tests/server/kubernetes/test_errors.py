@@ -1,4 +1,4 @@
-"""How error messages from real clusters are classified, and which values are read from the kubelet's messages."""
+"""Error messages from real clusters are classified, and values are parsed from the kubelet's messages."""
 
 import tomllib
 from pathlib import Path
@@ -12,14 +12,14 @@ MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())[
 
 
 @pytest.mark.parametrize("message", [pytest.param(item, id=item["source"][19:]) for item in MESSAGES])
-def test_a_real_message_is_classified(message):
+def test_real_error_messages_are_classified(message):
     assert classify(message["text"]) is ErrorReason(message["reason"])
-    # Newer kubelets repeat the message with this prefix while they back off.
+    # While they back off, newer kubelets repeat the message with this prefix.
     repeated = f'Back-off pulling image "x": ErrImagePull: {message["text"]}'
     assert classify(repeated) is ErrorReason(message["reason"])
 
 
-def test_at_least_sixty_messages_cover_every_reason():
+def test_there_are_at_least_sixty_messages_and_they_cover_every_reason():
     assert len(MESSAGES) >= 60
     assert {item["reason"] for item in MESSAGES} == set(ErrorReason)
 
@@ -38,7 +38,7 @@ def test_the_name_of_an_image_does_not_affect_the_reason(image):
 
 
 @pytest.mark.parametrize("name", ["acme/app:429", "acme/app:401", "acme/timeout:1", "acme/certificate:1", "acme/eof:2"])
-def test_a_name_that_a_runtime_repeats_without_quotes_does_not_affect_the_reason(name):
+def test_an_image_name_that_a_runtime_repeats_without_quotes_does_not_affect_the_reason(name):
     image = f"docker.io/{name}"
     containerd = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
     assert classify(containerd) is ErrorReason.NOT_FOUND
@@ -46,12 +46,12 @@ def test_a_name_that_a_runtime_repeats_without_quotes_does_not_affect_the_reason
     assert classify(f"manifest for {name} not found: manifest unknown: manifest unknown") is ErrorReason.NOT_FOUND
 
 
-def test_a_proxys_own_5xx_status_is_a_server_error():
+def test_a_5xx_status_from_a_proxy_is_a_server_error():
     message = "unexpected status from HEAD request to https://registry.example.com/v2/app/manifests/1: 522 <none>"
     assert classify(message) is ErrorReason.SERVER_ERROR
 
 
-def test_the_containers_waiting_reason_decides_if_the_message_is_inconclusive():
+def test_the_waiting_reason_decides_if_the_message_is_inconclusive():
     assert classify("", "InvalidImageName") is ErrorReason.INVALID_REFERENCE
     assert classify("", "ErrImageNeverPull") is ErrorReason.NOT_FOUND
     assert classify("", "RegistryUnavailable") is ErrorReason.SERVER_ERROR
@@ -75,7 +75,7 @@ def test_the_containers_waiting_reason_decides_if_the_message_is_inconclusive():
         ("", "", ""),
     ],
 )
-def test_the_image_in_a_kubelets_message_is_found(message, image, rest):
+def test_the_image_name_is_found_in_a_kubelet_message(message, image, rest):
     assert about(message) == (image, rest)
 
 
@@ -107,7 +107,7 @@ def test_an_error_on_the_node_is_not_blamed_on_the_registry(message):
         assert classify(text) is ErrorReason.UNKNOWN
 
 
-def test_a_full_disk_or_a_cancellation_during_unpacking_keeps_its_own_reason():
+def test_a_full_disk_and_a_cancellation_are_also_recognised_while_a_layer_is_being_unpacked():
     assert classify("failed to extract layer sha256:a: write /x: no space left on device") is ErrorReason.DISK_FULL
     assert classify("failed to extract layer sha256:a: context canceled") is ErrorReason.CANCELED
 
@@ -130,7 +130,7 @@ def test_a_full_disk_or_a_cancellation_during_unpacking_keeps_its_own_reason():
         "non-200 response: HTTP/1.1 {}",
     ],
 )
-def test_a_5xx_status_is_a_server_error_in_every_wording(code, message):
+def test_a_5xx_status_is_a_server_error_regardless_of_the_wording(code, message):
     assert classify(message.format(code, code)) is ErrorReason.SERVER_ERROR
 
 
@@ -149,7 +149,7 @@ def test_a_5xx_status_is_a_server_error_in_every_wording(code, message):
         ("net/http: HTTP/1.x transport connection broken: unexpected EOF", ErrorReason.NETWORK),
     ],
 )
-def test_http_on_an_https_port_and_https_on_an_http_port_are_tls_errors(message, reason):
+def test_http_on_an_https_port_and_https_on_an_http_port_count_as_tls_errors(message, reason):
     assert classify(message) is reason
 
 
@@ -178,7 +178,7 @@ def test_names_with_go_string_escapes_are_unescaped():
         ("", (None, None)),
     ],
 )
-def test_the_duration_and_the_size_of_a_pull_are_read_from_the_kubelets_message(text, found):
+def test_the_duration_and_size_of_a_pull_are_read_from_the_message_of_the_kubelet(text, found):
     assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])
 
 

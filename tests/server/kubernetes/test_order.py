@@ -1,4 +1,4 @@
-"""Events from nodes with wrong clocks, and in any order."""
+"""Tests with events that arrive in any order, or that come from nodes with wrong clocks."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -27,7 +27,7 @@ def test_a_wrong_clock_on_a_node_does_not_affect_the_order_of_events_or_the_coun
     assert demand.failure.next_retry_at == T + 13.5
 
 
-def test_an_event_from_a_node_with_a_correct_clock_may_arrive_late(cluster):
+def test_an_event_from_a_node_with_a_correct_clock_can_arrive_late(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T + 1)
@@ -41,7 +41,7 @@ def test_an_event_from_a_node_with_a_correct_clock_may_arrive_late(cluster):
     assert cluster.expire(T + 901) == set()
 
 
-def test_a_pull_that_fails_within_its_first_second_has_failed_in_either_order_of_the_events(cluster):
+def test_a_pull_that_fails_within_one_second_counts_as_failed_regardless_of_the_order_of_its_events(cluster):
     arrival = web()
     items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
     for order in (items, items[::-1]):
@@ -54,7 +54,7 @@ def test_a_pull_that_fails_within_its_first_second_has_failed_in_either_order_of
 
 @settings(max_examples=200)
 @given(st.data())
-def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
+def test_listed_events_lead_to_the_same_state_in_any_order_and_with_duplicates(data):
     arrival = web()
     items = []
     attempts = data.draw(st.integers(1, 4))
@@ -88,7 +88,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
     )
 )
 @example([("pulling", 0, 0, True), ("gone", 0, 0, False)])
-def test_no_order_of_objects_breaks_the_cluster_state(happenings):
+def test_the_cluster_state_stays_valid_for_any_order_of_objects(happenings):
     cluster, arrivals = Cluster(), [web(f"web-{number}") for number in range(4)]
     for what, number, at, fresh in happenings:
         arrival, now = arrivals[number], T + at

@@ -1,6 +1,7 @@
 """A real containerd pulls images, a real API server stores pods and events, and Pulltrace combines the two.
 
-The test itself plays the kubelet: it calls containerd's CRI and writes what a kubelet writes, in the kubelet's wording.
+The test itself acts as the kubelet: it calls containerd through the CRI and writes what a kubelet would write, in the
+kubelet's wording.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 
 class Kubelet:
-    """Pull the images of pods, and report the pulls to the API server, as a kubelet does."""
+    """Pull pods' images and report the pulls to the API server, as a kubelet would."""
 
     def __init__(self, node, writer):
         self._node, self._writer = node, writer
@@ -31,7 +32,7 @@ class Kubelet:
         return arrival
 
     async def pull(self, arrival):
-        """Try to pull the pod's image once. Return containerd's error, or None."""
+        """Try once to pull the pod's image. Return containerd's error, or None."""
         image = arrival.pod["spec"]["containers"][0]["image"]
         await self._writer.event(arrival.pulling("app", time.time()))
         try:
@@ -48,8 +49,13 @@ class Kubelet:
 
 
 @pytest.fixture
+def cluster(shared_cluster):
+    return shared_cluster
+
+
+@pytest.fixture
 async def api(node, cluster):
-    """Start the server and the agent as processes. The server watches the real API server."""
+    """Start the server and the agent as processes, with the server watching the real API server."""
     port = free_port()
     server = Program("server", HTTP_ADDR=f"127.0.0.1:{port}", METRICS_ADDR="127.0.0.1:0")
     server._environment["KUBECONFIG"] = str(cluster.kubeconfig)
@@ -70,7 +76,7 @@ async def api(node, cluster):
 
 
 async def _agent_reports(client):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await client.get("/api/v1/nodes"))["nodes"]:
             await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.1))])
 
@@ -108,9 +114,12 @@ async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api
         ("db-0", "downloading"),
     }
     assert await pulling == [None, None]
-    pulls = await api.until(lambda pulls: len(pulls) == 2 and all(pull["status"] == "completed" for pull in pulls))
+    # A pod counts as waiting until the API server has reported its new state, which may be later than the pull's end.
+    pulls = await api.until(
+        lambda pulls: len(pulls) == 2 and all(pull["status"] == "completed" and "waited" in pull for pull in pulls)
+    )
     assert {(pull["imageRef"], pull["waited"][0]["podName"]) for pull in pulls} == {(web, "web-1"), (db, "db-0")}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await api.get("/api/v1/pods"))["pods"]:
             await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.1))])
     images = {row["imageRef"]: row for row in (await api.get("/api/v1/images"))["images"]}
@@ -119,7 +128,7 @@ async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api
 
 
 @pytest.mark.parametrize(("answer", "reason"), [(404, "not_found"), (401, "unauthorized"), (429, "rate_limited")])
-async def test_a_refusal_by_the_registry_is_shown_with_its_reason(api, kubelet, registry, answer, reason):
+async def test_an_error_response_from_the_registry_is_shown_with_its_reason(api, kubelet, registry, answer, reason):
     image = registry.push("shop/web:1.27", make_image(make_layer(MIB)))
     registry.repository("shop/web").answer = answer
     arrival = await kubelet.create("web-1", image)
@@ -146,7 +155,7 @@ async def test_an_image_that_waits_for_another_pull_is_queued(api, kubelet, regi
     one, two = await kubelet.create("one", first), await kubelet.create("two", second)
     pulling = asyncio.create_task(kubelet.pull(one))
     await api.until(lambda pulls: (pull := named(pulls, first)) and pull["status"] == "downloading")
-    # A kubelet that pulls serially sends the Pulling event of the second image before the first pull has ended.
+    # A kubelet that pulls serially sends the Pulling event for the second image before the first pull has ended.
     await kubelet._writer.event(two.pulling("app", time.time()))
     pulls = await api.until(lambda pulls: named(pulls, second))
     assert (named(pulls, second)["status"], named(pulls, second)["pods"][0]["podName"]) == ("queued", "two")

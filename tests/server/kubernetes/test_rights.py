@@ -1,4 +1,4 @@
-"""The permissions that the chart grants are sufficient, and each missing permission is reported."""
+"""The chart grants sufficient permissions, and each missing permission is reported."""
 
 import pytest
 
@@ -47,7 +47,7 @@ async def test_the_permissions_that_the_chart_grants_are_sufficient(chart_roles,
         assert it.watches.problem is None
 
 
-async def test_pods_in_namespaces_without_permission_are_not_seen(chart_roles):
+async def test_pods_in_namespaces_without_permission_are_not_shown(chart_roles):
     kubeconfig = await chart_roles("shop")
     for namespaces in (None, ("other",)):
         async with following(kubeconfig, namespaces) as it:

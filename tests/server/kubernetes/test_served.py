@@ -1,4 +1,4 @@
-"""A whole server with the simulated API server: the responses that clients get over HTTP."""
+"""The responses that clients get over HTTP from a complete server that watches the simulated API server."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.server.kubernetes.watching import kubeconfig_for
 
 
 class Server:
-    """A client for a server on free ports."""
+    """An HTTP client for a server on free ports."""
 
     def __init__(self, session, ports):
         self._session, self._ports = session, ports
@@ -33,7 +33,7 @@ class Server:
         async with self._session.get(f"http://127.0.0.1:{self._ports[1]}/metrics") as answer:
             return await answer.text()
 
-    async def until(self, path, true, seconds=20):
+    async def until(self, path, true, seconds=60):
         async with asyncio.timeout(seconds):
             while True:
                 status, body = await self.get(path)
@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 async def start(monkeypatch, tmp_path):
-    """Return a function that starts servers. If an API server is given, the started server watches it."""
+    """Return a function that starts a server. If an API server is given, the server watches it."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -61,7 +61,7 @@ async def start(monkeypatch, tmp_path):
             tasks.append(
                 asyncio.create_task(serve(settings(**variables), on_ready=lambda *ports: ready.set_result(ports)))
             )
-            return Server(session, await asyncio.wait_for(ready, 20))
+            return Server(session, await asyncio.wait_for(ready, 60))
 
         yield make
         for task in tasks:
@@ -79,14 +79,14 @@ def web(name, image="nginx:1.27", namespace="default"):
     return PodEvents(pod(name, "n1", {"app": image}, at=time.time(), namespace=namespace))
 
 
-async def test_pods_and_images_and_metrics_are_served_over_http(start, api):
+async def test_pods_images_and_metrics_are_served_over_http(start, api):
     failing, queued = web("failing"), web("queued", "redis:7", namespace="shop")
     for arrival in (failing, queued):
         api.put("pods", arrival.pod)
     server = await start(api)
     await server.until("/readyz", lambda body: body == "ok")
-    # Event times have no fractions of seconds. So an event in the same second as the server's start would seem older
-    # than the server.
+    # Event times are in whole seconds, so an event in the same second as the server's start would appear to precede
+    # the start.
     api.put("events", failing.failed("app", time.time() + 1, NOT_FOUND))
     api.put("events", queued.pulling("app", time.time()))
     body = await server.until("/api/v1/pods", lambda body: len(body["pods"]) == 2)

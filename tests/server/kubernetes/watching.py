@@ -1,4 +1,4 @@
-"""Watch an API server as the server does, and wait for the changes that arrive."""
+"""Watch an API server as Pulltrace's server does, and wait for changes to arrive."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pulltrace.server.kubernetes.watch import Watches
 
 
 class Following:
-    """The changes that have arrived, and the cluster state that results from them."""
+    """The changes received so far, and the resulting cluster state."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
@@ -26,8 +26,8 @@ class Following:
         self.cluster.apply(change, time.time())
         self._news.set()
 
-    async def until(self, condition: Callable[["Following"], object], seconds: float = 20) -> None:
-        """Wait until a condition holds; check it after every change, and ten times a second."""
+    async def until(self, condition: Callable[["Following"], object], seconds: float = 60) -> None:
+        """Wait until a condition is true. The condition is checked after every change and ten times a second."""
         async with asyncio.timeout(seconds):
             while not condition(self):
                 self._news.clear()
@@ -42,7 +42,7 @@ class Following:
 
 
 def kubeconfig_for(url: str) -> str:
-    """Return a kubeconfig, as text, for a server that requires no credentials."""
+    """Return the text of a kubeconfig for a server that requires no credentials."""
     return json.dumps(
         {
             "apiVersion": "v1",
@@ -57,7 +57,7 @@ def kubeconfig_for(url: str) -> str:
 
 @contextlib.asynccontextmanager
 async def following(kubeconfig, namespaces=None) -> AsyncIterator[Following]:
-    """Follow the cluster that a kubeconfig file names."""
+    """Follow the cluster that a kubeconfig file points to."""
     it = Following()
     api = await connect({"KUBECONFIG": str(kubeconfig)})
     assert api

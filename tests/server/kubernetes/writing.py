@@ -1,4 +1,4 @@
-"""Write the objects of a ``PodEvents`` to a real API server, as the scheduler and the kubelet would."""
+"""Write the pod and the events of a ``PodEvents`` to a real API server, as the scheduler and the kubelet would."""
 
 import asyncio
 
@@ -7,14 +7,14 @@ from tests.real.apiserver import APIError, APIServer
 
 
 class Writer:
-    """Write pods and events to one API server."""
+    """Write pods and events to an API server."""
 
     def __init__(self, server: APIServer) -> None:
         self._server = server
         self._bumped: set[str] = set()
 
     async def create(self, arrival: PodEvents) -> None:
-        """Create the pod and write its status. Afterwards, ``arrival`` has the uid that the API server has assigned."""
+        """Create the pod and write its status. The uid that the API server assigns is stored in ``arrival``."""
         metadata = arrival.pod["metadata"]
         body = {key: value for key, value in arrival.pod.items() if key != "status"}
         made = await self._server.request("POST", f"/api/v1/namespaces/{metadata['namespace']}/pods", body)
@@ -28,7 +28,7 @@ class Writer:
         await self._server.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def event(self, event) -> None:
-        """Write a new event, or write an existing event again with a higher count."""
+        """Create the event, or update it with a higher count if it exists."""
         metadata = event["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/events"
         if metadata["name"] not in self._bumped:
@@ -53,7 +53,7 @@ class Writer:
 
 
 async def all_of(calls, at_once=32) -> None:
-    """Await many calls, at most ``at_once`` at the same time."""
+    """Await all calls, at most ``at_once`` of them concurrently."""
     slots = asyncio.Semaphore(at_once)
 
     async def one(call):
