@@ -1,1 +1,1 @@
-"""HTTP: the routes, the authentication of agents, the event stream and the page."""
+"""HTTP: the routes, agent authentication, the event stream and the page."""

@@ -1,4 +1,4 @@
-"""The two applications: the API with the dashboard, and the metrics."""
+"""Build the two applications: the API with the dashboard, and the metrics."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,19 +26,19 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "strict-origin-when-cross-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    # Nothing is loaded from elsewhere: the page works without Internet access.
+    # Nothing is loaded from other servers, so the page works without Internet access.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
-"""uvicorn adds these headers, also to its own error responses."""
+"""uvicorn adds these headers to all responses, including its own error responses."""
 
 
 def create_app(
     hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None], cors_origin: str | None = None
 ) -> ASGIApp:
-    """Return the application for port 8080. Browsers let pages from ``cors_origin`` read its responses."""
+    """Return the application for port 8080. Browsers allow pages from ``cors_origin`` to read the responses."""
     app = Starlette(
         middleware=_cors(cors_origin) if cors_origin else [],
         routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),
@@ -49,7 +49,7 @@ def create_app(
 
 
 class _Shortcut:
-    """Passes reports on without Starlette's router and error handlers: ADR 15 measures how much these would cost."""
+    """Handles reports without Starlette's router and error handlers (see ADR 15)."""
 
     def __init__(self, app: Starlette) -> None:
         self._app = app
@@ -75,7 +75,7 @@ def create_metrics_app(hub: Hub) -> Starlette:
 class Scrapes:
     """The route that serves the metrics.
 
-    Scrapes that arrive while a response is being prepared wait for it and share it.
+    A scrape that arrives while a response is being prepared waits for that response and shares it.
     """
 
     def __init__(self, hub: Hub) -> None:

@@ -1,5 +1,5 @@
-"""Authenticate agents by a shared token, by a service account token bound to one node (``token_review``), or not at
-all.
+"""Authenticate agents with a shared token or with a service account token that is bound to one node (``token_review``).
+Authentication can also be turned off.
 """
 
 import hmac
@@ -10,7 +10,7 @@ _LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """A report is rejected; the message states the reason. ``kind`` is the label of the metric."""
+    """A report was rejected for the reason given in the message. ``kind`` is a label value in the metrics."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -20,14 +20,14 @@ class RefusedError(Exception):
 
 
 class Authenticator(Protocol):
-    """Decides whether to accept a report, before its body is read."""
+    """Decides whether to accept a report, before the report's body is read."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
-        """Return the one node that the client may report for; None if it may report for any node. Raises
+        """Return the only node for which the client may report, or None if the client may report for any node. Raises
         ``RefusedError``.
 
-        ``authorization`` is the value of the header, or empty if there is no such header. ``address`` is the client's
-        address. Each address gets a fair share of the authentication slots.
+        ``authorization`` is the value of the ``Authorization`` header, or empty if the header is missing. ``address``
+        is the client's address; each address gets a fair share of the authentication slots.
         """
 
 
@@ -39,21 +39,21 @@ class AnonymousAuthenticator:
 
 
 class SharedTokenAuthenticator:
-    """Accepts clients that send the token that all nodes share."""
+    """Accepts clients that send the shared token."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     async def authenticate(self, authorization: bytes, address: str = "") -> None:
-        """Accept the report for any node if the token is right. The tokens are compared in constant time."""
+        """Accept the report for any node if the token is correct. The tokens are compared in constant time."""
         if not hmac.compare_digest(bearer_token(authorization), self._token):
             raise wrong_token("wrong token")
 
 
 def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the ``Authorization`` header, empty if it is missing.
+    """Return the value of the ``Authorization`` header, or an empty value if the header is missing.
 
-    Raises ``RefusedError`` if there are several such headers.
+    Raises ``RefusedError`` if the request has several ``Authorization`` headers.
     """
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
@@ -62,9 +62,9 @@ def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def bearer_token(authorization: bytes) -> bytes:
-    """Return the token of an ``Authorization: Bearer`` header (RFC 6750); the scheme is case-insensitive.
+    """Return the token in an ``Authorization: Bearer`` header (RFC 6750). The word ``Bearer`` is case-insensitive.
 
-    Raises ``RefusedError`` if the header has another form.
+    Raises ``RefusedError`` if the header contains no bearer token.
     """
     scheme, _, token = authorization.strip().partition(b" ")
     token = token.strip()

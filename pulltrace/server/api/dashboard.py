@@ -1,4 +1,4 @@
-"""The files of the dashboard, as built by Vite. The URLs in these files are relative, so the page works under any path
+"""The dashboard's files, as built by Vite. The URLs in the files are relative, so the page works under any path
 prefix.
 """
 
@@ -26,12 +26,16 @@ NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <a href="api/v1/images?format=text">images</a>, <a href="api/v1/nodes?format=text">nodes</a></p>
 """
 _FOREVER = "public, max-age=31536000, immutable"
-"""The Cache-Control header for assets. Vite puts a hash of each asset's content into its file name."""
+"""The Cache-Control header for assets. Vite puts a hash of each asset's content into its file name, so an asset never
+changes.
+"""
 _NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 
 
 def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
-    """Return the routes of the page and its files. Other paths return 404: the page keeps its state in the query."""
+    """Return the routes for the page and its files. All other paths return 404: the page keeps its state in the query
+    string, so it needs no further paths.
+    """
 
     async def file(request: Request) -> Response:
         name = request.url.path.removeprefix(request.scope.get("root_path", "")).lstrip("/") or "index.html"
@@ -55,7 +59,7 @@ def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content in slices. There are also compressed slices, if they are smaller."""
+    """A file's content in slices. ``compressed`` is empty unless compression saves at least a tenth of the size."""
 
     version: str
     media_type: str
@@ -65,7 +69,7 @@ class _File:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, modified: int) -> _File:
-    """Read and compress a file again only when its ``modified`` time changes."""
+    """Read and compress a file. The result is cached until the file's ``modified`` time changes."""
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     if media_type.startswith("text/"):

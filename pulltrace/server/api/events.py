@@ -1,4 +1,4 @@
-"""``GET /api/v1/events``: admit a limited number of clients. Each client gets a subscription, which is streamed through
+"""``GET /api/v1/events``: admit a limited number of clients, and stream a subscription to each of them through
 sse-starlette.
 """
 
@@ -23,13 +23,13 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
 COLLECT_AFTER = 10.0
-"""Seconds between dropping a client and the garbage collection that frees its data."""
+"""How many seconds after a client is dropped its data is garbage-collected."""
 
 _log = logging.getLogger(__name__)
 
 
 class EventsRoute:
-    """The route, as a plain ASGI application. The route counts its clients."""
+    """The route for the event stream: a plain ASGI application that also counts its clients."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -45,7 +45,7 @@ class EventsRoute:
         response = EventSourceResponse(
             self._follow(Subscription(self._hub, selection, last or None, gzip=gzip)),
             headers=encoding | {"Vary": "Accept-Encoding"},
-            ping=0,  # the subscription sends its own keep-alive comments, because these carry an id
+            ping=0,  # off, because the subscription sends keep-alive comments that contain an id
             send_timeout=self._hub.limits.client_timeout,
         )
         guard = Guard.of(scope)
@@ -53,7 +53,8 @@ class EventsRoute:
             try:
                 await response(scope, guard.receive_disconnect, send)
             except SendTimeoutError as error:
-                # The error and its exception group refer to each other, and hold the connection's unsent data.
+                # The error and its exception group refer to each other. This reference cycle would keep the
+                # connection's unsent data in memory.
                 error.__context__ = error.__traceback__ = None
                 self._hub.metrics.readers_dropped.inc()
                 _log.info("reader.dropped", extra=fields(client=request.client and request.client.host))
@@ -69,10 +70,10 @@ class EventsRoute:
 
     @contextmanager
     def _slot(self, guard: Guard) -> Iterator[None]:
-        """Occupy one of the slots for streams.
+        """Reserve one of the server's stream slots until the ``with`` block ends.
 
-        A connection with a stream must not carry another request. Otherwise, the end of the connection would not be
-        noticed.
+        A connection that carries a stream must not carry another request. With a second request, the server would not
+        notice the end of the connection.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")
@@ -87,10 +88,11 @@ class EventsRoute:
             self._hub.metrics.readers.set(self._share.count)
 
     def _collect_later(self) -> None:
-        """Schedule one garbage collection, which frees the data of all clients that are dropped before it runs.
+        """Schedule a garbage collection, unless one is already scheduled. The scheduled collection will also free this
+        client's data.
 
-        The collection is necessary because a task group that ended with an error is part of a reference cycle, and this
-        cycle holds unsent data.
+        A task group that ended with an error is part of a reference cycle that keeps unsent data in memory. Only the
+        garbage collector can free such a reference cycle.
         """
         if self._collection is None:
             self._collection = asyncio.get_running_loop().call_later(COLLECT_AFTER, self._collect)

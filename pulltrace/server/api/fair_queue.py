@@ -1,4 +1,6 @@
-"""A fixed number of slots, and a short queue for them that alternates between client addresses."""
+"""A fixed number of slots, with a short queue for clients that wait for a slot. The queue alternates between client
+addresses.
+"""
 
 import asyncio
 from collections import deque
@@ -11,10 +13,10 @@ class BusyError(Exception):
 
 
 class FairQueue:
-    """At most ``slots`` slots are in use at the same time.
+    """Grants at most ``slots`` slots at the same time.
 
-    A slot that becomes free goes to the next address in turn. So many requests from one address do not delay those from
-    others.
+    A free slot goes to the next address in turn. Many requests from one address therefore do not delay requests from
+    other addresses.
     """
 
     def __init__(self, slots: int, waiting: FairShare, patience: float) -> None:
@@ -44,7 +46,7 @@ class FairQueue:
             self._share.release(address)
 
     def release(self) -> None:
-        """Return a slot. The slot is given to the address whose turn it is."""
+        """Give back a slot. The free slot goes to the next address in turn."""
         if not self._waiting:
             self._free += 1
             return

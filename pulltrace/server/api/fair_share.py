@@ -1,16 +1,16 @@
-"""A number of slots, shared fairly between client addresses. Sans-I/O."""
+"""Slots that are shared fairly between client addresses. Sans-I/O."""
 
 import ipaddress
 from collections import Counter
 
 
 class FairShare:
-    """A limited number of slots (``total``), shared between client addresses. Each address may hold ``each`` of the
-    slots. An address may hold more than that only while at least half of all slots are free.
+    """A limited number of slots (``total``), shared between client addresses. Each address may always occupy up to
+    ``each`` slots. An address may occupy more slots only while at least half of all slots are free.
 
-    So an address never takes more than half of all slots (or its share, if that is more), and clients at other
-    addresses can get the rest. A proxy in front of many clients counts as one address, so it may exceed its share while
-    few slots are in use.
+    No address can occupy more than half of all slots, unless its guaranteed share is larger. The remaining slots stay
+    available to other addresses. A proxy in front of many clients counts as one address. An address may therefore
+    exceed its share while few slots are in use.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -19,7 +19,7 @@ class FairShare:
         self.count = 0
 
     def take(self, address: str, number: int = 1) -> bool:
-        """Take slots for an address. Return False if there are not enough slots left for this address."""
+        """Reserve slots for an address. Return False if too few slots are left."""
         after = self.count + number
         if after > self._total or (self._taken[address] + number > self._each and 2 * after > self._total):
             return False
@@ -28,7 +28,7 @@ class FairShare:
         return True
 
     def release(self, address: str, number: int = 1) -> None:
-        """Return slots."""
+        """Give back slots that an address has reserved."""
         self.count -= number
         self._taken[address] -= number
         if not self._taken[address]:

@@ -1,13 +1,13 @@
 """The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
-uvicorn accepts any protocol factory (its option ``http``). The guard rejects requests that are too large, too slow or
-too numerous before uvicorn stores any of their data. The guard responds with 431, 413, 408 or 503. If another response
-is already being sent on the connection, the guard closes the connection instead. HTTP/1.1 connections are passed to
-uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol, because their clients do not
+uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large, too
+slow or too many, and uvicorn stores no data of rejected requests. The guard responds with 431, 413, 408 or 503. If a
+response is already being sent, the guard just closes the connection. HTTP/1.1 connections are passed to uvicorn's
+httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol, because HTTP/1.0 clients do not
 understand chunked responses.
 
-Routes find the guard of a request in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for
-the end of the connection, and aborting it.
+Routes find a request's guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting until the
+connection ends, and aborting the connection.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from pulltrace.server.api.request_meter import Part, RefusedRequestError, Reques
 from pulltrace.server.limits import Limits
 
 UNSENT = 16 << 10
-"""Bytes that this process buffers for a slow client; the kernel buffers the same number.
+"""Maximum number of bytes that this process buffers for a slow client. The kernel buffers the same amount.
 
-More buffered data would be outdated by the time it arrives.
+With larger buffers, the data would be outdated by the time the client received it.
 """
 _KEY = "guard"
 
 
 class Listener:
-    """The state that the guards of one listening socket share.
+    """The state shared by the guards of one listening socket.
 
-    ``refused`` is called for each refusal, with the reason, and counts the refusals.
+    ``refused`` is called for each refused request or connection, with the reason for the refusal.
     """
 
     def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:
@@ -42,15 +42,17 @@ class Listener:
         self.share = share
         self.refused = refused
         self.open_bytes = 0
-        """The total size of all unfinished requests, without their content, in bytes."""
+        """The total size of all unfinished requests in bytes, excluding their content."""
         self.guards: set[Guard] = set()
 
     def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
-        """Create the protocol of a new connection: uvicorn's option ``http``."""
+        """Create the protocol for a new connection. uvicorn uses this method as its protocol factory."""
         return Guard(self, app_state, uvicorn)
 
     def close_idle(self) -> None:
-        """Close the connections that have not sent a complete request. uvicorn does not know about them yet."""
+        """Close the connections on which no complete request head has arrived. uvicorn does not know about these
+        connections yet.
+        """
         for guard in list(self.guards):
             guard.close_idle()
 
@@ -64,8 +66,8 @@ class Guard(asyncio.Protocol):
         self._meter = RequestMeter(listener.limits)
         self._http: HttpToolsProtocol | H11Protocol | None = None
         self._first: list[bytes] = []
-        """The head of the first request, which is buffered until it is complete. The HTTP version in the head decides
-        which protocol is used.
+        """The head of the first request, buffered until it is complete. The HTTP version in this head determines which
+        of uvicorn's protocols handles the connection.
         """
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -73,31 +75,33 @@ class Guard(asyncio.Protocol):
         self._timed = (Part.NONE, -1)
         self._admitted = self._refused = self._streaming = False
         self.address = ""
-        """The client's address, in the form used for fair shares."""
+        """The client's address, in the form that ``FairShare`` uses."""
 
     @staticmethod
     def of(scope: Scope) -> "Guard":
-        """Return the guard of the connection on which a request arrived."""
+        """Return the guard of a request's connection."""
         guard: Guard = scope["state"][_KEY]
         return guard
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection has ended."""
+        """Return whether the connection has ended."""
         return self._closed.done()
 
     @property
     def is_pipelined(self) -> bool:
-        """Whether more than one request on this connection waits for its response."""
+        """Return whether more than one request on this connection is waiting for a response."""
         return self._meter.pending > 1
 
     @property
     def has_whole_request(self) -> bool:
-        """Whether every request that has begun on this connection has arrived completely."""
+        """Return whether every request on this connection has been received completely."""
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
-        """Record that a stream begins: from now on, any byte from the client closes the connection."""
+        """Record that a stream is beginning. While the stream lasts, the connection is closed if the client sends any
+        byte.
+        """
         self._streaming = True
 
     def end_request(self) -> None:
@@ -106,10 +110,11 @@ class Guard(asyncio.Protocol):
         self._streaming = False
 
     async def receive_disconnect(self) -> Message:
-        """Wait for the end of the connection, as an ASGI ``receive`` for requests whose body is not needed.
+        """Wait until the connection ends. For requests whose body is not needed, this method serves as the ASGI
+        ``receive``.
 
-        uvicorn notifies only the newest request on a connection. If requests were pipelined, the older ones would keep
-        waiting.
+        uvicorn notifies only the newest request on a connection, so older requests on a pipelined connection would wait
+        forever.
         """
         await asyncio.shield(self._closed)
         return {"type": "http.disconnect"}
@@ -120,7 +125,7 @@ class Guard(asyncio.Protocol):
         await asyncio.shield(self._closed)
 
     def close_idle(self) -> None:
-        """Close a connection that has not sent a complete request."""
+        """Close the connection if no complete request head has arrived."""
         if self._http is None:
             self._transport.abort()
 
@@ -151,13 +156,12 @@ class Guard(asyncio.Protocol):
         self._listener.open_bytes -= self._meter.open_bytes
         if self._admitted:
             self._listener.share.release(self.address)
-        if self._deadline:
-            self._deadline.cancel()
+        self._cancel_deadline()
         self._meter.open_bytes = 0
         self._meter.close()
         self._refused = True
-        # The options and uvicorn's protocol form a reference cycle with the guard. Without these lines, only the
-        # garbage collector would free them.
+        # The options and uvicorn's protocol form a reference cycle with the guard. If this reference cycle were not
+        # broken here, only the garbage collector could free these objects.
         self._options.clear()
         self._first.clear()
         self._http = None
@@ -183,7 +187,9 @@ class Guard(asyncio.Protocol):
             self._refuse(503, "too_many_open_requests")
             return
         self._forward(data)
-        if (meter.part, meter.begun) != self._timed:
+        if meter.part is Part.NONE:
+            self._cancel_deadline()
+        elif (meter.part, meter.begun) != self._timed:
             self._time(meter.part)
 
     def eof_received(self) -> None:
@@ -214,20 +220,23 @@ class Guard(asyncio.Protocol):
         self._http.data_received(data)
 
     def _time(self, part: Part) -> None:
-        """Start the deadline for the part of the request that is arriving.
+        """Start the timer for the part of the request that is arriving.
 
-        Between requests, uvicorn's keep-alive time-out applies.
+        Between requests, uvicorn's keep-alive timeout applies.
         """
         self._timed = (part, self._meter.begun)
-        if self._deadline:
-            self._deadline.cancel()
-            self._deadline = None
+        self._cancel_deadline()
         limits = self._listener.limits
         if part is Part.HEAD:
             self._deadline = self._loop.call_later(limits.head_timeout, self._late)
         elif part is Part.BODY:
-            # By that time, the route for reports has already responded with 408.
+            # The route for reports responds with 408 before this timer expires.
             self._deadline = self._loop.call_later(1.5 * limits.body_timeout, self._late)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _late(self) -> None:
         part = self._meter.part
@@ -235,7 +244,7 @@ class Guard(asyncio.Protocol):
         self._refuse(408, reason)
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Respond, unless another response is being sent, and close the connection."""
+        """Send a response, unless another response is already being sent. Close the connection afterwards."""
         self._refused = True
         self._listener.refused(reason)
         if self._meter.pending or (status == 408 and not self._meter.begun and not self._first):

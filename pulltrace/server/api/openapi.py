@@ -1,6 +1,6 @@
 """The OpenAPI document of the API, generated from ``wire`` and ``server/models``. Sans-I/O.
 
-Clients ignore unknown fields, so no schema forbids additional ones.
+Clients ignore unknown fields, so no schema forbids additional fields.
 """
 
 import re
@@ -40,7 +40,7 @@ _MODELS = (
     ReportResponse,
 )
 _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""``wire.NODE_NAME`` as a pattern of JSON Schema."""
+"""``wire.NODE_NAME``, as a pattern for JSON Schema."""
 
 _PAGE: list[Json] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
@@ -72,12 +72,14 @@ _OPERATIONS = {
     ("/healthz", "get"): ("getHealth", "server"),
     ("/readyz", "get"): ("getReadiness", "server"),
 }
-"""The id and the tag of each operation, by path and method. Generated clients name their functions after the id."""
+"""Maps each path and method to the operation's id and tag. Code generators name client functions after the operation
+ids.
+"""
 _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
 
 
 def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
-    """Return references to the JSON Schemas of models, and the schemas by name.
+    """Return a reference to each model's JSON Schema, and all the schemas by name.
 
     The descriptions in the schemas are the docstrings of the models, but with the field names that JSON uses.
     """
@@ -90,7 +92,7 @@ def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json]
 
 
 def _in_json(name: str) -> str:
-    """Return a field's name as it is in JSON. Return any other text unchanged."""
+    """Return a field's name as it appears in JSON. Text that is not a field name is returned unchanged."""
     return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) if re.fullmatch("[a-z_]+", name) else name
 
 
@@ -135,12 +137,17 @@ def _paths(model: dict[Any, Json]) -> Json:
     filters = [_filter(name) for name in FILTERS]
     layers = _parameter(
         "layers",
-        "`false` for none, or comma-separated ids for the layers of these pulls only; the default is all pulls",
+        "`false` for no layers, or the ids of the pulls to list with layers, separated by commas; by default, all",
     )
     chosen = [*filters, layers]
+    running = _parameter(
+        "running", "If present, return only running pulls, in the order of the page and without `next`"
+    )
     id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     paths = {
-        "/api/v1/pulls": _get("Current and recent pulls, newest first", _paged(model[PullList]), [*chosen, *_PAGE]),
+        "/api/v1/pulls": _get(
+            "Current and recent pulls, newest first", _paged(model[PullList]), [*chosen, *_PAGE, running]
+        ),
         "/api/v1/pulls/{id}": _get("One pull with its layers", model[PullStatus], [id_], missing=True, filtered=False),
         "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
         "/api/v1/images": _get("Each image across all nodes", model[ImageList], filters),
@@ -153,7 +160,7 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/readyz": {
             "get": {
                 "summary": "Readiness",
-                "responses": {"200": _text("ok"), "503": _text("The reason why it is not ready")},
+                "responses": {"200": _text("ok"), "503": _text("The server is not ready, for the given reason")},
             }
         },
     }
@@ -163,20 +170,20 @@ def _paths(model: dict[Any, Json]) -> Json:
 
 
 def _paged(schema: Json) -> Json:
-    following = {"type": "string", "description": "The cursor of the next page, if there is a next page"}
+    following = {"type": "string", "description": "The cursor of the next page; absent on the last page"}
     return {"allOf": [schema, {"type": "object", "properties": {"next": following}}]}
 
 
 def _add_table(operation: Json, *, wait: bool) -> None:
-    """Add the parameters and responses that a list has because of ``tables``."""
+    """Add the query parameters and responses that ``tables`` adds to a list."""
     operation["parameters"].append(
-        _parameter("format", "json or text (a table); the default depends on the Accept header")
+        _parameter("format", "`json` or `text` (a table); the default depends on the Accept header")
     )
     responses, table = operation["responses"], {"text/plain": {"schema": {"type": "string"}}}
     responses["200"]["content"] |= table
     responses.setdefault("400", _error("An unknown parameter or an invalid value"))
     if wait:
-        description = "Respond as soon as everything that matches is ready, or otherwise after this duration (60s, 10m)"
+        description = "Respond once everything that matches is ready, but wait no longer than this duration (60s, 10m)"
         operation["parameters"].append(_parameter("wait", description))
         for status, reason in (
             ("404", "Nothing matches"),
@@ -196,7 +203,7 @@ def _filter(name: str) -> Json:
     return {
         "name": name,
         "in": "query",
-        "description": "Alternative values, separated by commas or given as repeated parameters",
+        "description": "One or more values to match, separated by commas or given as repeated parameters",
         "schema": {"type": "array", "items": item, "maxItems": 100},
         "explode": False,
     }
@@ -206,7 +213,7 @@ def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = 
     responses = {"200": _json("OK", schema), "304": {"description": "Not modified"}}
     responses |= {"400": _error("Unknown parameter or invalid value")} if filtered else {}
     responses |= {} if missing else {"503": _error("Too many lists are being sent; see Retry-After")}
-    responses |= {"404": _error("There is no such pull, or it was already removed")} if missing else {}
+    responses |= {"404": _error("The pull does not exist or was already removed")} if missing else {}
     return {"get": {"summary": summary, "parameters": [*parameters, _ETAG], "responses": responses}}
 
 
@@ -214,14 +221,14 @@ def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
     resume = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
     line = {"anyOf": [model[PullEvent], model[PullRemovedEvent]]}
     return {
-        "summary": "All pulls, then each change, as server-sent events; the schema describes one data line",
+        "summary": "A stream of server-sent events: all pulls, then each change; the schema describes one data line",
         "parameters": [*parameters, resume],
         "responses": {
             "200": {
                 "description": "A stream that never ends, compressed if the client accepts gzip",
                 "content": {"text/event-stream": {"schema": line}},
             },
-            "400": _error("Unknown parameter, invalid value, or another request is pipelined behind this one"),
+            "400": _error("Unknown parameter, invalid value, or another request follows on the same connection"),
             "503": _error("Too many streams, in total or from this address; see Retry-After"),
         },
     }
@@ -234,15 +241,15 @@ def _report(model: dict[Any, Json]) -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": model[AgentReport]}}},
         "responses": {
             "200": _json("Accepted", model[ReportResponse]),
-            "400": _error("Not JSON, not a valid report, or an invalid node name"),
+            "400": _error("The body is not a valid report, or the node name is invalid"),
             "401": _error("The token is missing or wrong"),
             "403": _error("The token belongs to another account or node"),
             "408": _error("The body took more than 10 s to arrive"),
             "413": _error("More than 1 MiB after decompression"),
             "415": _error("Unsupported encoding: only gzip and identity are accepted"),
-            "429": _error("Too soon after this node's previous report; see Retry-After"),
+            "429": _error("The node's previous report was too recent, or is still arriving; see Retry-After"),
             "503": _error(
-                "Too many nodes or large reports, or the token cannot be verified at the moment; see Retry-After"
+                "There are too many nodes or large reports, or the token cannot be verified now; see Retry-After"
             ),
         },
     }

@@ -1,4 +1,4 @@
-"""The query parameters of lists and of the stream: filters, layers and pages. Sans-I/O."""
+"""The query parameters for lists and the stream: filters, layers and pages. Sans-I/O."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from pulltrace.wire import PullPhase
 FILTERS = ("node", "namespace", "pod", "image", "status")
 """The filter parameters."""
 PAGE = ("limit", "cursor")
-"""Parameters for reading a list page by page."""
+"""The parameters for reading a list page by page."""
 _MAX_VALUES = 100
 _MAX_LIMIT = 100_000
 
 
 class QueryError(ValueError):
-    """An unknown parameter or an invalid value; the message names it."""
+    """The request has an unknown parameter or an invalid value. The error message names the parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Values of the same parameter are alternatives; different parameters must all match.
+    """The filters of one request. For every parameter, an item must match one of the values.
 
-    A parameter without a value matches everything.
+    A parameter without a value matches every item.
     """
 
     node: frozenset[str] = frozenset()
@@ -33,19 +33,19 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls whose layers are included. Ignored if all layers are included."""
+    """The ids of the pulls whose layers are included. If ``all_layers`` is true, this field is ignored."""
 
     @property
     def is_filtered(self) -> bool:
-        """Whether any filter is set. If so, some pulls may not match."""
+        """Return whether any filter is set. If a filter is set, some pulls may not match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:
-        """Return whether this pull is sent with its layers."""
+        """Return whether the response includes the layers of this pull."""
         return self.all_layers or pull_id in self.layers_of
 
     def fits(self, pull: PullStatus) -> bool:
-        """Return whether the pull matches."""
+        """Return whether the pull matches the filters."""
         if self.node and pull.node_name not in self.node:
             return False
         if self.status and pull.status not in self.status:
@@ -60,12 +60,14 @@ class Query:
         )
 
     def has_image(self, reference: str, repository: str = "") -> bool:
-        """Return whether the image matches: by its reference in any form, or by its repository."""
+        """Return whether the reference or the repository of an image matches the filter."""
         return reference in self.image or (repository or _repository(reference)) in self.image
 
 
 def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> Query:
-    """Parse the filters and ``layers``. ``others`` are the route's own parameters. Raises ``QueryError``."""
+    """Parse the filters and ``layers``. ``others`` are the additional parameters that the calling route accepts. Raises
+    ``QueryError``.
+    """
     values: dict[str, list[str]] = {}
     for name, text in parameters:
         if name == "layers" or name in FILTERS:
@@ -101,8 +103,8 @@ class Page:
     def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
         """Return the ids of this page and the cursor of the next page. On the last page, the cursor is empty.
 
-        ``found`` contains pairs of a cursor and an id, sorted in descending order. Items that appear or disappear
-        between two pages do no harm.
+        ``found`` contains pairs of a cursor and an id, in descending order. If items are added or removed between two
+        requests, all other items are still listed exactly once.
         """
         start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
         page = found[start if self.cursor else 0 :][: self.limit]
@@ -120,12 +122,12 @@ def parse_page(parameters: Iterable[tuple[str, str]]) -> Page:
 
 
 def cursor(pull: PullStatus) -> str:
-    """Return the position of a pull in the list, which is sorted by start time."""
+    """Return a pull's position in the list, which is sorted by start time."""
     return f"{pull.started_at.replace(tzinfo=None).isoformat(timespec='microseconds')}~{pull.id}"
 
 
 def pod_fits(pod: PodWait, wanted: Query) -> bool:
-    """Return whether a waiting pod matches; one container must match both image and status."""
+    """Return whether a waiting pod matches the filters. A single container must match both the image and the status."""
     if wanted.node and pod.node_name not in wanted.node:
         return False
     if (wanted.namespace and pod.namespace not in wanted.namespace) or (wanted.pod and pod.pod_name not in wanted.pod):
@@ -134,7 +136,9 @@ def pod_fits(pod: PodWait, wanted: Query) -> bool:
 
 
 def start_fits(pod: PodStart, wanted: Query) -> bool:
-    """Return whether a pod that has started matches; its images are no longer known, so filters by image exclude it."""
+    """Return whether a pod that has started matches the filters. A filter by image excludes the pod, because the images
+    of started pods are no longer known.
+    """
     if wanted.image or wanted.status or (wanted.node and pod.node_name not in wanted.node):
         return False
     return (not wanted.namespace or pod.namespace in wanted.namespace) and (
@@ -149,8 +153,8 @@ def _container_fits(container: ContainerWait, wanted: Query) -> bool:
 
 
 def _forms(image: str) -> tuple[str, ...]:
-    """Return the image's name in several forms: as written, as a full reference and, if there is no tag, as a
-    repository.
+    """Return the image's name as written and as a full reference. If the name lacks both a tag and a digest, also
+    return the repository.
     """
     try:
         ref = images.parse(image)
@@ -161,7 +165,9 @@ def _forms(image: str) -> tuple[str, ...]:
 
 
 def _repository(reference: str) -> str:
-    """Return the registry's host (without its port) and the repository, as they appear in the fields of a pull."""
+    """Return the registry's host and the repository, as they appear in a pull's fields. The registry's port is left
+    out.
+    """
     try:
         ref = images.parse(reference)
     except images.InvalidReferenceError:

@@ -19,47 +19,46 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies of up to this many bytes are not counted, because uvicorn buffers this much of every request in any case."""
+"""Bodies of at most this size, in bytes, are not counted, because uvicorn buffers as much of every request anyway."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
 
 class ReportRoute:
-    """The route for reports. The route limits the memory for bodies that are being received."""
+    """The route for reports. Limits the memory used by bodies that are being received."""
 
     def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
         self._hub = hub
         self._authenticator = authenticator
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
-        """The total size of all large bodies that are being received, in bytes."""
+        """The total size, in bytes, of all large bodies that are currently being received."""
         self._sending: set[str] = set()
-        """Nodes whose agents have sent a part of a body."""
+        """The nodes whose agents have sent only part of a body so far."""
         # The same response is sent to every client.
         self._accepted = Response(
             msgspec.json.encode(ReportResponse(boot_id=hub.boot_id)), media_type="application/json"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response: Response = self._accepted
         try:
-            await self._take_or_stop(scope, receive)
+            await self._take(scope, receive)
         except ClientDisconnect:
             return
         except RefusedError as error:
-            self._hub.metrics.rejected(error.kind)
-            # Do not read the rest of the body.
-            unread = error.status in (401, 403, 408, 413, 503) or error.kind == "busy"
-            close = {"Connection": "close"} if unread else {}
-            await JSONResponse({"error": str(error)}, error.status, error.headers | close)(scope, receive, send)
-        else:
-            await self._accepted(scope, receive, send)
-
-    async def _take_or_stop(self, scope: Scope, receive: Receive) -> None:
-        try:
-            await self._take(scope, receive)
+            response = self._refuse(error)
         except asyncio.CancelledError:  # uvicorn does not wait for slow requests when it stops
             if not self._hub.closing:
                 raise
-            raise RefusedError(503, "stopping", "the server is stopping", {"Retry-After": "1"}) from None
+            response = self._refuse(RefusedError(503, "stopping", "the server is stopping", {"Retry-After": "1"}))
+        await response(scope, receive, send)
+
+    def _refuse(self, error: RefusedError) -> Response:
+        self._hub.metrics.rejected(error.kind)
+        # Do not read the rest of the body.
+        unread = error.status in (401, 403, 408, 413, 503) or error.kind == "busy"
+        close = {"Connection": "close"} if unread else {}
+        return JSONResponse({"error": str(error)}, error.status, error.headers | close)
 
     async def _take(self, scope: Scope, receive: Receive) -> None:
         guard = Guard.of(scope)
@@ -91,7 +90,7 @@ class ReportRoute:
             raise RefusedError(415, "malformed", "Content-Encoding must be gzip or identity")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
-        if guard.has_whole_request:  # the body is already here, so no limit is needed
+        if guard.has_whole_request:  # the whole body has already arrived, so no limit is needed
             body = (await _receive(receive))[0]
         else:
             body = await self._arriving(receive, guard.address, node)
@@ -100,10 +99,10 @@ class ReportRoute:
         return _inflate(body, limits.body) if encoding == b"gzip" else body
 
     async def _arriving(self, receive: Receive, address: str, node: str | None) -> bytes:
-        """Receive a body that arrives in several parts. There is a limit on the time that this takes, and on the memory
-        for all such bodies together.
+        """Receive a body that arrives in several parts. The time for receiving a body is limited, and so is the total
+        memory for all bodies.
 
-        With each token that is bound to a node, only one such body may arrive at a time.
+        With a token that is bound to a node, a client can send only one body in parts at a time.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})
@@ -151,7 +150,9 @@ def _decode(body: bytes) -> AgentReport:
 def _inflate(body: bytes, limit: int) -> bytes:
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = inflate.decompress(body, limit + 1)  # limits the memory, because a small body may inflate to a huge one
+        plain = inflate.decompress(
+            body, limit + 1
+        )  # limits memory use, because a small body may inflate to a huge body
     except zlib.error as error:
         raise RefusedError(400, "malformed", f"not a gzip body: {error}") from None
     if len(plain) > limit:

@@ -1,7 +1,7 @@
 """Measure HTTP/1 requests while they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
-With httptools, uvicorn does not limit these sizes and numbers. With h11 it has such limits, but needs several times the
-CPU for each report. So a second httptools parser reads the same bytes, and keeps none of them.
+uvicorn limits these sizes and numbers only if it uses h11. For each report, h11 needs several times as much CPU time as
+httptools. The meter therefore passes all received bytes to a second httptools parser, which stores no data.
 """
 
 from enum import Enum
@@ -11,13 +11,13 @@ import httptools
 from pulltrace.server.limits import Limits
 
 _PIPELINED = 16
-"""Maximum number of requests on one connection that wait for the responses to earlier ones."""
+"""Maximum number of pipelined requests that may wait for a response on one connection."""
 _FRAMING_PER_BYTE = 8
-"""Bytes of chunk framing allowed for each byte of content; one-byte chunks need five."""
+"""Maximum number of bytes of chunk framing for each byte of content. A one-byte chunk needs five bytes of framing."""
 
 
 class RefusedRequestError(Exception):
-    """A request that is too large, or not HTTP. ``reason`` is the label of the metric."""
+    """The request is too large or is not valid HTTP. ``reason`` is used as a label in the metrics."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class RefusedRequestError(Exception):
 
 
 class Part(Enum):
-    """The part of the request that is arriving."""
+    """The part of a request that is currently being received."""
 
     NONE = "between requests"
     HEAD = "head"
@@ -34,7 +34,7 @@ class Part(Enum):
 
 
 class RequestMeter:
-    """Measures the requests of one connection."""
+    """Measures the requests on one connection."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -44,23 +44,25 @@ class RequestMeter:
         self._size = self._headers = self._body = self._body_of_feed = 0
         self.part = Part.NONE
         self.open_bytes = 0
-        """The size of the unfinished request, without its content, in bytes."""
+        """The number of bytes received so far for the current request's unfinished head, or for the chunk framing and
+        trailers of its unfinished body.
+        """
         self.begun = 0
-        """Requests whose head has arrived completely."""
+        """The number of requests whose heads have been received completely."""
         self.finished = 0
-        """Requests that have received their response. The owner of the meter counts them."""
+        """The number of requests that have received a response. The meter's owner increments this number."""
         self.version = ""
-        """The HTTP version of the newest request."""
+        """The HTTP version of the most recent request."""
 
     @property
     def pending(self) -> int:
-        """The number of requests that wait for their response."""
+        """The number of requests that are waiting for their responses."""
         return self.begun - self.finished
 
     def close(self) -> None:
-        """Free the parser, which keeps the unfinished header and this object alive.
+        """Free the parser, because it keeps the unfinished header and this object in memory.
 
-        Do not call ``feed`` after this.
+        Do not call ``feed`` after ``close``.
         """
         del self._parser
 
@@ -86,10 +88,10 @@ class RequestMeter:
             raise RefusedRequestError(431, "head_too_large")
         if self.part is Part.BODY and self.open_bytes > limits.head + _FRAMING_PER_BYTE * self._body:
             raise RefusedRequestError(413, "body_too_large")
-        if self._body > 2 * limits.body:  # the route has already responded when half of this size was reached
+        if self._body > 2 * limits.body:  # the route for reports responds after half as many bytes
             raise RefusedRequestError(413, "body_too_large")
 
-    # The callbacks of the parser. If a callback raises an exception, `feed_data` ends.
+    # The parser's callbacks. An exception in a callback makes `feed_data` fail.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -98,12 +100,16 @@ class RequestMeter:
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target has arrived."""
-        self._add(len(url))
+        self._size += len(url)
+        if self._size > self._limits.head:
+            self._refuse(431, "head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has arrived, or a trailer."""
+        """A header or a trailer has arrived."""
         self._headers += 1
-        self._add(len(name) + len(value) + 4)
+        self._size += len(name) + len(value) + 4
+        if self._size > self._limits.head or self._headers > self._limits.headers:
+            self._refuse(431, "head_too_large")
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -126,11 +132,6 @@ class RequestMeter:
         """The request is complete."""
         self.part = Part.NONE
         self.open_bytes = 0
-
-    def _add(self, size: int) -> None:
-        self._size += size
-        if self._size > self._limits.head or self._headers > self._limits.headers:
-            self._refuse(431, "head_too_large")
 
     def _refuse(self, status: int, reason: str) -> None:
         self._refusal = RefusedRequestError(status, reason)

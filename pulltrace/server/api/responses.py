@@ -1,4 +1,4 @@
-"""Responses that are sent in slices and compressed: lists, documents and files of any size."""
+"""Send lists, documents and files of any size in compressed slices."""
 
 import asyncio
 import re
@@ -15,12 +15,12 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""The number of bytes that are encoded at once. The next bytes are encoded when the client has accepted these, and
-other clients have had their turn.
+"""The number of bytes to encode at a time. Before the next slice is encoded, the client must accept the previous slice,
+and other clients get a turn.
 """
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024
-"""Responses smaller than this are not compressed."""
+"""Responses below this size, in bytes, are not compressed."""
 
 
 def accepts_gzip(request: Request) -> bool:
@@ -29,12 +29,12 @@ def accepts_gzip(request: Request) -> bool:
 
 
 def tag_of(request: Request, version: str) -> str:
-    """Return the ETag of this version. The ETag depends on the encoding in which the response will be sent."""
+    """Return the ETag for a version of the content. The ETag depends on the encoding of the response."""
     return f'"{version}-gzip"' if accepts_gzip(request) else f'"{version}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Return whether the client already has this version (weak comparison: RFC 9110, section 13.1.2)."""
+    """Return whether the client already has the version with this ETag (RFC 9110, section 13.1.2: weak comparison)."""
     known = request.headers.get("if-none-match", "")
     return known == "*" or any(tag == part.strip().removeprefix("W/") for part in known.split(","))
 
@@ -50,14 +50,14 @@ def json_headers(tag: str) -> dict[str, str]:
 
 
 class SlicedResponse(Response):
-    """Sends the ``parts`` of a body, in compressed form if the client accepts gzip. Each part is encoded when the
-    client has accepted the previous one.
+    """Sends the ``parts`` of a body, compressed if the client accepts gzip. A part is encoded only after the client has
+    accepted the previous part.
 
-    If ``headers`` contain a Content-Encoding, the body is sent as it is.
+    If ``headers`` contains a Content-Encoding, the body is sent unchanged.
 
-    A ``share`` limits how many such responses are sent at the same time. Further clients receive 503, and may try
-    again. A client is disconnected if it reads nothing for ``client_timeout``, or needs longer than
-    ``response_timeout`` for the whole response.
+    ``share`` limits the number of concurrent responses. Further clients receive 503 and may retry. A client is
+    disconnected if it reads nothing for ``client_timeout``, or takes longer than ``response_timeout`` to read the whole
+    response.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class SlicedResponse(Response):
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Join parts into slices. The last slice is marked as such."""
+    """Join parts into slices, and mark the last slice."""
     waiting: list[bytes] = []
     size = 0
     for part in parts:

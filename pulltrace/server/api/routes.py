@@ -1,4 +1,4 @@
-"""The routes of the API (``docs/api.md``). Lists and the stream both show the state of the feed."""
+"""The routes of the API (``docs/api.md``). The lists and the stream both show the feed's state."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.node import LOAD_AGE
 from pulltrace.server.pulls.throughput import STEP
-from pulltrace.server.pulls.views import pods_waiting, rollouts
+from pulltrace.server.pulls.views import pods_waiting, rollouts, running
 from pulltrace.wire import to_time
 
 
@@ -55,23 +55,22 @@ class _Api:
 
     async def pulls(self, request: Request) -> Response:
         parameters = request.query_params.multi_items()
-        selection = query.parse(parameters, others=query.PAGE)
+        selection = query.parse(parameters, others=(*query.PAGE, "running"))
         page = query.parse_page(parameters)
         tag = tag_of(request, self._version(self._hub.feed.revision))
         if is_known(request, tag):
             return not_modified(tag)
-        found = [
-            (query.cursor(entry.pull), entry.id)
-            for entry in self._hub.feed.entries()
-            if entry.pull and selection.fits(entry.pull)
-        ]
-        ids, following = page.of(sorted(found, reverse=True))
+        found = [pull for pull in self._hub.feed.pulls() if selection.fits(pull)]
+        if "running" in request.query_params:
+            ids, following = [pull.id for pull in running(found)[: page.limit]], ""
+        else:
+            ids, following = page.of(sorted(((query.cursor(pull), pull.id) for pull in found), reverse=True))
         pulls = self._encoded(ids, selection)
         return self._list(request, {"pulls": pulls}, tag, {"next": following} if following else {})
 
     def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
-        """Encode pulls one after another while the response is being sent. Pulls that have been removed in the meantime
-        are left out.
+        """Encode pulls one after another while the response is being sent. Pulls that are removed while the response is
+        being sent are omitted.
         """
         for id_ in ids:
             entry = self._hub.feed.get(id_)
@@ -87,7 +86,7 @@ class _Api:
 
     async def nodes(self, request: Request) -> Response:
         hub, pods = self._hub, self._hub.source.cluster
-        age = int(hub.now() // LOAD_AGE)  # after this time, the load of a node that no longer reports is left out
+        age = int(hub.now() // LOAD_AGE)  # changes whenever a node's load may have become too old to show
         tag = tag_of(request, self._version(hub.feed.revision, hub.node_revision, pods.revision, age))
         if is_known(request, tag):
             return not_modified(tag)
@@ -154,7 +153,9 @@ class _Api:
         return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
 
     def _list(self, request: Request, lists: dict[str, Iterable[bytes]], tag: str, rest: dict[str, Any]) -> Response:
-        """Return a JSON object. Its lists are encoded while they are sent; ``rest`` contains the other fields."""
+        """Return a JSON object whose lists are encoded while they are being sent. ``rest`` contains the object's other
+        fields.
+        """
         parts = _json(lists, rest)
         return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
 

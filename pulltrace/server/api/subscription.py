@@ -1,5 +1,5 @@
-"""The event stream of one client of ``/api/v1/events``. The stream consists of a hello event, then the current state or
-the missed changes, and then a frame at each tick.
+"""One client's event stream from ``/api/v1/events``: a hello event, then the current state or the missed changes, and
+then a frame at each tick.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,14 @@ import msgspec
 
 from pulltrace import __version__
 from pulltrace.server.api.query import Query
-from pulltrace.server.models import Hello
+from pulltrace.server.models import Hello, Reset
 from pulltrace.server.pulls.batch import GZIP_HEADER, PIECE, Batch, deflate
 from pulltrace.server.pulls.feed import Entry, Frame, encoder, removal
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import to_time
 
-RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1
-"""A cursor from which no feed can resume."""
+"""A cursor that is older than every change. A client with such a cursor gets the feed from the beginning."""
 GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 
 
@@ -30,14 +29,14 @@ class Subscription:
         self._resume = last_event_id
         self._gzip = gzip
         self._has: set[str] = set()
-        """Pulls that the client of a filtered stream currently shows. The client must be notified when one of them no
-        longer matches.
+        """For a client with a filter: the ids of the pulls that the client currently shows. The client must be notified
+        when one of these pulls no longer matches the filter.
         """
         self._quiet_since = hub.now()
         self._shared = not query.is_filtered and (gzip or not query.layers_of)
 
     def follow(self) -> Iterator[bytes]:
-        """Return the stream in pieces. An empty piece means that the client is up to date.
+        """Yield the stream in pieces. An empty piece means that the client is up to date.
 
         The stream ends when the server stops.
         """
@@ -66,15 +65,20 @@ class Subscription:
                 cursor = feed.revision
                 if missed is None:
                     self._has.clear()
-                    yield self._encode(RESET)
-                    yield from self._pieces(feed.everything())
+                    state = feed.everything()
+                    yield self._encode(self._reset(len(state.entries)))
+                    yield from self._pieces(state)
                 else:
                     yield from self._pieces(Batch(missed))
         yield self._encode(GOOD_BYE)
 
+    def _reset(self, pulls: int) -> bytes:
+        data = encoder.encode(Reset(pulls=None if self._query.is_filtered else pulls))
+        return b"event: reset\ndata: " + data + b"\n\n"
+
     def _begin(self) -> tuple[int, Batch]:
-        """Return the cursor and the first entries. A new client gets every pull, but a client that resumes gets only
-        the pulls in ``layers_of``.
+        """Return the cursor and the first entries. A new client gets every pull. A client that resumes the stream gets
+        only the pulls in ``layers_of``.
         """
         feed = self._hub.feed
         if self._resume is None:
@@ -86,10 +90,10 @@ class Subscription:
         return cursor, Batch([entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))])
 
     def _is_quiet(self) -> bool:
-        """Return whether nothing has been sent for so long that a keep-alive comment is due.
+        """Return whether it is time for a keep-alive comment.
 
-        This comment carries an id, which advances the client's cursor. Otherwise the cursor could be hours old if no
-        change matches the client's filter.
+        The comment carries an id, which advances the client's cursor. Otherwise, the cursor could become hours old
+        while the client's filter matches no change.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
@@ -98,8 +102,8 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Return the revision at which the client stopped. Return None if the client's id belongs to another start of
-        the server, is too old, or is invalid.
+        """Return the last revision that the client received. Return None if the client's id is missing, invalid, too
+        old, or from before a server restart.
         """
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
@@ -111,15 +115,15 @@ class Subscription:
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
-        """Return a frame in one piece."""
+        """Return a whole frame as one piece."""
         self._quiet_since = self._hub.now()
         if self._query.layers_of:
             return b"".join(self._pieces(frame))
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Return the changes in pieces, in the form in which this client receives them. Clients share a piece if it
-        contains none of the pulls in their ``layers_of``.
+        """Yield the changes in pieces, as this client receives them. A piece is shared by all clients whose
+        ``layers_of`` contains none of the piece's pulls.
         """
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
@@ -142,8 +146,8 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change as this client receives it. Return nothing if the pull neither matches nor is currently
-        shown.
+        """Return one change as this client receives it. Return empty bytes if the pull does not match and the client
+        does not show the pull.
         """
         query = self._query
         if not query.is_filtered:

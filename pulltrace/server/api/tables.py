@@ -1,8 +1,8 @@
-"""Additions for ``curl``, ``watch`` and scripts: lists in the form of tables, and a way to wait until images are ready.
+"""Features for ``curl``, ``watch`` and scripts: tables, and requests that wait until images are ready.
 
 ``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, the lists of pods and images are sent
-once everything that matches is ready. The status is 200, 504 if the time runs out first, or 404 if nothing has matched
-for a while.
+once everything that matches is ready. The response has status 200, or 504 if the wait times out, or 404 if nothing has
+matched for a while.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from pulltrace.wire import to_time
 
 MAX_WAIT = 600.0
 MAX_WAITING = 64
-"""The number of requests that may wait at the same time."""
+"""Maximum number of requests that may wait at the same time."""
 UNKNOWN_FOR = 10.0
-"""Seconds after which a pod or image is reported as not found if nothing is known about it."""
+"""How long, in seconds, to wait for an unknown pod or image before it is reported as not found."""
 MAX_ROWS = 2000
 
 _LOOK_EVERY = 0.5
@@ -34,31 +34,31 @@ _OWN = ("format", "wait")
 
 Row = TypeVar("Row")
 Ready = Callable[[query.Query], bool | None]
-"""Whether everything that matches is ready; None if nothing matches."""
+"""A function that returns whether everything that matches the filters is ready, or None if nothing matches."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Tables:
-    """Adds tables and the ``wait`` parameter to the handlers that return lists."""
+    """Adds table output and the ``wait`` parameter to the handlers that return lists."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._waiting = 0
 
     def pulls(self, json: Handler) -> Handler:
-        """The handler of ``/api/v1/pulls``."""
+        """Return the handler for ``/api/v1/pulls``."""
         return self._handler(json, self._pulls, None)
 
     def pods(self, json: Handler) -> Handler:
-        """The handler of ``/api/v1/pods``."""
+        """Return the handler for ``/api/v1/pods``."""
         return self._handler(json, self._pods, self._are_pods_ready)
 
     def images(self, json: Handler) -> Handler:
-        """The handler of ``/api/v1/images``."""
+        """Return the handler for ``/api/v1/images``."""
         return self._handler(json, self._images, self._are_images_ready)
 
     def nodes(self, json: Handler) -> Handler:
-        """The handler of ``/api/v1/nodes``."""
+        """Return the handler for ``/api/v1/nodes``."""
         return self._handler(json, self._nodes, None)
 
     def _handler(self, json: Handler, table: Callable[[query.Query], str], ready: Ready | None) -> Handler:
@@ -89,7 +89,7 @@ class Tables:
         selection: query.Query,
         ready: Ready | None,
     ) -> int:
-        """Wait until everything that matches is ready. Return the status code of the response."""
+        """Wait until everything that matches the filters is ready. Return the status code of the response."""
         if ready is None or self._waiting >= MAX_WAITING:
             return 503
         began, seen = time.monotonic(), False
@@ -131,7 +131,8 @@ class Tables:
     def _pulls(self, selection: query.Query) -> str:
         found = [pull for pull in self._hub.feed.pulls() if selection.fits(pull)]
         found.sort(key=_newest_first)
-        return _limited(text.pulls, iter(found))
+        now = to_time(self._hub.now())
+        return _limited(lambda rows: text.pulls(rows, now), iter(found))
 
     def _pods(self, selection: query.Query) -> str:
         hub, now = self._hub, self._hub.now()
@@ -149,7 +150,7 @@ class Tables:
 
 
 _ERRORS = {
-    404: "nothing matches: no such image is being pulled, and no such pod waits or started recently",
+    404: "nothing matches: no matching image is being pulled, and no matching pod is waiting or has started recently",
     503: "too many requests are waiting",
     504: "not ready within this time",
 }
@@ -161,7 +162,7 @@ def _limited(table: Callable[[Iterable[Row]], str], rows: Iterator[Row]) -> str:
 
 
 def _newest_first(pull: PullStatus) -> tuple[bool, float]:
-    """Return the sort key of a pull: live pulls precede ended ones."""
+    """Return a pull's sort key: live pulls come before finished pulls."""
     return pull.status.ended, -pull.started_at.timestamp()
 
 

@@ -16,8 +16,10 @@ _LEAST = 8
 _ORDER = list(WaitState)
 
 
-def pulls(found: Iterable[PullStatus]) -> str:
-    """Return one line for each pull."""
+def pulls(found: Iterable[PullStatus], now: datetime) -> str:
+    """Return one line for each pull. For a failed pull, the last column states the reason, and for how long the pull
+    has been failing.
+    """
     rows = [
         (
             pull.image_ref,
@@ -27,7 +29,7 @@ def pulls(found: Iterable[PullStatus]) -> str:
             size(pull.total_bytes) if pull.total_known else "",
             f"{size(pull.bytes_per_sec)}/s" if pull.bytes_per_sec else "",
             seconds(pull.eta_seconds) if not pull.status.ended else _took(pull),
-            pull.bound.by.value if pull.bound else "",
+            _why(pull, now),
         )
         for pull in found
     ]
@@ -35,12 +37,12 @@ def pulls(found: Iterable[PullStatus]) -> str:
 
 
 def pods(waiting: Iterable[PodWait], started: Iterable[PodStart], now: datetime) -> str:
-    """Return one line for each waiting pod, then one for each pod that started recently."""
+    """Return one line for each waiting pod, followed by one line for each pod that started recently."""
     rows = [
         (
             f"{pod.namespace}/{pod.pod_name}",
             pod.node_name,
-            (slowest := _slowest(pod.containers)).state.value,
+            _state(slowest := _slowest(pod.containers)),
             slowest.image,
             "" if slowest.percent is None else f"{slowest.percent:.0f}%",
             seconds(pod.eta_seconds),
@@ -133,13 +135,25 @@ def seconds(value: float | None) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
 
 
+def _why(pull: PullStatus, now: datetime) -> str:
+    if pull.error_reason and pull.failing_since:
+        return f"{pull.error_reason.value} for {seconds((now - pull.failing_since).total_seconds())}"
+    return pull.bound.by.value if pull.bound else ""
+
+
+def _state(container: ContainerWait) -> str:
+    """Return the state of a container. If a pull is queued after a failed attempt, its state is "retry queued"."""
+    is_retry = container.state is WaitState.QUEUED and container.attempt > 1
+    return "retry queued" if is_retry else container.state.value
+
+
 def _took(pull: PullStatus) -> str:
     return seconds((pull.completed_at - pull.started_at).total_seconds()) if pull.completed_at else ""
 
 
 def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
-    """Return the container that delays the pod: a failed one or, if none failed, the one whose image is the least
-    complete.
+    """Return the container that delays the pod: a failed container if there is one, otherwise the container whose image
+    is least complete.
     """
     failed = [item for item in containers if item.state is WaitState.FAILED]
     waiting = [item for item in containers if item.state not in (WaitState.WAITING, WaitState.COMPLETED)]
@@ -147,10 +161,12 @@ def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
 
 
 def _printable(cell: str) -> str:
-    """Replace control characters, which must not reach a terminal: names are supplied by clusters and registries."""
+    """Replace control characters, which must not reach a terminal. Names of images and pods come from clusters and
+    registries, so they cannot be trusted.
+    """
     return "".join(char if char.isprintable() else "?" for char in cell)
 
 
 def _shorten(cell: str, width: int) -> str:
-    """Cut off the beginning of a long cell: the end of a name identifies an image or a pod best."""
+    """Cut off the beginning of a long cell, because the end of a name identifies an image or a pod more clearly."""
     return cell if len(cell) <= width else "..." + cell[len(cell) - width + 3 :]

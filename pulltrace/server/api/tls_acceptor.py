@@ -1,4 +1,4 @@
-"""Accept TLS connections: count them before the handshake, and limit the duration of the handshake. asyncio's own
+"""Accept TLS connections, count them before the handshake, and limit the duration of the handshake. asyncio's own
 servers report a connection only after the handshake.
 """
 
@@ -11,11 +11,15 @@ from pulltrace.server.api.fair_share import address_of
 from pulltrace.server.api.guard import Guard, Listener
 
 _PAUSE = 0.1
-"""Seconds to wait after a failure to accept a connection, for example because no file descriptor is available."""
+"""How long, in seconds, to pause after failing to accept a connection, for example because of a lack of file
+descriptors.
+"""
 
 
 class TlsAcceptor:
-    """Accepts the connections of one listening socket. ``make`` creates the protocol of a connection."""
+    """Accepts TLS connections on one listening socket. ``make`` is a function that creates the protocol for a
+    connection.
+    """
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, listener: Listener, make: Callable[[], Guard]
@@ -63,7 +67,7 @@ class TlsAcceptor:
             )
         except BaseException as error:
             connection.close()
-            guard.connection_lost(None)  # nothing else reports the end of a connection whose handshake failed
+            guard.connection_lost(None)  # if the handshake fails, nothing else reports that the connection has ended
             if not isinstance(error, OSError):  # a failed or late handshake raises an OSError
                 raise
             self._listener.refused("tls_handshake")

@@ -1,7 +1,7 @@
-"""Authenticate an agent by its service account token: the API server confirms which node the token is bound to.
+"""Authenticate an agent by its service account token: the API server confirms the node to which the token is bound.
 
-For this reason, an agent can report only for its own node. The kubelet issues the token for one hour. The token's
-audience is Pulltrace, so the API server itself does not accept the token.
+With a service account token, an agent can report only for its own node. The kubelet requests tokens that are valid for
+one hour. The token's audience is Pulltrace, so the token cannot be used for the API server itself.
 """
 
 import asyncio
@@ -24,41 +24,43 @@ from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.kubernetes.api import KubeError, Review
 
 AUDIENCE = "pulltrace"
-"""The audience for which the chart requests the agents' tokens."""
+"""The audience of the tokens that the chart requests for the agents."""
 
 FRESH = 300.0
-"""How long a review is valid, in seconds. A revoked token may still be accepted for this long."""
+"""How long, in seconds, a review remains valid. Until a review expires, a revoked token may still be accepted."""
 HELD = 900.0
-"""How long a review remains valid if the API server is unreachable or busy, in seconds."""
+"""How long, in seconds, a review remains valid while the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
-"""Seconds until a refused token is reviewed again."""
+"""How long, in seconds, a token remains refused before it is reviewed again."""
 PAUSE = 5.0
-"""After a failed review, the number of seconds to wait before the next one."""
+"""How long, in seconds, to pause after a failed review."""
 MOST_AT_ONCE = 32
 """Maximum number of concurrent reviews, so that a flood of forged tokens cannot overload the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
-"""How many seconds a review may wait in the queue."""
+"""How long, in seconds, a review may wait in the queue."""
 KNOWN_PATIENCE = 0.5
-"""How many seconds an agent waits for a new review before the previous one is used."""
+"""How long, in seconds, to wait for a new review of a known token. If the new review takes longer, the previous one is
+used.
+"""
 MOST_ADMITTED, MOST_REFUSED = 20_000, 1_000
 
 _JWT = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _NODE_CLAIM = "authentication.kubernetes.io/node-name"
-"""Since 1.30, Kubernetes binds a pod's tokens to its node (KEP-4193)."""
+"""Since version 1.30, Kubernetes binds a pod's tokens to the pod's node (KEP-4193)."""
 
 _log = logging.getLogger(__name__)
 
 
 class Reviewer(Protocol):
-    """The part of the API server that this module uses."""
+    """The only method of the API client that this module uses."""
 
     async def review(self, token: str, audience: str) -> Review:
         """Return the API server's review of the token. Raises ``KubeError`` if the review fails."""
 
 
 class _Claims(msgspec.Struct):
-    """The claims in the token itself (RFC 7519), which have not been verified yet."""
+    """The claims in a token (RFC 7519). The claims have not been verified yet."""
 
     sub: str
     aud: list[str] | str
@@ -86,7 +88,7 @@ class _Verdict:
 
 
 class TokenReviewAuthenticator:
-    """Accepts the agents of one service account, each only for its own node.
+    """Accepts agents that run under one particular service account. Each agent may report only for its own node.
 
     ``account`` is the account's namespace and name.
     """
@@ -103,7 +105,7 @@ class TokenReviewAuthenticator:
         self._down = False
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str:
-        """Return the node that the token is bound to. Raises ``RefusedError``."""
+        """Return the node to which the token is bound. Raises ``RefusedError``."""
         token = bearer_token(authorization)
         if not _JWT.fullmatch(token):
             raise wrong_token("this is not a service account token")
@@ -139,11 +141,11 @@ class TokenReviewAuthenticator:
     def _ended(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
         del self._reviews[key]
         if not task.cancelled():
-            task.exception()  # the exception is retrieved, even if no client waits for it any longer
+            task.exception()  # retrieve the exception, even if no client is waiting for it any more
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Refuse tokens that the API server does not need to review: those that have expired, and those that were
-        issued for another purpose.
+        """Return the token's claims. Refuse tokens that need no review by the API server: expired tokens, and tokens
+        that were issued for another purpose.
         """
         try:
             payload = token.split(b".")[1]

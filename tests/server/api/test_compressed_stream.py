@@ -1,5 +1,5 @@
-"""The compressed stream: every kind of client receives the same events as without gzip, and can read a truncated
-stream.
+"""The compressed stream: every kind of client receives the same events as without gzip, and a truncated stream can
+still be read.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def inflate(data: bytes) -> bytes:
 
 
 def busy_world() -> SimulatedHub:
-    """Return a server to which fifty nodes report running pulls."""
+    """Return a server to which fifty nodes have reported running pulls."""
     sim = SimulatedHub()
     _report(sim, 1)
     return sim
@@ -55,7 +55,7 @@ def _report(sim: SimulatedHub, size: int, at: float = 0.0) -> None:
 
 
 def sent(stream) -> list[bytes]:
-    """Return the chunks that the client can receive now."""
+    """Return the chunks that the stream yields before it has to wait."""
     return list(takewhile(bool, stream))
 
 
@@ -76,7 +76,7 @@ def test_every_client_receives_the_same_events_with_and_without_gzip(kind) -> No
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     for step in range(2, 5):
         received = sent(compressed)
-        # Each piece can be decompressed completely as soon as it has arrived, and ends with a complete event.
+        # Each piece can be decompressed as soon as it arrives, and ends with a complete event.
         pieces = [inflater.decompress(piece) for piece in received]
         assert all(piece.endswith(b"\n\n") for piece in pieces)
         assert b"".join(pieces) == b"".join(sent(plain))
@@ -107,7 +107,7 @@ def test_clients_share_the_compressed_first_state_and_frames_unless_they_request
     assert seen[1] is not state[0]
 
 
-def test_a_slow_client_receives_the_rest_of_an_old_state_and_then_the_changes() -> None:
+def test_a_slow_client_receives_the_rest_of_the_old_state_and_then_the_changes() -> None:
     sim = busy_world()
     query = Query(all_layers=False)
     slow = Subscription(sim.hub, query, None, gzip=True).follow()
@@ -127,9 +127,9 @@ def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
 
 
 async def read(reader, until: bytes) -> bytes:
-    """Return the received data, up to and including this text."""
+    """Read until this text has arrived, and return all data read."""
     seen = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while until not in seen:
             data = await reader.read(1 << 16)
             assert data, f"the stream ended before {until!r}"

@@ -1,4 +1,4 @@
-"""Which origins' pages may read the API from a browser."""
+"""Tests for the origins that may read the API from a browser (CORS)."""
 
 from tests.server.conftest import Serve
 
@@ -24,7 +24,7 @@ async def test_the_configured_origin_may_read_lists_and_the_stream(server: Serve
         assert (await stream.content.readline()).strip()
 
 
-async def test_a_preflight_response_states_what_the_origin_may_send(server: Serve) -> None:
+async def test_a_preflight_response_states_which_requests_the_origin_may_send(server: Serve) -> None:
     served = await server(CORS_ORIGIN=ALLOWED)
     preflight = {
         "Origin": ALLOWED,

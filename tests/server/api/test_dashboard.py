@@ -1,4 +1,4 @@
-"""The routes that serve the dashboard's files, called directly through ASGI, without a server."""
+"""Tests for the routes that serve the dashboard's files. The tests call the routes through ASGI, without a server."""
 
 import re
 from pathlib import Path
@@ -83,7 +83,7 @@ async def test_unknown_paths_get_404(built, path) -> None:
     assert (await get(built, path))[0] == 404
 
 
-async def test_the_page_explains_how_to_build_the_dashboard_if_it_is_not_built(tmp_path) -> None:
+async def test_the_page_explains_how_to_build_the_dashboard_if_it_has_not_been_built(tmp_path) -> None:
     status, _, body = await get(tmp_path, "/")
     assert status == 503
     assert b"make web" in body

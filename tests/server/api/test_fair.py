@@ -1,4 +1,4 @@
-"""Fair shares and the fair queue, each tested separately."""
+"""Unit tests for the fair share and the fair queue."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from pulltrace.server.api.fair_queue import BusyError, FairQueue
 from pulltrace.server.api.fair_share import FairShare, address_of
 
 
-def test_one_address_gets_at_most_half_of_all_slots_and_the_other_addresses_share_the_rest() -> None:
+def test_a_single_address_gets_at_most_half_the_slots_and_the_other_addresses_share_the_rest() -> None:
     share = FairShare(8, 2)
     assert [share.take("a") for _ in range(6)] == [True] * 4 + [False] * 2
     assert [share.take("b") for _ in range(3)] == [True, True, False]
@@ -18,7 +18,7 @@ def test_one_address_gets_at_most_half_of_all_slots_and_the_other_addresses_shar
     assert share.count == 8
 
 
-def test_slots_may_have_different_sizes() -> None:
+def test_a_client_may_take_several_slots_at_once() -> None:
     share = FairShare(100, 10)
     assert share.take("a", 50)
     assert not share.take("a", 1)
@@ -42,7 +42,7 @@ def test_clients_are_counted_by_their_ipv4_address_or_ipv6_network(host: str, ad
     assert address_of(host) == address
 
 
-async def test_a_freed_slot_goes_to_each_address_in_turn() -> None:
+async def test_a_freed_slot_goes_to_the_next_address_in_turn() -> None:
     queue, order = FairQueue(1, FairShare(100, 100), 60), []
     await queue.acquire("")
 
@@ -59,7 +59,7 @@ async def test_a_freed_slot_goes_to_each_address_in_turn() -> None:
     assert order == ["flood", "agent", "other", "flood", "flood"]
 
 
-async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_up() -> None:
+async def test_a_request_is_rejected_if_the_queue_is_full_or_the_wait_times_out() -> None:
     queue = FairQueue(1, FairShare(2, 1), 0.05)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))
@@ -72,12 +72,12 @@ async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_up() -> None:
     await queue.acquire("a")
 
 
-async def test_a_cancelled_waiter_does_not_use_a_slot() -> None:
+async def test_a_cancelled_waiter_does_not_take_a_slot() -> None:
     queue = FairQueue(1, FairShare(9, 9), 60)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))
     await asyncio.sleep(0)
-    queue.release()  # a slot becomes free at the moment of the cancellation
+    queue.release()  # a slot becomes free just as the waiter is cancelled
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await queue.acquire("a")

@@ -37,7 +37,7 @@ def test_the_document_contains_exactly_the_routes_and_methods_of_the_server() ->
     assert described == {(path, method) for path, method in known if method != "head"}
 
 
-def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
+def test_every_operation_has_a_unique_id_and_a_documented_tag() -> None:
     operations = [operation for item in DOCUMENT["paths"].values() for operation in item.values()]
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
@@ -45,7 +45,7 @@ def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
     assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that served this document"}]
 
 
-def test_descriptions_use_the_names_that_fields_have_in_json() -> None:
+def test_descriptions_use_the_json_names_of_fields() -> None:
     described = [
         schema["description"] for schema in DOCUMENT["components"]["schemas"].values() if "description" in schema
     ]
@@ -53,7 +53,7 @@ def test_descriptions_use_the_names_that_fields_have_in_json() -> None:
     assert [text for text in described if re.search(r"``|`[a-z]+_\w+`|\n ", text)] == []
 
 
-def test_every_example_fits_its_schema() -> None:
+def test_every_example_matches_its_schema() -> None:
     found = [
         (path, content)
         for path, item in DOCUMENT["paths"].items()
@@ -66,7 +66,7 @@ def test_every_example_fits_its_schema() -> None:
         jsonschema.Draft202012Validator(schema).validate(content["example"])
 
 
-def test_the_api_page_shows_the_documents_example_of_a_pull() -> None:
+def test_the_api_page_shows_the_same_example_pull_as_the_document() -> None:
     page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     shown = page.partition("### Example\n")[2].partition("```json\n")[2].partition("```")[0]
     path = DOCUMENT["paths"]["/api/v1/pulls/{id}"]["get"]
@@ -89,14 +89,12 @@ async def test_the_document_is_served_with_an_etag_that_clients_can_revalidate(s
 
 
 async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
-    """Let schemathesis generate valid and invalid requests from the document. The stream is left out because it never
-    ends.
-    """
+    """Schemathesis generates valid and invalid requests from the document, except for the stream, which never ends."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # `make fuzz` runs all phases. The check for accepted data is off because JSON Schema accepts 3.0 as an integer, but
-    # the server rejects it.
+    # `make fuzz` runs all phases. The positive_data_acceptance check is off because JSON Schema accepts 3.0 as an
+    # integer, whereas the server does not.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

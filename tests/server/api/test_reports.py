@@ -1,4 +1,4 @@
-"""``POST /api/v1/report`` on a real server: which reports are accepted, and every reason to reject one."""
+"""Tests for ``POST /api/v1/report`` on a real server: accepted reports, and every reason for rejecting a report."""
 
 import asyncio
 import gc
@@ -84,7 +84,7 @@ async def endless():
         pytest.param(gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}, id="a bomb"),
     ],
 )
-async def test_a_body_over_a_mebibyte_gets_413(server, body, headers) -> None:
+async def test_a_body_larger_than_a_mebibyte_gets_413(server, body, headers) -> None:
     served = await server()
     try:
         answer = await served.post(body() if callable(body) else body, **headers)
@@ -137,7 +137,9 @@ async def test_an_invalid_report_gets_400_and_the_response_names_the_field(serve
 
 
 def full(head: str, item: str, tail: str) -> bytes:
-    """Return almost 1 MiB: ``head``, many items and ``tail``. In each item, ``#`` is replaced by its number."""
+    """Return a body of almost 1 MiB. The body consists of ``head``, as many items as fit, and ``tail``. In each item,
+    ``#`` stands for the item's number.
+    """
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
     for number in itertools.count():
@@ -198,7 +200,7 @@ async def test_a_body_with_another_encoding_gets_415(server) -> None:
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
 
-async def test_a_second_report_that_immediately_follows_the_first_gets_429_with_retry_after(server) -> None:
+async def test_a_second_report_right_after_the_first_gets_429_with_a_retry_after_header(server) -> None:
     served = await server()
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(REPORT)
@@ -213,7 +215,7 @@ async def test_nodes_beyond_the_limit_get_503(server) -> None:
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
 
 
-async def test_extreme_times_are_accepted(server) -> None:
+async def test_extreme_timestamps_are_accepted(server) -> None:
     served = await server()
     times = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+05:30"]
     for number, time in enumerate(times):
@@ -227,7 +229,7 @@ async def test_extreme_times_are_accepted(server) -> None:
 
 
 async def test_a_rejected_body_does_not_stay_in_memory_until_the_garbage_collector_runs(server) -> None:
-    """The server's garbage collector runs rarely, so thousands of rejected bodies would fill the memory."""
+    """The server's garbage collector runs rarely, so thousands of rejected bodies could accumulate in memory."""
     served = await server()
     gc.collect()
     gc.disable()
@@ -240,7 +242,7 @@ async def test_a_rejected_body_does_not_stay_in_memory_until_the_garbage_collect
 
 
 async def _raw(served, data: bytes) -> bytes:
-    """Send the data; return the status line and everything that follows until the server closes the connection."""
+    """Send the data, and return everything received until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(data)
     async with asyncio.timeout(30):
@@ -266,9 +268,7 @@ async def test_a_body_that_arrives_too_slowly_gets_408_and_the_connection_is_clo
         (b"nonsense\r\n\r\n", b"400"),
     ],
 )
-async def test_a_request_head_that_is_invalid_or_too_large_or_too_slow_is_rejected_on_both_ports(
-    server, port, data, status
-) -> None:
+async def test_an_invalid_oversized_or_slow_request_head_is_rejected_on_both_ports(server, port, data, status) -> None:
     served = await server(limits=Limits(head_timeout=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, port))
     writer.write(data)
@@ -290,19 +290,19 @@ async def test_a_repeated_authorization_header_gets_401(server, extra) -> None:
     assert (await _raw(served, head.encode())).startswith(b"HTTP/1.1 401 ")
 
 
-async def test_the_scheme_of_a_shared_token_is_case_insensitive(server) -> None:
+async def test_the_authorization_scheme_is_case_insensitive(server) -> None:
     served = await server(AGENT_TOKEN="secret")
     assert (await served.post(b'{"nodeName":"n"}', Authorization="bearer secret")).status == 200
 
 
 class Bound:
-    """An authenticator that accepts every client as the agent of one node."""
+    """An authenticator that accepts every client as the agent of node-1."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str:
         return "node-1"
 
 
-async def test_only_one_request_per_node_may_send_its_body_in_pieces_at_a_time(server, monkeypatch) -> None:
+async def test_only_one_body_per_node_may_arrive_in_pieces_at_a_time(server, monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.run._authenticator", lambda *_: Bound())
     served = await server()
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(REPORT)

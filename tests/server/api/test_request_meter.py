@@ -1,4 +1,4 @@
-"""Which requests the request meter accepts, and which ones it rejects."""
+"""Tests for the requests that the request meter accepts or rejects."""
 
 import pytest
 

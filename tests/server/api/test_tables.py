@@ -1,4 +1,4 @@
-"""Lists as text tables for terminals, and requests that wait until images are ready."""
+"""Tests for the text tables that terminals get, and for requests that wait until images are ready."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def widths(table):
     return {len(line) for line in table.splitlines()}
 
 
-def test_a_table_is_aligned_and_fits_into_100_columns():
+def test_a_table_is_aligned_and_fits_in_100_columns():
     rows = [(LONG, "worker-1", "downloading"), ("nginx:1", "a-node-with-a-rather-long-name.example.internal", "x")]
     lines = text.table(("IMAGE", "NODE", "STATUS"), rows).splitlines()
     assert len(lines) == 3
@@ -56,7 +56,7 @@ def test_pulls_are_shown_as_a_table():
         sim.report(
             pull("lease-1", layer("a", second * 5 * MIB), at=NOW, image_ref="docker.io/library/nginx:1"), at=second
         )
-    table = text.pulls(sim.shown)
+    table = text.pulls(sim.shown, to_time(sim.now))
     header, line = table.splitlines()
     assert header.split() == ["IMAGE", "NODE", "STATUS", "DONE", "SIZE", "SPEED", "LEFT/TOOK", "LIMITED", "BY"]
     assert line.split()[:6] == ["docker.io/library/nginx:1", "node-1", "downloading", "55%", "105MB", "5.2MB/s"]
@@ -132,7 +132,7 @@ async def test_a_request_that_waits_for_an_image_gets_its_response_when_the_imag
     assert waiting.result().status == 200
 
 
-async def test_a_request_that_waits_in_vain_gets_504(server):
+async def test_a_request_whose_wait_times_out_gets_504(server):
     served = await filled(server)
     response = await served.get("/api/v1/images?image=docker.io/acme/app:1&wait=100ms")
     assert (response.status, (await response.json())["error"]) == (504, "not ready within this time")
@@ -144,7 +144,7 @@ async def test_a_request_that_waits_for_an_unknown_image_gets_404(server):
     assert response.status == 404
 
 
-async def test_a_request_does_not_wait_for_an_image_that_is_ready(server):
+async def test_a_request_for_a_ready_image_does_not_wait(server):
     served = await filled(server, done=True)
     response = await served.get("/api/v1/images?wait=60s")
     assert (response.status, len((await response.json())["images"])) == (200, 1)

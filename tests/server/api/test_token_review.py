@@ -1,4 +1,4 @@
-"""Which service accounts may send reports. A real API server issues and reviews the tokens."""
+"""Tests for the service accounts that may send reports. A real API server issues and reviews the tokens."""
 
 import asyncio
 import base64
@@ -40,6 +40,11 @@ class Clock:
 
 
 @pytest.fixture
+def cluster(shared_cluster):
+    return shared_cluster
+
+
+@pytest.fixture
 async def accounts(cluster):
     made = Accounts(cluster)
     await made.prepare(AGENT, "somebody-else")
@@ -70,7 +75,7 @@ async def refused(authenticator, token) -> RefusedError:
     return caught.value
 
 
-async def test_the_token_of_an_agent_identifies_its_node(api, accounts):
+async def test_the_token_of_an_agent_identifies_the_node(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for node in ("n1", "n2"):
         assert await authenticator.authenticate(f"Bearer {await accounts.token(node)}".encode()) == node
@@ -113,7 +118,7 @@ async def test_the_token_of_a_deleted_pod_is_rejected_once_the_cached_review_has
     assert await authenticator.authenticate(token) == "n1"
     await accounts.evict("n1")
     assert await authenticator.authenticate(token) == "n1", "the review is cached for five minutes"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:  # the API server itself caches valid tokens for ten seconds
             clock.ahead = FRESH + 1
             refusals = [
@@ -151,7 +156,7 @@ async def test_known_agents_may_report_for_a_while_without_the_api_server_but_ne
     assert await authenticator.authenticate(f"Bearer {new}".encode()) == "n2"
 
 
-async def test_the_server_logs_that_it_has_no_permission_to_review_tokens(cluster, accounts, tmp_path, caplog):
+async def test_the_server_logs_that_it_lacks_permission_to_review_tokens(cluster, accounts, tmp_path, caplog):
     path = tmp_path / "kubeconfig"
     path.write_text(cluster.kubeconfig_for(await cluster.service_account_token("pulltrace", "somebody-else")))
     async with connected(path) as api:
@@ -161,10 +166,10 @@ async def test_the_server_logs_that_it_has_no_permission_to_review_tokens(cluste
 
 
 @pytest.mark.real
-async def test_an_agent_reports_only_for_its_own_node_and_keeps_its_data_while_token_reviews_fail(
+async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_tokens_cannot_be_reviewed(
     cluster, accounts, registry, tmp_path
 ):
-    """Run both programs with a real containerd. The token is in a file, as if the kubelet had mounted it."""
+    """Run the agent and the server with a real containerd. The token is in a file, as if the kubelet had mounted it."""
     port, file = free_port(), tmp_path / "token"
     file.write_text(await accounts.token("n1"))
     url = f"http://127.0.0.1:{port}"
@@ -188,7 +193,7 @@ async def test_an_agent_reports_only_for_its_own_node_and_keeps_its_data_while_t
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 body = await answer.json()
                 assert (answer.status, body["error"]) == (403, "this agent may report only for node n1")
-            # The API server dies and the kubelet mounts a new token, which cannot be reviewed.
+            # The API server goes down, and the kubelet mounts a new token, which cannot be reviewed for now.
             fresh = await accounts.token("n1")
             await cluster.kill()
             file.write_text(fresh)
@@ -197,7 +202,7 @@ async def test_an_agent_reports_only_for_its_own_node_and_keeps_its_data_while_t
             await agent.says("report not accepted")
             assert not await api.pulls()
             await cluster.start()
-            (pull,) = await api.until(lambda pulls: pulls and pulls[0]["status"] == "completed", seconds=30)
+            (pull,) = await api.until(lambda pulls: pulls and pulls[0]["status"] == "completed", seconds=60)
             assert pull["nodeName"] == "n1"
     for token in (bearer["Authorization"], fresh):
         assert token.removeprefix("Bearer ") not in server.output + agent.output
@@ -212,7 +217,7 @@ async def test_a_server_that_requires_service_account_tokens_does_not_start_with
 
 
 class Counting:
-    """A reviewer that rejects every token and counts the requests."""
+    """A reviewer that rejects every token and counts the reviews."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -225,7 +230,7 @@ class Counting:
 
 
 def forged(number: int, **claims) -> bytes:
-    """Return a forged token that appears to be issued for Pulltrace's agent."""
+    """Return a forged token that appears to have been issued for Pulltrace's agent."""
     said = {"aud": ["pulltrace"], "sub": "system:serviceaccount:pulltrace:pulltrace-agent", "exp": 4e9}
     payload = base64.urlsafe_b64encode(json.dumps(said | claims | {"jti": number}).encode()).rstrip(b"=")
     return b"Bearer e30." + payload + b".signature"
@@ -247,14 +252,14 @@ def forged(number: int, **claims) -> bytes:
         pytest.param(forged(1, sub="system:serviceaccount:a:b"), id="another account"),
     ],
 )
-async def test_a_token_that_cannot_belong_to_an_agent_is_rejected_without_a_review(header):
+async def test_a_token_that_cannot_belong_to_an_agent_is_rejected_before_any_review(header):
     reviewer = Counting()
     with pytest.raises(RefusedError):
         await TokenReviewAuthenticator(ACCOUNT, reviewer).authenticate(header)
     assert reviewer.asked == 0
 
 
-async def test_a_flood_of_forged_tokens_neither_overloads_the_api_server_nor_fills_the_memory():
+async def test_a_flood_of_forged_tokens_does_not_overload_the_api_server_or_fill_the_memory():
     reviewer = Counting()
     authenticator = TokenReviewAuthenticator(ACCOUNT, reviewer)
     flood = [asyncio.ensure_future(authenticator.authenticate(forged(number))) for number in range(500)]
