@@ -1,6 +1,6 @@
 """``pulltrace agent | server | local | demo``.
 
-Each command imports only the modules that it needs, so that agents do not spend memory on the server's libraries.
+Each command imports only what it needs, so that agents do not waste memory on the server's libraries.
 """
 
 import argparse
@@ -22,9 +22,7 @@ _log = logging.getLogger("pulltrace")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Return 0 if the command succeeded, 1 if the command failed, and 2 if the configuration is
-    invalid.
-    """
+    """Run one command and return its exit status: 0 for success, 1 for failure, 2 for an invalid configuration."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
@@ -138,8 +136,8 @@ def run_until_stopped(
     log_level: int,
     loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
-    """Run ``work`` until it ends, or until SIGTERM or SIGINT arrives, and return 0. If an error occurs, log the error
-    and return 1.
+    """Run ``work`` until it finishes or the process receives SIGTERM or SIGINT. Then return 0. If ``work`` fails, log
+    the error and return 1.
     """
     import asyncio
 
@@ -166,7 +164,7 @@ def run_until_stopped(
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return all errors in nested exception groups."""
+    """Flatten nested exception groups into a list of errors."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in _causes(inner)]
     return [error]

@@ -1,8 +1,8 @@
-"""Image references: parse, normalise and compare them in the same way as containerd's CRI plugin.
+"""Parse, normalise and compare image references the way containerd's CRI plugin does. Sans-I/O.
 
 The grammar and its limits are defined by https://github.com/distribution/reference (``reference.go`` and
-``normalize.go``). A reference with both a tag and a digest loses its tag. ``ParseDockerRef``, which containerd uses for
-every CRI pull, does the same.
+``normalize.go``). If a reference has both a tag and a digest, the tag is dropped. ``ParseDockerRef``, which containerd
+calls for every CRI pull, does the same.
 """
 
 import re
@@ -17,17 +17,17 @@ _REGISTRY = re.compile(
 _REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")  # a bare image id is never the name of a repository
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")  # a bare image id is never a repository name
 _MAX_NAME = 255
 
 
 class InvalidReferenceError(ValueError):
-    """The text is not an image reference. The message states the reason."""
+    """The text is not a valid image reference. The message explains why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A complete image reference, with either a tag or a digest, but never both."""
+    """A fully qualified image reference, with either a tag or a digest, never both."""
 
     registry: str
     repository: str
@@ -36,7 +36,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Registry and repository, without tag or digest."""
+        """The registry and repository, without tag or digest."""
         return f"{self.registry}/{self.repository}"
 
     def __str__(self) -> str:
@@ -64,8 +64,8 @@ def parse(text: str) -> Reference:
 
 
 def _split_registry(name: str) -> tuple[str, str]:
-    """Split off the registry. The first part of the name is the registry if it contains a dot, a port or a capital
-    letter, or is ``localhost``.
+    """Split an image name into the registry and the rest. The first component is the registry if it is ``localhost`` or
+    contains a dot, a port or a capital letter.
     """
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
@@ -74,7 +74,7 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """Return the complete reference, or the text unchanged if it is not a reference."""
+    """Return the fully qualified reference, or the text unchanged if it is not a valid reference."""
     try:
         return str(parse(text))
     except InvalidReferenceError:
@@ -82,5 +82,5 @@ def normalise(text: str) -> str:
 
 
 def registry_host(registry: str) -> str:
-    """Return the registry without its port. containerd's content labels have this form."""
+    """Return the registry without its port, as in containerd's content labels."""
     return re.sub(r":[0-9]+\Z", "", registry)

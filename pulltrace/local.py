@@ -1,7 +1,7 @@
 """``pulltrace local``: server and agent in one process, for containerd on this machine.
 
-The command is meant for a k3s host, a kind node or a laptop. The command reads the variables of the server and of the
-agent, but two defaults differ: the server listens on loopback, and the node is named after the machine.
+The command is meant for a k3s host, a kind node or a laptop. ``pulltrace local`` reads the same variables as the server
+and the agent. Two defaults differ: the server listens on loopback, and the node is named after the machine.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd on this machine cannot be read. The message explains what to change."""
+    """containerd on this machine cannot be used. The message explains why."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Read the settings of the server and the agent. Raises ``SettingsError``, which lists the mistakes in both."""
+    """Read the settings of the server and the agent. Raises ``SettingsError``, which lists all mistakes."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",
@@ -49,7 +49,7 @@ def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
 
 
 async def run(server: ServerSettings, agent: AgentSettings) -> None:
-    """Run server and agent until cancelled. Raises ``LocalError`` if containerd's socket cannot be opened."""
+    """Run the server and the agent until cancelled. Raises ``LocalError`` if containerd's socket cannot be opened."""
     path = _readable(agent.containerd_socket)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:
@@ -60,7 +60,7 @@ async def run(server: ServerSettings, agent: AgentSettings) -> None:
 
 
 def node_name(hostname: str) -> str:
-    """Turn a host name into a valid node name: lower case letters, digits, ``-`` and ``.``."""
+    """Convert a host name to a valid node name: lower-case letters, digits, ``-`` and ``.``."""
     labels = [re.sub(r"[^a-z0-9-]+", "-", label).strip("-") for label in hostname.lower().split(".")]
     return ".".join(filter(None, labels))[:253].rstrip("-.") or "localhost"
 
@@ -84,6 +84,6 @@ def _readable(path: str | None) -> str:
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """Return the URL by which this machine can reach a listening address."""
+    """Return a URL at which this machine can reach a server that listens on the given address."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Log lines: JSON on stdout for log collectors, or text on a terminal.
+"""Logging: JSON lines on stdout for log collectors, plain text on a terminal.
 
 Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, and the fields describe
 it.
@@ -18,20 +18,18 @@ from typing import Any, TextIO
 
 _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
-"""The number of lines that are buffered while nobody reads the output. Further lines are dropped and counted."""
+"""Maximum number of lines to buffer while nothing reads the output. Further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""How many seconds the process waits at exit for the buffered lines to be written."""
+"""How many seconds to wait at exit for the buffered lines to be written."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
-    """Return the fields of one log line, for ``extra=``. Fields that are None are left out."""
+    """Return the ``extra=`` argument of a log call. Fields that are None are omitted."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send the log lines of every logger to ``stream``. Lines from libraries are sent only if their level is at least
-    WARNING.
-    """
+    """Send every logger's output to ``stream``. Libraries log only at the levels WARNING and above."""
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)
@@ -42,14 +40,15 @@ def configure(level: int, stream: TextIO = sys.stdout) -> None:
 def _handler(stream: TextIO) -> logging.Handler:
     try:
         return _OutputHandler(stream.fileno())
-    except (OSError, io.UnsupportedOperation):  # the stream is not a file, so writing cannot block
+    except (OSError, io.UnsupportedOperation):  # the stream is not a real file, so writing cannot block
         return logging.StreamHandler(stream)
 
 
 class _OutputHandler(logging.Handler):
-    """Writes lines to a file descriptor in a thread. If nobody reads the output, only this thread blocks.
+    """Writes lines to a file descriptor in a background thread. If nothing reads the output, only the background thread
+    blocks.
 
-    The thread is a daemon and bypasses Python's buffers, so the process can end even if the thread is blocked.
+    The thread is a daemon and bypasses Python's buffers, so the process can exit even while the thread is blocked.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -76,7 +75,7 @@ class _OutputHandler(logging.Handler):
         self._dropped += 1
 
     def flush(self) -> None:
-        """Wait for a short time until everything is written. Called at exit."""
+        """Wait briefly for the buffered lines to be written. ``logging`` calls this method at exit."""
         deadline = time.monotonic() + _FLUSH_WITHIN
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,9 +1,9 @@
-"""Read the ``PULLTRACE_*`` variables into frozen settings. All mistakes are reported at once, each with the name of its
-variable.
+"""Read the ``PULLTRACE_*`` variables into immutable settings. All mistakes are reported at once, each with the name of
+its variable.
 
-The metadata of a field contains the name of its variable, its parser, and its default as a user would write it. These
-classes are the only list of variables; tests compare the docs and the chart with it. An empty value counts as unset.
-Sans-I/O.
+Each field's metadata contains the variable's name, its parser, and its default as a user would write it. The settings
+classes are the only list of variables. Tests compare the docs and the chart with this list. An empty value counts as
+unset.
 """
 
 import logging
@@ -21,7 +21,7 @@ Settings = TypeVar("Settings", bound="_Both")
 
 
 class SettingsError(Exception):
-    """The configuration is invalid. ``mistakes`` contains one sentence for each invalid variable."""
+    """The configuration is invalid. ``mistakes`` contains one sentence per mistake."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -29,7 +29,7 @@ class SettingsError(Exception):
 
 
 class Address(NamedTuple):
-    """An address to listen on. An empty host means every interface, and port 0 means any free port."""
+    """A listen address. An empty host means every interface, and port 0 means any free port."""
 
     host: str
     port: int
@@ -84,7 +84,7 @@ def _token(text: str) -> str:
     return token
 
 
-_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # a namespace's name (RFC 1123)
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # a namespace name (RFC 1123)
 
 
 def _namespaces(text: str) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _server_url(text: str) -> str:
         raise ValueError("is not a URL like http://pulltrace-server:8080")
     if "@" in parts.netloc:
         raise ValueError("contains a user name or a password, which the agent would not send; use a token instead")
-    _ = parts.port  # raises ValueError if it is invalid
+    _ = parts.port  # raises ValueError if the port is invalid
     return text.rstrip("/")
 
 
@@ -133,7 +133,7 @@ def _containerd_namespace(text: str) -> str:
 
 def _account(text: str) -> str:
     namespace, _, name = text.partition("/")
-    if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # the name is a DNS-1123 subdomain, too
+    if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # the name is also a DNS-1123 subdomain
         raise ValueError("is not a service account like pulltrace/pulltrace-agent")
     return text
 
@@ -153,9 +153,7 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that must not be set together with this one, ``along`` one that
-    must be.
-    """
+    """Declare a variable that conflicts with the variable ``without`` and requires the variable ``along``."""
     return field(
         metadata={
             "name": PREFIX + name,
@@ -174,7 +172,7 @@ class _Both:
     agent_token: str | None = _var("AGENT_TOKEN", _token)
 
     def __repr__(self) -> str:
-        """Hide the values: settings appear in logs and tracebacks, and one of the values is the token."""
+        """Hide the values. The values include the token, and settings may appear in logs and tracebacks."""
         return f"{type(self).__name__}(…)"
 
 
@@ -224,7 +222,7 @@ def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
         try:
             values[item.name] = item.metadata["parse"](text)
         except ValueError as error:
-            # Never print a token or a password, even if it is invalid.
+            # Never print a token or a password, not even an invalid one.
             secret = item.metadata["parse"] is _token or "@" in text
             mistakes.append(f"{name}{'' if secret else f'={text!r}'} {error}")
         if _is_set(item.metadata["without"], environ):
@@ -241,15 +239,17 @@ def _is_set(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def variables() -> Iterator[Field[Any]]:
-    """Yield every variable of every process once; ``metadata`` contains its name and default."""
+    """Yield each variable of the server and the agent once. Each field's ``metadata`` contains the variable's name and
+    default.
+    """
     known = {item.metadata["name"]: item for kind in (ServerSettings, AgentSettings) for item in fields(kind)}
     yield from known.values()
 
 
 def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
-    """Warn about misspelt variables, because they would otherwise be ignored silently.
+    """Warn about unknown variables. Unknown variables are probably misspelt, and would otherwise be silently ignored.
 
-    The variables that Kubernetes itself sets for services are allowed.
+    No warning is given for variables that Kubernetes itself sets for services.
     """
     known = [item.metadata["name"] for item in variables()]
     for name in sorted(environ):

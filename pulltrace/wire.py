@@ -1,12 +1,13 @@
-"""The JSON objects between agent and server: reports and their responses, and the terms that both halves share.
+"""The JSON objects that the agent and the server exchange, and the definitions that they share.
 
-Each class is one JSON object in ``docs/api.md``; ``server/models`` contains those that the server sends to its clients.
-Names are in camelCase, times are RFC 3339 in UTC, bytes are integers, rates are bytes per second, and durations are
-seconds. A field that has its default value is left out of the JSON. ``msgspec`` decodes JSON directly into these
-classes. ``msgspec`` names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores unknown fields, so
-an old server can read the reports of a new agent. Sans-I/O.
+Each class is one JSON object in ``docs/api.md``. ``server/models`` contains the objects that the server sends to its
+clients. Names are in camelCase, times are in RFC 3339 format and UTC, byte counts are integers, rates are in bytes per
+second, and durations are in seconds. Fields that have their default value are omitted from the JSON. ``msgspec``
+decodes JSON directly into these classes. The error messages contain the path of the invalid field
+(``$.pulls[0].layers[2].digest``). ``msgspec`` ignores unknown fields, so an old server can read a new agent's reports.
+Sans-I/O.
 
-An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is a
+An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The server answers with a
 ``ReportResponse``.
 """
 
@@ -19,31 +20,31 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 MAX_REPORT = 1 << 20
-"""Maximum size of a decompressed report in bytes. A larger report is rejected."""
+"""Maximum size of a decompressed report in bytes. Larger reports are rejected."""
 
 MAX_PULLS = 256
-"""Maximum number of live pulls per node. A kubelet usually runs about ten pulls at once."""
+"""Maximum number of live pulls per node. A kubelet usually runs at most about ten pulls at once."""
 
 MAX_LAYERS = 512
-"""Maximum number of layers per pull. overlayfs allows 500, Docker 127."""
+"""Maximum number of layers per pull. overlayfs allows 500 layers, and Docker allows 127."""
 
 MAX_ERROR = 2048
-"""Maximum number of characters of an error message."""
+"""Maximum length of an error message, in characters."""
 
 NO_CAUSE = "the pull was cancelled or failed; the kubelet knows why"
-"""The error that an agent reports for a pull that ended without an image: containerd does not publish the cause."""
+"""The error reported for a pull that ended without creating an image, because containerd does not publish the cause."""
 
 UNKNOWN_IMAGE = "__pulling__"
-"""The image reference of a pull until something is known about its image, as in Pulltrace v0.1.0."""
+"""The image reference of a pull whose image is still unknown. Pulltrace v0.1.0 used the same value."""
 
 SNAPSHOTTER = "snapshotter"
-"""The value of ``fetched_by`` for a layer whose bytes cannot be observed, because the node's snapshotter fetches it."""
+"""The value of ``fetched_by`` for a layer that the node's snapshotter fetches and whose bytes cannot be observed."""
 
 GUEST = "guest"
 """The value of ``fetched_by`` for a layer that a virtual machine will download after the pull."""
 
 NODE_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""The pattern of a Kubernetes node name, a DNS-1123 subdomain; for use with ``fullmatch``."""
+"""Matches a Kubernetes node name, which is a DNS-1123 subdomain. Use it with ``fullmatch``."""
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -58,8 +59,8 @@ _LAST_SECOND = 253402300799.0  # the end of the year 9999
 
 
 def to_time(seconds: float) -> datetime:
-    """Convert Unix seconds, which both halves use internally, to the UTC datetime of the wire format, rounded to
-    milliseconds.
+    """Convert Unix seconds to a UTC datetime for the JSON, rounded to milliseconds. Internally, the agent and the
+    server use Unix seconds.
     """
     return datetime.fromtimestamp(round(min(max(seconds, 0.0), _LAST_SECOND), 3), UTC)
 
@@ -78,7 +79,7 @@ class LayerPhase(StrEnum):
 
 
 class PullPhase(StrEnum):
-    """The state of one pull on a node. The states are in their usual order from start to end."""
+    """The state of one pull on a node. A pull usually passes through the states in this order."""
 
     QUEUED = "queued"
     UNOBSERVED = "unobserved"
@@ -90,12 +91,12 @@ class PullPhase(StrEnum):
 
     @cached_property
     def ended(self) -> bool:
-        """Whether this attempt has ended."""
+        """Return whether an attempt in this phase has ended."""
         return self in (PullPhase.COMPLETED, PullPhase.FAILED)
 
 
 class ErrorReason(StrEnum):
-    """The reason for a failed pull. The set of reasons is fixed, so that a reason can be a metric label."""
+    """The reason why a pull failed. The set of reasons is fixed, so that the reason can be a metric label."""
 
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
@@ -111,22 +112,23 @@ class ErrorReason(StrEnum):
 
 
 class JsonObject(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Base class: one JSON object."""
+    """The base class of all JSON objects."""
 
 
-# Every field that the agent of Pulltrace v0.1.0 does not send has a default.
+# Every field that Pulltrace v0.1.0's agent does not send has a default.
 
 
 class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
-    ``cached_bytes`` is the number of bytes that were on the node before this pull began: all bytes of a cached layer,
-    or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then. If another
-    pull fetches this layer, ``fetched_by`` is the id of that pull. So the bytes are counted only once. If the
-    snapshotter fetches the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is
-    complete. ``fetched_by`` is ``guest`` if a virtual machine will fetch the layer. The snapshotter serves a layer in
-    state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``). Any other
-    time is the time of the first poll that observed the change.
+    ``cached_bytes`` is the number of bytes that were on the node before this pull began. For a cached layer,
+    ``cached_bytes`` is the layer's size. For a resumed download, it is the offset at which the download continued.
+    ``downloaded_bytes`` is the number of bytes that this pull has downloaded. If another pull fetches this layer,
+    ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches the
+    layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual machine
+    will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in state ``remote`` without
+    fetching it first. Times that containerd records (``completed_at``) are exact. All other times are the times of the
+    first poll that observed the change.
     """
 
     digest: Digest
@@ -146,9 +148,9 @@ class LayerState(JsonObject, frozen=True):
 class PullState(JsonObject, frozen=True):
     """One pull on one node.
 
-    ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and sends ingest refs as
-    ``image_ref``. ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact.
-    ``imported`` is true if the content comes from an archive (``ctr image import``), not from a registry.
+    ``id`` is the id of containerd's lease. Pulltrace v0.1.0's agent sends no id and uses ingest refs as ``image_ref``.
+    ``total_known`` is true once the manifest has been read. Layers and sizes are then exact. ``imported`` is true if
+    the content comes from an archive (``ctr image import``) rather than a registry.
     """
 
     image_ref: Text = UNKNOWN_IMAGE
@@ -171,11 +173,11 @@ class PullState(JsonObject, frozen=True):
 
 
 class NodeLoad(JsonObject, frozen=True):
-    """How busy a node was over the last ``seconds`` seconds, measured only while it pulls. Unknown figures are left
-    out.
+    """The load of a node during the last ``seconds`` seconds, measured only while the node is pulling images. Unknown
+    figures are omitted.
 
-    Pressures are the percentages of time during which at least one task waited for I/O, the CPU or memory
-    (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).
+    Each pressure is the percentage of time during which at least one task waited for I/O, the CPU or memory
+    (``/proc/pressure``). The disk figures are for the node's busiest disk (``/proc/diskstats``).
     """
 
     seconds: float
@@ -189,13 +191,13 @@ class NodeLoad(JsonObject, frozen=True):
 
 
 class AgentReport(JsonObject, frozen=True):
-    """The live pulls of one node, and the pulls that ended since the last acknowledged report.
+    """The live pulls of one node, and the pulls that have finished since the last acknowledged report.
 
-    The server closes a live pull that a report no longer lists. ``others`` lists the ids of unchanged live pulls that
-    did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id`` changes each
-    time the agent starts, and ``sequence`` increases by one with each report, so that the server can recognise reports
-    that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if no report has arrived by then,
-    the node counts as late.
+    If a report no longer lists a live pull, the server treats the pull as ended. ``others`` lists the ids of the pulls
+    that did not fit into this report. ``pulls: null`` is a heartbeat, which means that the node is pulling nothing.
+    ``boot_id`` changes each time the agent starts, and ``sequence`` increases by one with each report. The server uses
+    both fields to recognise reports that arrive late. ``heartbeat_seconds`` is the maximum time until the next report.
+    After three times as long without a report, the node counts as late.
     """
 
     node_name: str

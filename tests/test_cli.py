@@ -1,4 +1,4 @@
-"""Run the console script as a process."""
+"""Run ``python -m pulltrace`` as a process."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def test_an_invalid_configuration_prints_every_mistake_and_exits_with_2() -> Non
 
 
 @pytest.mark.parametrize("command", ["server", "local"])
-def test_the_other_commands_also_report_every_mistake(command: str) -> None:
+def test_the_server_and_local_commands_also_report_every_mistake(command: str) -> None:
     done = run(command, PULLTRACE_HTTP_ADDR="nowhere", PULLTRACE_HISTORY_TTL="0s")
     assert done.returncode == 2
     assert "PULLTRACE_HTTP_ADDR" in done.stderr
@@ -48,7 +48,7 @@ def test_invalid_arguments_exit_with_2_and_one_clear_line(arguments: list[str]) 
     assert done.stderr.splitlines()[-1].startswith("pulltrace")
 
 
-def test_the_agent_does_not_import_the_servers_libraries() -> None:
+def test_the_agent_does_not_import_the_libraries_of_the_server() -> None:
     code = (
         "import sys; import pulltrace.agent.run; "
         "print([m for m in ('starlette', 'kubernetes_asyncio', 'uvicorn', 'prometheus_client', 'pydantic') "

@@ -1,4 +1,4 @@
-"""Log lines: JSON for log collectors, plain text for terminals."""
+"""Log lines are JSON for log collectors, and plain text for terminals."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_log_line_is_one_json_object_with_its_fields() -> None:
+def test_a_log_line_is_one_json_object_that_contains_the_fields() -> None:
     stream = io.StringIO()
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace.x").info("pull.started", extra=logs.fields(image="a\nb", bytes=3, error=None))
@@ -56,7 +56,7 @@ def test_libraries_log_only_warnings_and_errors() -> None:
     assert [line["msg"] for line in lines(stream)] == ["ours"]
 
 
-def test_an_error_is_logged_with_its_cause_in_one_line() -> None:
+def test_an_error_and_its_cause_are_logged_in_one_line() -> None:
     stream = io.StringIO()
     logs.configure(logging.INFO, stream)
     try:
@@ -104,7 +104,7 @@ log.info("last")
 """
 
 
-def test_logging_does_not_block_if_nobody_reads_the_output_and_dropped_lines_are_counted() -> None:
+def test_logging_does_not_block_and_counts_dropped_lines_if_nobody_reads_the_output() -> None:
     command = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
@@ -123,7 +123,7 @@ def test_logging_does_not_block_if_nobody_reads_the_output_and_dropped_lines_are
     assert len(written) + dropped == 20_000
 
 
-def test_a_process_ends_even_if_nobody_reads_its_output() -> None:
+def test_a_process_exits_even_if_nobody_reads_its_output() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
         process.stdin.close()

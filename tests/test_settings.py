@@ -18,7 +18,7 @@ from pulltrace.settings import (
 AGENT = {"PULLTRACE_NODE_NAME": "worker-1"}
 
 
-def test_the_defaults_match_the_contract() -> None:
+def test_the_settings_have_the_documented_defaults() -> None:
     server = load(ServerSettings, {})
     assert (server.http_addr, server.metrics_addr) == (Address("", 8080), Address("", 9090))
     assert (server.history_ttl, server.stall_timeout, server.watch_namespaces) == (1800, 30, None)
@@ -31,7 +31,7 @@ def test_an_empty_value_counts_as_unset() -> None:
     assert load(ServerSettings, {"PULLTRACE_HISTORY_TTL": " ", "PULLTRACE_LOG_LEVEL": ""}) is not None
 
 
-def test_every_mistake_is_reported_at_once_with_its_variable() -> None:
+def test_all_mistakes_are_reported_at_once_with_their_variables() -> None:
     environ = {
         "PULLTRACE_NODE_NAME": "Not_A_Node",
         "PULLTRACE_SERVER_URL": "pulltrace:8080",
@@ -66,7 +66,7 @@ def test_contradictory_variables_are_reported(kind, environ: dict[str, str], mis
         load(kind, {f"PULLTRACE_{name}": text for name, text in environ.items()})
 
 
-def test_the_agent_requires_its_node_name() -> None:
+def test_the_agent_requires_a_node_name() -> None:
     with pytest.raises(SettingsError, match="PULLTRACE_NODE_NAME is required"):
         load(AgentSettings, {})
 
@@ -75,7 +75,7 @@ def test_the_agent_requires_its_node_name() -> None:
     ("text", "seconds"),
     [("500ms", 0.5), ("1s", 1), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2m0.5s", 120.5), ("1h1m1s", 3661)],
 )
-def test_durations_have_the_same_syntax_as_in_go(text: str, seconds: float) -> None:
+def test_durations_use_go_syntax(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 

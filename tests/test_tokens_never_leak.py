@@ -22,14 +22,14 @@ REPORT = "/api/v1/report"
 
 @dataclass
 class Mode:
-    """One way to authenticate agents: a valid and an invalid token, and the server's configuration."""
+    """A way to authenticate agents: the server's configuration, a valid token and an invalid token."""
 
     right: str
     wrong: str
     server: dict[str, str]
     in_file: bool = True
     environment: dict[str, str] = field(default_factory=dict)
-    """Additional environment variables of the server."""
+    """Additional environment variables for the server."""
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return what every user can read about a program in /proc, and the given files, which only the owner can read."""
+    """Return what the process's files in /proc contain: its command line, which every user can read, and the files in
+    ``more``, which only the process's owner can read.
+    """
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 
@@ -102,8 +104,8 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
     ports = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}"}
     server = Program("server", LOG_LEVEL="debug", **ports, **mode.server)
     server._environment |= mode.environment
-    # Only the process's owner and root can read the environment. If the token is in a file, it must not appear even
-    # there.
+    # Only the process's owner and root can read the environment. If the token is in a file, it must not appear in the
+    # environment either.
     more = ["environ"] if mode.in_file else []
     tokens = (mode.right, mode.wrong)
     async with server, Api(port) as api:
@@ -125,7 +127,7 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
 
 
 @pytest.mark.parametrize("command", ["server", "agent"])
-async def test_an_invalid_token_ends_the_program_without_leaking(command):
+async def test_the_program_exits_without_leaking_an_invalid_token(command):
     async with Program(command, AGENT_TOKEN="half-7c1f94d2a6 half-e03b58d917") as program:
         await program.says("PULLTRACE_AGENT_TOKEN")
         assert await program.process.wait() == 2

@@ -1,1 +1,1 @@
-"""The server: merges the reports of all nodes, and serves the API, the event stream, the dashboard and the metrics."""
+"""The server merges the reports from all nodes and serves the API, the event stream, the dashboard and the metrics."""

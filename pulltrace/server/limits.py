@@ -1,4 +1,4 @@
-"""The limits on what the server stores. Anything beyond a limit is rejected or dropped, and counted. Sans-I/O."""
+"""The limits on what the server stores. Data that exceeds a limit is rejected or dropped, and counted. Sans-I/O."""
 
 from dataclasses import dataclass
 
@@ -17,23 +17,23 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     live_bytes: int = 8 * 2**20
-    """Maximum memory for the running pulls of one node, as estimated by ``pulls.node.live_weight``."""
+    """Maximum memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
     history_bytes: int = 4 * 2**20
-    """Maximum memory for the ended pulls of one node."""
+    """Maximum memory for one node's finished pulls."""
     all_bytes: int = 256 * 2**20
-    """Maximum memory for the pulls of all nodes."""
+    """Maximum memory for all nodes' pulls."""
     history: int = 20_000
     tombstones: int = 20_000
-    """Maximum number of removed pulls and ended attempts that the feed keeps for clients that are behind."""
+    """Maximum number of removed pulls and finished attempts that the feed keeps for clients that have fallen behind."""
     report_interval: float = 0.5
     readers: int = 256
     readers_per_address: int = 32
     client_timeout: float = 30.0
-    """A client that accepts no data for this long is disconnected."""
+    """How long a client may accept no data before it is disconnected."""
     keep_alive: float = 15.0
-    """A quiet stream gets a comment at least this often."""
+    """Maximum interval between comments in a stream without changes."""
     tick: float = 0.25
-    """The time between frames of the stream."""
+    """The interval between stream frames."""
 
     connections: int = 12_288
     connections_per_address: int = 64
@@ -45,15 +45,15 @@ class Limits:
     open_requests: int = 8 << 20
     """Maximum total size of all unfinished request heads."""
     idle_timeout: float = 30.0
-    """A connection must start its first request within this time."""
+    """How long a new connection may wait before its first request begins."""
     head_timeout: float = 10.0
     body: int = MAX_REPORT
     body_timeout: float = 10.0
     bodies: int = 64 << 20
-    """Maximum total size of all large reports that are being received."""
+    """Maximum total size of all large reports that are being received at the same time."""
     bodies_per_address: int = 2 << 20
     lists: int = 16
-    """Maximum number of lists that are sent at once; further requests receive 503."""
+    """Maximum number of lists to send at once; further requests receive 503."""
     lists_per_address: int = 4
     response_timeout: float = 120.0
     """Maximum time for sending a list."""

@@ -1,8 +1,8 @@
-"""The metrics for Prometheus. To keep the number of series small, no metric has an image or a pod as a label, and only
-gauges about a node's agent have the node as a label.
+"""The Prometheus metrics. To keep the number of series small, no metric has a label for images or pods. Only the gauges
+about a node's agent have a label for nodes.
 
-Counters count events. Gauges are created at each scrape from the hub's current state. The text is then generated in a
-thread. With 5,000 nodes, this would otherwise block the event loop and all streams for too long.
+Counters count events. Gauges are created at each scrape from the hub's current state. The text is generated in a
+separate thread. With 5,000 nodes, generating the text in the event loop would delay all streams for too long.
 """
 
 import time
@@ -18,40 +18,41 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pulltrace import __version__
-from pulltrace.server.models import Factor, NodeState, PullStatus, StartPhase
+from pulltrace.server.models import Factor, NodeState, PullStatus, StartPhase, UsualBasis
 from pulltrace.wire import ErrorReason, PullPhase
 
 MAX_REGISTRIES = 20
 KEPT = 3600.0
-"""How long an unused registry keeps its label when other registries need a label, in seconds."""
+"""How long, in seconds, an unused registry keeps its label while other registries are waiting for one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
-"""The kubelet's own buckets for image pulls, so that the two histograms can be compared."""
+"""The kubelet's own buckets for image pulls, so that its histogram can be compared with Pulltrace's."""
 
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# Otherwise, each counter would have a second series that contains its creation time.
+# By default, each counter also exports a series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The current state, as counted by the hub."""
+    """The current values of the gauges, as counted by the hub."""
 
     active: dict[PullPhase, int]
     stalled: int
     nodes: list[tuple[str, NodeState, float]]
     """The name and state of each node, and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
-    """Resources of the Kubernetes API, and whether each is watched. The list is empty if there is no cluster."""
+    """Kubernetes API resources, and whether each resource is being watched. The list is empty if there is no cluster.
+    """
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)
     """The number of nodes with an unusually slow pull, by registry."""
 
 
 def result_of(pull: PullStatus) -> str:
-    """Return the result of an ended attempt: completed, failed or canceled."""
+    """Return the result of a finished attempt: completed, failed or canceled."""
     canceled = pull.status is PullPhase.FAILED and pull.error_reason is ErrorReason.CANCELED
     return "canceled" if canceled else pull.status.value
 
@@ -63,11 +64,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._state = _State(self._host)
         self._hosts: dict[str, float] = {}
-        """Registries that have their own label, and the time when each was last used."""
+        """Registries that have their own label, and the time when each registry was last used."""
         self._fetched: dict[str, Counter] = {}
-        """The counters of downloaded bytes, by label."""
+        """The downloaded-bytes counters, by label."""
         mine = self.registry
-        self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
+        self._total = Counter(
+            "pulltrace_pulls_total", "Pulls that have finished.", ["registry", "result"], registry=mine
+        )
         self._duration = Histogram(
             "pulltrace_pull_duration_seconds",
             "Duration of pulls from start to end.",
@@ -91,17 +94,20 @@ class Metrics:
         )
         self._usual = Histogram(
             "pulltrace_pull_duration_to_usual_ratio",
-            "Duration of completed pulls, divided by the usual duration of such a pull.",
+            "Duration of completed pulls, divided by their usual duration.",
             ["registry"],
             buckets=RATIOS,
             registry=mine,
         )
         self._bound = Counter(
-            "pulltrace_pulls_bound", "Ended pulls, by the factor that limited them.", ["by", "registry"], registry=mine
+            "pulltrace_pulls_bound",
+            "Finished pulls, by the factor that limited them.",
+            ["by", "registry"],
+            registry=mine,
         )
         self._bound_seconds = Counter(
             "pulltrace_pull_bound_seconds",
-            "Seconds for which each factor limited pulls.",
+            "Time for which each factor limited pulls, in seconds.",
             ["by", "registry"],
             registry=mine,
         )
@@ -110,13 +116,13 @@ class Metrics:
         )
         self._cached = Counter(
             "pulltrace_pull_cached_bytes_total",
-            "Bytes of ended pulls that were already on the node.",
+            "Bytes of finished pulls that were already on the node.",
             ["registry"],
             registry=mine,
         )
         self._remote = Counter(
             "pulltrace_pull_remote_bytes_total",
-            "Bytes of ended pulls that the snapshotter serves without fetching them first.",
+            "Bytes of finished pulls that the snapshotter serves without fetching them first.",
             ["registry"],
             registry=mine,
         )
@@ -157,17 +163,17 @@ class Metrics:
         self._reports.inc()
 
     def refused(self, reason: str) -> None:
-        """Count a connection or request that was rejected before routing, by its reason."""
+        """Count a connection or request that was rejected before routing, by reason."""
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:
-        """Count a rejected report, by its reason."""
+        """Count a rejected report by reason."""
         self._rejected.labels(reason).inc()
 
     def fetched(self, registry: str | None, count: int) -> None:
         """Count downloaded bytes."""
         host = self._host(registry)
-        if host not in self._fetched:  # finding a counter by its label takes longer than counting
+        if host not in self._fetched:  # looking up a counter by its label takes longer than incrementing it
             self._fetched[host] = self._bytes.labels(host)
         self._fetched[host].inc(count)
 
@@ -177,7 +183,7 @@ class Metrics:
             self._dropped.inc(count)
 
     def phase(self, phase: PullPhase, seconds: float) -> None:
-        """Add the time that a pull spent in a phase."""
+        """Record how long a pull was in a phase."""
         self._phase.labels(phase.value).observe(seconds)
 
     def pod_started(self, phases: Iterable[StartPhase]) -> None:
@@ -186,19 +192,20 @@ class Metrics:
             self._start_phase.labels(phase.phase.value).observe(phase.seconds or 0.0)
 
     def limited(self, factor: Factor, registry: str | None, seconds: float) -> None:
-        """Add the time for which a factor limited a pull."""
+        """Record how long a factor limited a pull."""
         self._bound_seconds.labels(factor.value, self._host(registry)).inc(seconds)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count an attempt that ended. A cancelled attempt is not an error."""
+        """Count a finished attempt. A cancelled attempt is not an error."""
         host = self._host(pull.registry)
         result = result_of(pull)
         self._total.labels(host, result).inc()
         if pull.completed_at:
             seconds = (pull.completed_at - pull.started_at).total_seconds()
             self._duration.labels(host, result).observe(seconds)
-            if pull.usual_seconds and pull.status is PullPhase.COMPLETED:
-                self._usual.labels(host).observe(seconds / pull.usual_seconds)
+            usual = None if pull.usual_basis is UsualBasis.NODE else pull.usual_seconds
+            if usual and pull.status is PullPhase.COMPLETED:
+                self._usual.labels(host).observe(seconds / usual)
         if result == PullPhase.FAILED:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
@@ -207,7 +214,7 @@ class Metrics:
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value, host).inc()
 
     def content_type(self, accept: str) -> str:
-        """Return the content type for a scrape: OpenMetrics if the client accepts it, or else Prometheus text."""
+        """Return the content type for a scrape: OpenMetrics if the client accepts it, otherwise Prometheus text."""
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:
@@ -216,17 +223,16 @@ class Metrics:
         return choose_encoder(accept)[0](self.registry)
 
     def _host(self, registry: str | None) -> str:
-        """Return the value of the label: the registry's host, or ``other`` if too many other registries have their own
-        label.
+        """Return a registry's label: its host, or ``other`` if too many registries already have their own label.
 
-        If a registry has not been used for an hour, another registry can take its label. The old label's series then
-        end.
+        If a registry has not been used for an hour, another registry can take its label. The series with the old
+        registry's label then end.
         """
         if not registry:
             return "unknown"
         now = time.monotonic()
         if registry not in self._hosts and len(self._hosts) >= MAX_REGISTRIES:
-            # a copy, because scrapes run in another thread
+            # copy the dictionary, because scrapes run in another thread
             oldest, used = min(list(self._hosts.items()), key=itemgetter(1))
             if now - used < KEPT:
                 return "other"
@@ -239,7 +245,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """Gauges that are calculated when they are scraped."""
+    """Gauges whose values are calculated at each scrape."""
 
     def __init__(self, host: Callable[[str | None], str]) -> None:
         self.gauges: Gauges | None = None
@@ -253,10 +259,10 @@ class _State(Collector):
         for phase in ACTIVE:
             active.add_metric([phase.value], now.active.get(phase, 0))
         yield active
-        yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that make no progress.", value=now.stalled)
+        yield GaugeMetricFamily("pulltrace_pulls_stalled", "Live pulls that make no progress.", value=now.stalled)
         slow = GaugeMetricFamily(
             "pulltrace_slow_nodes",
-            "Nodes where a pull is unusually slow, or was in the last ten minutes.",
+            "Nodes with a pull that is unusually slow, or was unusually slow in the last ten minutes.",
             labels=["registry"],
         )
         hosts: Counts[str] = Counts()
@@ -284,7 +290,7 @@ class _State(Collector):
         )
         up = GaugeMetricFamily(
             "pulltrace_kube_watch_up",
-            "Whether the resource is being watched in every namespace.",
+            "1 if the resource is being watched in every namespace, otherwise 0.",
             labels=["resource"],
         )
         for resource, works in now.watches:

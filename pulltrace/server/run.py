@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from pulltrace.server.traces import Traces
 
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""OpenTelemetry's standard variables; the server exports traces if either of them is set."""
+"""Standard OpenTelemetry variables. If one of the variables is set, the server exports traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
-"""Values of OpenTelemetry's standard variables that turn the export off, even if a collector is named."""
+"""Standard OpenTelemetry variables with the values that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""Seconds that clients have during shutdown to receive a stream's last comment."""
+"""How long, in seconds, clients have during shutdown to receive the last comment on their stream."""
 
 RESERVED_FILES = 128
-"""Open files reserved for everything except client connections."""
+"""Number of file descriptors that are reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep unused memory after many
-clients have left.
+"""How often, in seconds, freed memory is returned to the operating system. By itself, glibc would keep unused memory
+after many clients have left.
 """
 
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has had this constant since 3.12
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux's value; Python has had this constant since 3.12
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +107,7 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the trace exporter. Return None if the environment names no collector.
+    """Return the trace exporter, or None if the environment names no collector.
 
     The SDK is imported only if there is a collector.
     """
@@ -133,9 +133,9 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, because the caller cancels the server.
+    """A uvicorn server without signal handlers, because the caller cancels the server.
 
-    If there is a certificate, the server accepts only TLS.
+    If there is a certificate, the server accepts only TLS connections.
     """
 
     def __init__(self, app: ASGIApp, listener: Listener, certificate: ssl.SSLContext | None = None) -> None:
@@ -150,7 +150,7 @@ class _Server(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="error",  # no log line for each malformed request
+            log_level="error",  # no warnings, because uvicorn would log one for each malformed request
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -186,7 +186,7 @@ class _Server(uvicorn.Server):
 
 
 async def _while(task: asyncio.Task[None]) -> None:
-    """Raise an error if a listener ends, which stops the server. Cancelling this coroutine does not cancel the
+    """Raise an error if a listener ends, so that the server stops. Cancelling this coroutine does not cancel the
     listener.
     """
     await asyncio.shield(task)
@@ -195,7 +195,7 @@ async def _while(task: asyncio.Task[None]) -> None:
 
 @contextlib.contextmanager
 def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
-    """Listen on an address; an empty host means every interface, IPv6 and IPv4."""
+    """Listen on an address; an empty host means every interface, over both IPv6 and IPv4."""
     everywhere = not address.host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if everywhere or ":" in address.host else socket.AF_INET
     try:
@@ -205,16 +205,16 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
     except OSError as error:
         raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
     with sock:
-        # Accepted connections inherit this option: if the peer accepts nothing for this long, the kernel closes the
-        # connection and frees the queued data. This timeout is longer than our own limits, which do not apply to small
-        # responses.
+        # Accepted connections inherit this option. If a client acknowledges no data within the time limit, the kernel
+        # closes the connection and frees the queued data. The kernel's time limit is longer than the server's own
+        # timeouts, which do not apply to small responses.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # also inherited
         yield sock
 
 
 def _raise_file_limit() -> int:
-    """Raise the limit on open files as far as allowed. Return how many open files are available for connections."""
+    """Raise the limit on open files as far as allowed. Return how many connections can be open at the same time."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - RESERVED_FILES, hard // 2) if hard != resource.RLIM_INFINITY else 1 << 30
@@ -228,10 +228,10 @@ async def _give_back() -> None:
 
 
 def _tune_collector() -> None:
-    """Exempt all existing objects from garbage collection, and collect new objects less often.
+    """Exclude all existing objects from garbage collection, and collect new objects less often.
 
-    With the default thresholds, and even with a threshold of 10,000, the 99th percentile of the response times to
-    reports is two to three times as long.
+    With lower thresholds (Python's default, or 10,000), the 99th percentile of the response time for reports is two to
+    three times as high.
     """
     gc.collect()
     gc.freeze()

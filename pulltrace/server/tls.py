@@ -1,5 +1,5 @@
-"""The certificate for the API port, which is read from files and reloaded when they change. Open streams continue. Does
-I/O.
+"""The API port's certificate. The certificate is read from files and reloaded when the files change. Open streams are
+not interrupted.
 """
 
 import asyncio
@@ -12,14 +12,15 @@ from pulltrace.logs import fields
 from pulltrace.settings import ServerSettings
 
 LOOK_EVERY = 10.0
-"""Seconds between checks of the files. Kubernetes updates the volume within about a minute after a Secret is renewed.
+"""How often, in seconds, the files are checked. Kubernetes updates the mounted files within about a minute after a
+Secret is renewed.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class CertificateError(Exception):
-    """There is no usable certificate; the message states the reason."""
+    """There is no usable certificate. The message states the reason."""
 
 
 class Certificate:
@@ -28,13 +29,14 @@ class Certificate:
     def __init__(self, cert_file: str, key_file: str) -> None:
         self._files = cert_file, key_file
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        """The TLS context for new connections; it always contains the newest certificate that could be read."""
+        """The TLS context for new connections. The context always contains the newest certificate that could be read.
+        """
         self._seen = self._stamp()
         self._load()
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self | None:
-        """Return the certificate that the settings name; None means plain HTTP."""
+        """Return the certificate that the settings name, or None for plain HTTP."""
         if not settings.tls_cert_file or not settings.tls_key_file:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)
@@ -42,7 +44,7 @@ class Certificate:
     async def follow(self) -> None:
         """Reload the files whenever they are renewed, until cancelled.
 
-        If a renewed certificate cannot be used, log that and keep the previous one.
+        If a renewed certificate cannot be used, log the error and keep the previous certificate.
         """
         while True:
             await asyncio.sleep(LOOK_EVERY)
@@ -57,8 +59,8 @@ class Certificate:
                 _log.info("tls.renewed", extra=fields(file=self._files[0]))
 
     def _load(self) -> None:
-        # Loading a certificate and a key that do not match leaves a context half changed. The files are therefore
-        # loaded into a temporary context first.
+        # If a certificate and a key do not match, loading them leaves the context in an inconsistent state. Both files
+        # are therefore loaded into a temporary context first.
         for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
             try:
                 context.load_cert_chain(*self._files, password=_no_password)

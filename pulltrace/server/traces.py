@@ -1,8 +1,8 @@
-"""Traces for OpenTelemetry: each finished pull is a span, and its phases are the child spans.
+"""OpenTelemetry traces: each finished pull is a span, and its phases are child spans.
 
-Only a server that exports traces imports this module, because the SDK costs memory. The SDK reads the ``OTEL_*``
-variables. The SDK sends spans in a separate thread from a bounded queue, so a slow or missing collector does not delay
-the server.
+Only a server that exports traces imports this module, because the SDK takes up memory. The SDK reads the ``OTEL_*``
+variables, and sends spans from a bounded queue in a separate thread, so a slow or missing collector does not delay the
+server.
 """
 
 import hashlib
@@ -25,20 +25,21 @@ from pulltrace.server.pulls.node import Interval
 from pulltrace.wire import ErrorReason, PullPhase
 
 FLUSH_WITHIN = 1.0
-"""How many seconds the server waits during shutdown for the last spans to be sent."""
+"""How long, in seconds, the server waits during shutdown for the last spans to be sent."""
 WARN_EVERY = 300.0
-"""Seconds between warnings about a collector that accepts no spans."""
+"""Minimum interval, in seconds, between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer that a span can contain. Forged sizes may add up to more, and the whole batch would then be lost.
+"""The largest integer that a span can contain. Forged sizes may add up to a larger number, and the exporter would then
+lose the whole batch.
 """
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
-"""The span names of the phases that have different names in the API."""
+"""The span names of phases that have a different name in the API."""
 
 _log = logging.getLogger(__name__)
 
 
 class Traces:
-    """Exports each ended pull. ``close`` sends the last spans."""
+    """Exports each finished pull. ``close`` sends the last spans."""
 
     def __init__(self) -> None:
         self._ids = _Ids()
@@ -52,7 +53,7 @@ class Traces:
         self._tracer = self._provider.get_tracer("pulltrace", __version__)
 
     def add(self, pull: PullStatus, phases: list[Interval]) -> None:
-        """Add one attempt that has ended, with the phases that its agent observed."""
+        """Add a finished attempt, and the phases that its agent observed."""
         if pull.completed_at is None:
             return
         began = min([_nanoseconds(start) for _, start, _ in phases] + [_nanoseconds(pull.started_at.timestamp())])
@@ -78,10 +79,10 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Derives ids from the pull's id, so that another server exports the same pull with the same ids."""
+    """Derives trace and span ids from the pull's id, so that another server exports the same pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Set which pull, and which part of it, the next span describes."""
+        """Set the pull, and the part of the pull, that the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
@@ -92,8 +93,8 @@ class _Ids(IdGenerator):
 
 
 class _Warnings(logging.Handler):
-    """Passes on at most one of the SDK's warnings every five minutes, because the SDK logs several for each batch that
-    cannot be sent.
+    """Passes on at most one of the SDK's warnings every five minutes. The SDK logs several warnings for each batch that
+    it cannot send.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class _Warnings(logging.Handler):
 
 
 def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
-    """Return the attributes of a pull, named after the semantic conventions where these define a name."""
+    """Return the attributes of a pull. If the semantic conventions define a name for an attribute, the name is used."""
     waiting = [*(pull.pods or ()), *(pull.waited or ())]
     first = waiting[0] if waiting else None
     image = pull.image_ref.partition("@")[0]

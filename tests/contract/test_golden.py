@@ -1,5 +1,5 @@
-"""The golden JSON matches the models: it has no unknown fields, and nothing is lost when it is decoded and encoded
-again.
+"""Tests that the golden JSON matches the models, contains no unknown fields, and loses nothing when decoded and
+re-encoded.
 """
 
 import json
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def plain(value: Any) -> Any:
-    """Parse JSON, including its times, so that ``.25Z`` equals ``.250000Z``."""
+    """Replace the times in decoded JSON with datetimes, so that ``.25Z`` equals ``.250000Z``."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

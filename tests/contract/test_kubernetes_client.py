@@ -1,6 +1,6 @@
-"""One method of kubernetes-asyncio's generated code, the only undocumented part of the library that this project uses.
+"""Tests for a method of kubernetes-asyncio's generated client, the only undocumented part that this project uses.
 
-`pyproject.toml` limits the library to versions with which these tests pass.
+`pyproject.toml` restricts the library to versions that pass these tests.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from tests.real.process import free_port
 
 
 async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}') -> tuple[web.AppRunner, str]:
-    """Start an API server that records requests, and return its runner and URL."""
+    """Start a server that records the requests it receives, and return the server's runner and URL."""
 
     async def respond(request: web.Request) -> web.StreamResponse:
         await request.read()
@@ -34,7 +34,7 @@ async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}
     return runner, f"http://127.0.0.1:{port}"
 
 
-async def test_a_call_sends_the_query_and_body_and_token_and_returns_the_response_unread() -> None:
+async def test_a_call_sends_the_query_body_and_token_and_returns_the_response_unread() -> None:
     received: list[web.Request] = []
     runner, url = await served(received)
     configuration = Configuration(host=url)
@@ -64,7 +64,7 @@ async def test_a_call_sends_the_query_and_body_and_token_and_returns_the_respons
     assert json.loads(await request.text()) == {"kind": "Pod"}
 
 
-def test_each_client_method_has_all_the_parameters_that_this_project_passes() -> None:
+def test_the_client_methods_accept_all_the_arguments_that_this_project_passes() -> None:
     passed = {"query_params", "body", "header_params", "auth_settings", "_preload_content", "_request_timeout"}
     assert passed <= set(inspect.signature(ApiClient.call_api).parameters)
     assert asyncio.iscoroutinefunction(ApiClient.close)

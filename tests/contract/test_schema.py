@@ -1,4 +1,4 @@
-"""The published JSON Schema is up to date, and golden and live events match it."""
+"""Tests that the published JSON Schema is up to date, and that both golden and live events match the schema."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The page's TypeScript interfaces are up to date."""
+"""Tests that the page's generated TypeScript interfaces are up to date."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Functions that build reports and their parts, with defaults for everything that a test does not specify."""
+"""Builders for reports and their parts, with defaults for everything that a test does not specify."""
 
 from datetime import timedelta
 from typing import Any
@@ -40,7 +40,7 @@ def report(*pulls: PullState, node="node-1", boot="boot-1", sequence=0, **more) 
 
 
 def shifted(pull: PullState, seconds: float) -> PullState:
-    """Move all times in a pull by this many seconds."""
+    """Return the pull with all its times shifted by this many seconds."""
 
     def moved(value: Any) -> Any:
         names = [field for field in value.__struct_fields__ if field.endswith("_at") and getattr(value, field)]
@@ -55,7 +55,9 @@ def settings(**environ: str) -> ServerSettings:
 
 
 class SimulatedHub:
-    """A hub with its own clock. ``report`` sends agents' reports; ``shown`` is the state that a client would read."""
+    """A hub with a simulated clock. ``report`` sends a report as an agent would, and ``shown`` is the state that a
+    client would see.
+    """
 
     def __init__(self, limits: Limits | None = None, cluster: Any = None, export: Any = None, **environ: str) -> None:
         self.now = NOW
@@ -71,14 +73,14 @@ class SimulatedHub:
         self.sequence = 0
 
     def report(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
-        """Receive a report ``at`` seconds after the beginning, then tick once."""
+        """Deliver a report ``at`` seconds after the start of the test, then tick once."""
         self.at(at)
         self.sequence += 1
         self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))
         self.hub.tick(self.now)
 
     def at(self, seconds: float) -> None:
-        """Let time pass, with a tick every second."""
+        """Advance the clock to ``seconds`` after the start of the test, ticking every second."""
         while self.now < NOW + seconds:
             self.now = min(self.now + 1.0, NOW + seconds)
             self.hub.tick(self.now)

@@ -1,4 +1,4 @@
-"""A real server on free ports of the loopback interface."""
+"""A real server that listens on free loopback ports."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ class Served:
         return answer
 
     async def until_published(self, text: str) -> None:
-        """Read the stream until it sends this text. By then, the lists contain the published change, too."""
+        """Read the stream until this text arrives. From then on, the lists also contain the published change."""
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:
                 if text.encode() in line:

@@ -41,7 +41,7 @@ def test_a_forgotten_node_has_no_time_series() -> None:
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
-def test_reading_the_state_of_5000_nodes_does_not_block_the_loop(accept: str) -> None:
+def test_reading_the_state_of_5000_nodes_does_not_block_the_event_loop(accept: str) -> None:
     sim = SimulatedHub()
     for number in range(5000):
         sim.report(pull("l", layer("a", MIB), at=NOW), node=f"node-{number}")

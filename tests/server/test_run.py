@@ -1,4 +1,4 @@
-"""How the process of ``pulltrace server`` starts and stops."""
+"""Tests for starting and stopping the ``pulltrace server`` process."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 8.0
-"""How many seconds a shutdown may take; on an idle machine it takes two."""
+"""How many seconds a shutdown may take. On an idle machine, a shutdown takes two seconds."""
 
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:
@@ -55,7 +55,7 @@ async def test_the_server_shuts_down_promptly_and_sends_the_last_event_to_open_s
     assert errors == b""
 
 
-async def test_the_server_shuts_down_promptly_even_if_a_client_does_not_read() -> None:
+async def test_the_server_shuts_down_promptly_even_if_a_client_never_reads_its_stream() -> None:
     process = await start()
     port, _ = await ports(process)
     loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ async def test_an_address_in_use_is_reported_in_one_line() -> None:
     assert b"Traceback" not in out + err
 
 
-async def test_an_invalid_configuration_is_reported_in_full_and_the_exit_status_is_2() -> None:
+async def test_every_configuration_mistake_is_reported_and_the_exit_status_is_2() -> None:
     process = await start(PULLTRACE_HTTP_ADDR="nonsense", PULLTRACE_HISTORY_TTL="-1s", PULLTRACE_LOG_LEVEL="loud")
     _, err = await process.communicate()
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""Traces, as received by a real OpenTelemetry Collector and by a small receiver in this process."""
+"""Tests for the traces that a real OpenTelemetry Collector and a small receiver in this process receive."""
 
 import asyncio
 import http.server
@@ -30,7 +30,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """The received spans by name. Environment variables point the exporter to the receiver."""
+    """The spans received so far, by name. Environment variables direct the exporter to the receiver."""
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def traces(received):
 
 
 def values(span):
-    """Return the attributes of a span."""
+    """Return the span's attributes."""
     found = {}
     for item in span.attributes:
         kind = item.value.WhichOneof("value")
@@ -71,12 +71,12 @@ def values(span):
 
 
 def seconds(span):
-    """Return the start and the end of a span, in seconds since the beginning of the test."""
+    """Return the span's start and end times, in seconds since the start of the test."""
     return (span.start_time_unix_nano / 1e9 - NOW, span.end_time_unix_nano / 1e9 - NOW)
 
 
 def run_pull(sim):
-    """Run a pull that waits for five seconds, resolves for two, downloads for one and unpacks for one."""
+    """Run a pull that waits for 5 s, resolves its reference for 2 s, downloads for 1 s and unpacks for 1 s."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
     sim.report(pull(at=NOW + 6, status=PullPhase.RESOLVING, **UNSEEN), at=6)
@@ -88,7 +88,7 @@ def run_pull(sim):
     sim.apply(event(arrival.pulled("app", NOW + 10)), at=11)
 
 
-def test_a_finished_pull_is_a_span_with_its_phases_as_children(traces, received):
+def test_a_finished_pull_is_exported_as_a_span_with_its_phases_as_children(traces, received):
     sim = Joined(export=traces.add)
     run_pull(sim)
     traces.close()
@@ -129,7 +129,7 @@ def test_another_server_exports_the_same_pull_with_the_same_ids(received, monkey
         assert resource["service.name"] == "pulls-of-tests"
 
 
-def test_the_span_of_a_failure_has_its_reason_and_its_retry_is_in_the_same_trace(traces, received):
+def test_the_span_of_a_failed_pull_has_the_reason_and_its_retry_is_in_the_same_trace(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
