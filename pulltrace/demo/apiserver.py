@@ -1,13 +1,15 @@
 """A small simulated Kubernetes API server, which serves list and watch requests for pods and events over real HTTP.
 
+Like a real API server, the simulation supports paging, resource versions, field selectors and bookmarks
+(https://kubernetes.io/docs/reference/using-api/api-concepts/). Tests can discard the history of changes, and
+``Trouble`` makes the server fail.
+
+Example:
+
     async with ApiServer() as cluster:
         cluster.url
-        cluster.put("pods", pod)            # in place of kubelets and controllers
+        cluster.put("pods", pod)            # as a kubelet or a controller would
         cluster.delete("pods", pod)
-
-Like a real API server, it supports paging, resource versions, field selectors and bookmarks
-(https://kubernetes.io/docs/reference/using-api/api-concepts/). The history can be discarded. ``Trouble`` simulates
-failures of the API server.
 """
 
 import asyncio
@@ -23,8 +25,8 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""The number of changes kept for watches. A watch that starts from an older version receives 410, so its client has to
-list again.
+"""The number of past changes kept for watches. A watch from an older resource version gets status 410, so its client
+must list the objects again.
 """
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {
@@ -40,18 +42,18 @@ _FIELDS: dict[str, Callable[[Object], Any]] = {
 
 @dataclass(slots=True)
 class Trouble:
-    """The failures that the server currently simulates."""
+    """The failures that the server is simulating."""
 
     forbidden: set[str] = field(default_factory=set)
-    """Resources for which the server returns 403."""
+    """Resources that clients are forbidden to read. Requests for these resources get status 403."""
     status: int = 0
-    """If set, the response to every request has this status."""
+    """If nonzero, the server answers every request with this HTTP status."""
     ends_at_once: bool = False
     """If true, every watch ends immediately."""
     silent: bool = False
     """If true, watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)
-    """Raw lines that are sent once, on the next watch."""
+    """Raw lines that the server sends once, to the next watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class ApiServer:
         if self._runner:
             await self._runner.cleanup()
 
-    # Changes in the cluster.
+    # Changes to the cluster.
 
     def put(self, resource: str, item: Object) -> None:
         """Create or replace an object."""
@@ -108,19 +110,19 @@ class ApiServer:
         self._tell(_Change(self._version, resource, before, item))
 
     def delete(self, resource: str, item: Object) -> None:
-        """Delete an object. If the object does not exist, nothing changes."""
+        """Delete an object, if it exists."""
         before = self._objects[resource].pop((item["metadata"].get("namespace", ""), item["metadata"]["name"]), None)
         if before:
             self._version += 1
             self._tell(_Change(self._version, resource, before, None))
 
     def compact(self) -> None:
-        """Discard history, so that a watch from an earlier version receives 410."""
+        """Discard the history of changes, so that a watch from an earlier resource version gets status 410."""
         self._oldest = self._version
         self._history.clear()
 
     async def cut(self) -> None:
-        """Close the connections of all watches."""
+        """Disconnect all watches."""
         watches = list(self._watches)
         for watch in watches:
             watch.cancel()
@@ -128,7 +130,7 @@ class ApiServer:
 
     @property
     def watching(self) -> int:
-        """The number of current watches."""
+        """The number of open watches."""
         return len(self._watches)
 
     def _tell(self, change: _Change) -> None:
@@ -139,7 +141,7 @@ class ApiServer:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    # Requests.
+    # Request handling.
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
@@ -202,14 +204,14 @@ class ApiServer:
                     yield _line("BOOKMARK", {"kind": "Any", "metadata": {"resourceVersion": str(version)}})
 
     async def _news(self) -> None:
-        """Wait for a change or for the next bookmark."""
+        """Wait for a change, or until the next bookmark is due."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._bookmarks):
                 await self._changed.wait()
 
 
 def _said(change: _Change, selected: Callable[[Object], bool]) -> bytes | None:
-    """Return the change as a watch with this selector receives it.
+    """Return the line that a watch with this selector receives for a change, or None if the watch receives nothing.
 
     An object that no longer matches the selector is reported as DELETED.
     """

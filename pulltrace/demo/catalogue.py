@@ -1,4 +1,4 @@
-"""The images of the demo, with realistic sizes, and the registries that serve them. Sans-I/O."""
+"""The demo's images, which have realistic sizes, and the registries that serve these images. Sans-I/O."""
 
 from pulltrace.demo.images import Image, Layer, make_image, make_layer
 from pulltrace.demo.registries import Manner, Registries
@@ -20,7 +20,8 @@ MANNERS = {
     SLOW: Manner(speed=0.35 * MB, latency=0.9),
 }
 
-# Bases that several images share: the size of each layer in MB.
+# Base images that several images share. Each entry contains layer sizes in MB, and may begin with the name of another
+# base image.
 BASES = {
     "debian": (28.2,),
     "ubuntu": (29.7,),
@@ -59,7 +60,7 @@ IMAGES: dict[str, tuple[str | float, ...]] = {
 }
 
 SERVICES = ("checkout", "cart", "inventory", "payments", "search", "accounts")
-"""Java services that share all layers except the last layer, which is new in each version."""
+"""Java services whose images differ only in the last layer, which is new in each version."""
 
 _RATIOS = {"docker.io/vllm/vllm-openai:v0.12": 1.9, "nvcr.io/nvidia/tritonserver:26.10-py3": 1.9}
 
@@ -73,12 +74,12 @@ def registries() -> Registries:
 
 
 def image(name: str, *parts: str | float, ratio: float = 2.6) -> Image:
-    """Make an image. ``parts`` are the name of its base image and the sizes of the image's own layers, in MB."""
+    """Make an image. ``parts`` contains the sizes of the layers in MB, and may begin with the name of a base image."""
     return make_image(name, *_layers(name, parts, ratio))
 
 
 def service(name: str, version: int) -> Image:
-    """Make one version of one of ``SERVICES``."""
+    """Make the image for one version of a Java service."""
     return make_image(f"{name} {version}", *_layers("", ("spring",), 2.2), make_layer(f"{name} {version}", 14 * MB))
 
 

@@ -1,7 +1,6 @@
-"""Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs for containerd's API.
+"""Serve a simulated node's containerd API through gRPC on a Unix socket, with the agent's own protobuf modules.
 
-The simulated containerd counts the calls that it receives. A test can make it stop responding, or make it respond with
-invalid messages.
+The server counts the calls that it receives. A test can make the server stop responding or send invalid messages.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ _OTHER_NAMESPACE = Store()
 
 
 class Behaviour(Enum):
-    """How the simulated containerd responds."""
+    """The ways in which the simulated containerd can respond to calls."""
 
     NORMAL = "normal"
     SILENT = "silent"
@@ -46,23 +45,23 @@ class Behaviour(Enum):
 
 
 class NotFoundError(Exception):
-    """The requested object does not exist; the message names it."""
+    """The requested object does not exist. The message names it."""
 
 
 class InvalidArgumentError(Exception):
-    """The request is not valid for containerd."""
+    """The request is invalid or is not supported by the simulation."""
 
 
 class SimulatedContainerd:
-    """The gRPC server of a simulated containerd, as an async context manager. After ``kill``, the server can be started
-    again, on a new socket.
+    """The gRPC server of a simulated containerd, as an async context manager. After ``kill``, ``start`` opens a new
+    socket.
     """
 
     def __init__(self, node: VirtualContainerd, socket: Path) -> None:
         self.node = node
         self.socket = socket
         self.calls: Counter[str] = Counter()
-        """The number of calls by full method name, including unknown methods."""
+        """The number of calls to each method, by full method name. The counter includes unknown methods."""
         self._behaviour = Behaviour.NORMAL
         self._responding = asyncio.Event()
         self._responding.set()
@@ -84,19 +83,23 @@ class SimulatedContainerd:
         await self._server.start()
 
     async def close(self) -> None:
-        """Close all connections, unless the server is closed already. The simulated node keeps running."""
+        """Stop serving and close all connections. Do nothing if the server is already closed. The simulated node keeps
+        running.
+        """
         server, self._server = self._server, None
         if server:
             await server.stop(0)
             self.socket.unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """Stop as if containerd had been killed: running pulls end, and connections break."""
+        """Stop as if containerd had been killed, so that running pulls end and connections break."""
         self.node.crash()
         await self.close()
 
     def behave(self, behaviour: Behaviour) -> None:
-        """From now on, respond in this way. If calls were held back, they now receive their responses."""
+        """Change how the server responds. Pending calls now get their responses, unless the new behaviour is
+        ``SILENT``.
+        """
         self._behaviour = behaviour
         if behaviour is Behaviour.SILENT:
             self._responding.clear()
@@ -109,19 +112,19 @@ class SimulatedContainerd:
             await self._called.wait_for(lambda: self.calls[method])
 
     async def count_call(self, method: str) -> None:
-        """Count a call, and hold it back while the server must not respond."""
+        """Count a call, then wait until the server is allowed to respond."""
         async with self._called:
             self.calls[method] += 1
             self._called.notify_all()
         await self._responding.wait()
 
     def encode(self, message: Any) -> bytes:
-        """Encode a response. If the server has to respond with invalid bytes, return invalid bytes instead."""
+        """Encode a response, or return invalid bytes if the behaviour is ``INVALID``."""
         return b"\xff" * 64 if self._behaviour is Behaviour.INVALID else message.SerializeToString()
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """All methods that have a stub. For other methods, gRPC itself returns UNIMPLEMENTED."""
+    """Handlers for the methods that the agent calls. For all other methods, gRPC itself returns UNIMPLEMENTED."""
 
     def __init__(self, containerd: SimulatedContainerd) -> None:
         self._containerd = containerd
@@ -161,10 +164,10 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         return self._node.store if namespace == NAMESPACE else _OTHER_NAMESPACE
 
     async def _subscribe(self, request: Any, context: _Context) -> AsyncIterator[Any]:
-        """Send an event for each image record that is written, until the client disconnects."""
+        """Send an event for each image record that is created or updated, until the client disconnects."""
         store = await self._enter(_SUBSCRIBE, context)
         if list(request.filters) != ['topic~="^/images/(create|update)$"', 'topic=="/containers/create"']:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has only image events")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd sends only image events")
         names: asyncio.Queue[str] = asyncio.Queue()
         store.listeners.append(names.put_nowait)
         try:
@@ -188,7 +191,9 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
 
 def _bytes(blob: Blob, start: int, end: int) -> bytes:
-    """Return a part of a blob. The content of a layer is generated: the first bytes of a gzip file, then zeros."""
+    """Return the bytes of a blob from ``start`` to ``end``. A layer consists of the start of a gzip header, followed by
+    zeros.
+    """
     if blob.data is not None:
         return blob.data[start:end]
     return (_GZIP[start:end] + bytes(end - start))[: end - start]

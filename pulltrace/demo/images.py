@@ -1,6 +1,7 @@
-"""Images with a name, a size and digests, but without content. Index, manifest and config are real JSON. Sans-I/O.
+"""Images with names, sizes and digests, but without layer content. Sans-I/O.
 
-The documents follow the OCI image spec (https://github.com/opencontainers/image-spec).
+The index, the manifest and the config are real JSON documents that follow the OCI image spec
+(https://github.com/opencontainers/image-spec).
 """
 
 import json
@@ -16,13 +17,13 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def digest_of(data: bytes) -> str:
-    """Return the ``sha256:…`` digest of some bytes."""
+    """Return the ``sha256:…`` digest of ``data``."""
     return "sha256:" + sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One blob of a registry. ``kind`` is the first word of the ref of the blob's ingest. A layer has no ``data``."""
+    """A blob in a registry. ``kind`` is the prefix of the blob's ingest ref. ``data`` is None for layers."""
 
     kind: str
     media_type: str
@@ -32,7 +33,7 @@ class Blob:
 
     @property
     def ref(self) -> str:
-        """The ref of the blob's ingest in containerd."""
+        """The ref of the ingest that containerd creates for this blob."""
         return f"{self.kind}-{self.digest}"
 
     @property
@@ -43,8 +44,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with ``blob.size`` compressed and ``unpacked`` uncompressed bytes; ``diff_id`` is the digest of its
-    tar."""
+    """A layer with ``blob.size`` bytes when compressed and ``unpacked`` bytes when unpacked. ``diff_id`` is the digest
+    of the uncompressed tar archive.
+    """
 
     blob: Blob
     diff_id: str
@@ -53,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform. If there is an ``index``, it also lists platforms that are never pulled."""
+    """An image for a single platform. The ``index``, if any, also lists a platform that is never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob
@@ -62,7 +64,7 @@ class Image:
 
     @property
     def target(self) -> Blob:
-        """The blob that the image's name points to."""
+        """The blob that the image's name refers to, which is the index if there is one, and otherwise the manifest."""
         return self.index or self.manifest
 
     @property
@@ -91,7 +93,7 @@ def make_layer(name: str, size: int, *, ratio: float = 2.5) -> Layer:
 
 
 def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
-    """Make an image from its name and layers, base first. ``multi_arch`` adds an index."""
+    """Make an image from its name and its layers, starting with the base layer. ``multi_arch`` adds an index."""
     config = _document(
         "config",
         CONFIG,
@@ -117,7 +119,7 @@ def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
 
 
 def make_index(manifest: Blob, name: str) -> Blob:
-    """Make an index that lists this image for amd64, and another image for arm64."""
+    """Make an index that lists the given manifest for amd64, and a nonexistent manifest for arm64."""
     other = manifest.descriptor | {"digest": digest_of(f"arm64 {name}".encode())}
     children = [
         child | {"platform": {"os": "linux", "architecture": architecture}}

@@ -1,13 +1,13 @@
-"""A simulated kubelet, which pulls the images of its pods and reports the same events and statuses as a real one.
-Sans-I/O.
+"""A simulated kubelet that pulls its pods' images and reports the same events and statuses as a real kubelet. Sans-I/O.
 
-Each pod has a worker that *syncs* the pod. A sync first writes the pod's status as it was at the end of the previous
-sync. After that, the sync tries to start every container that is not running. So when a pull fails, the reason appears
-in the status only at the next sync, 10 to 15 s later. Pulls belong to the kubelet, not to the pods: if a pod is
-deleted, its pull continues.
+Each pod has a worker that *syncs* the pod. A sync first writes the status that the pod had at the end of the previous
+sync. The sync then tries to start every container that is not running. The reason for a failed pull therefore appears
+in the status only at the next sync, usually 10 to 15 s later. Pulls belong to the kubelet rather than to pods: if a pod
+is deleted, its pull continues.
 
-The kubelet puts its reports into ``outbox``, and the demo sends them from there to the API server. The constants and
-the order of steps are those of pkg/kubelet (Kubernetes 1.37). ``tests/kubelet`` compares this kubelet with a real one.
+The kubelet puts its reports into ``outbox``, and the demo passes them on to the API server. The constants and the order
+of the steps are the same as in pkg/kubelet (Kubernetes 1.37). ``tests/kubelet`` compares the simulated kubelet with a
+real one.
 """
 
 import copy
@@ -24,10 +24,9 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""Seconds from a failed sync to the next one, and the largest random fraction that is added to this time."""
+"""How long, in seconds, the kubelet waits after a failed sync, and the maximum jitter as a fraction of that wait."""
 SYNC_SOON = 1.0
-"""Seconds until the next sync after a sandbox or a container has started. The kubelet notices such a start on its own.
-"""
+"""The next sync begins this many seconds after the kubelet has noticed that a sandbox or container has started."""
 START_TAKES = 0.4
 
 Work = Generator[None, None, bool]
@@ -36,7 +35,7 @@ Wait = Generator[None, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An object was created or replaced, or (if ``gone``) deleted."""
+    """A change to an object. If ``gone`` is true, the object was deleted; otherwise, it was created or replaced."""
 
     resource: str
     object: Object
@@ -51,7 +50,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A requested pull. The pull starts when earlier pulls leave a slot free."""
+    """A requested pull, which starts as soon as the requests ahead of it leave a free slot."""
 
     reference: str
     began: float = 0.0
@@ -69,9 +68,9 @@ class _Pod:
     worker: Work
     deleted: bool = False
     pulls: bool = False
-    """Whether the worker is waiting for a pull. Nothing interrupts this wait, not even the pod's deletion."""
+    """True while the worker is waiting for a pull. The worker continues to wait even if the pod is deleted."""
     changed: bool = True
-    """Whether the pod's sandbox or one of its containers has started since the sync began."""
+    """True if the pod's sandbox or one of its containers has started since the sync began."""
     running: set[str] = field(default_factory=set)
     events: dict[str, Object] = field(default_factory=dict)
     back_offs: dict[str, _BackOff] = field(default_factory=dict)
@@ -82,9 +81,7 @@ class _Pod:
 
 
 class Kubelet:
-    """The kubelet of ``node``. ``parallel`` is the number of pulls at a time. The default is one, as in
-    real kubelets.
-    """
+    """A node's kubelet, which runs up to ``parallel`` pulls at once. As in a real kubelet, the default is one pull."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node
@@ -96,7 +93,9 @@ class Kubelet:
         self._elapsed = 0.0
 
     def add(self, pod: Object, *, policy: str = "IfNotPresent") -> None:
-        """Accept a pod from the scheduler; ``policy`` is the pull policy of all its containers."""
+        """Accept a pod that has been scheduled on this node. ``policy`` is the pull policy of all containers in the
+        pod.
+        """
         added = _Pod(PodEvents(pod), policy, worker=_nothing())
         if self.runs:
             added.worker = self._work(added)
@@ -104,7 +103,9 @@ class Kubelet:
         self._write(added)
 
     def remove(self, name: str) -> None:
-        """Delete the pod and its events. A pull that is in progress continues, and its end is still reported."""
+        """Delete a pod and its events. If the pod is waiting for a pull, that pull continues, and its result is
+        reported before the events are deleted.
+        """
         for pod in self._pods:
             if pod.name == name and not pod.deleted:
                 pod.deleted = True
@@ -114,7 +115,9 @@ class Kubelet:
                 return
 
     def stop(self) -> None:
-        """Stop, and cancel all pulls: containerd notices immediately that its client has disconnected."""
+        """Stop the kubelet. Stopping the kubelet also cancels its pulls, because containerd notices immediately that
+        its client has disconnected.
+        """
         self.runs = False
         for request in self._requests:
             if request.pull is not None and not request.over:
@@ -127,8 +130,8 @@ class Kubelet:
             pod.worker = _nothing()
 
     def start(self) -> None:
-        """Start again after ``stop``. All back-offs are forgotten, so the images of every pod are requested
-        immediately.
+        """Start the kubelet again after ``stop``. The restarted kubelet has forgotten all back-offs, so it requests
+        every pod's images immediately.
         """
         self.runs = True
         for pod in self._pods:
@@ -137,14 +140,14 @@ class Kubelet:
             pod.worker = self._work(pod)
 
     def tidy(self, image: str) -> None:
-        """Remove an image that no pod on this node uses."""
+        """Remove an image, unless a pod on this node uses it."""
         reference = normalise(image)
         used = {normalise(item["image"]) for pod in self._pods for item in _containers(pod.reports.pod)}
         if reference in self.node.store.records and reference not in used:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Simulate ``seconds`` seconds of the kubelet's work."""
+        """Run the kubelet for ``seconds`` of simulated time."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):
@@ -163,7 +166,7 @@ class Kubelet:
         self.outbox += [Said("events", event, gone=True) for event in pod.events.values()]
 
     def _work(self, pod: _Pod) -> Work:
-        """Sync the pod repeatedly, until all its containers run."""
+        """Sync the pod repeatedly until all its containers are running or the pod has been deleted."""
         while not (yield from self._sync(pod)):
             if pod.deleted:
                 break
@@ -173,7 +176,9 @@ class Kubelet:
         return True
 
     def _sync(self, pod: _Pod) -> Work:
-        """Try to start the containers that are not running. Init containers start first, one after another."""
+        """Try to start the containers that are not running: first the init containers, one after another. Return
+        whether all containers are running.
+        """
         self._write(pod)
         spec = pod.reports.pod["spec"]
         for container in spec.get("initContainers", []):
@@ -198,7 +203,7 @@ class Kubelet:
         return True
 
     def _get(self, pod: _Pod, name: str, image: str) -> Work:
-        """Get the image, with a pull if necessary. Return whether the image is then present."""
+        """Make the image available, and pull it if necessary. Return whether the image is now present."""
         try:
             reference = str(parse(image))
         except InvalidReferenceError:
@@ -242,7 +247,9 @@ class Kubelet:
         self.outbox.append(Said("events", event))
 
     def _write(self, pod: _Pod) -> None:
-        """Write the pod's current status. Later changes are written by the next call."""
+        """Report a copy of the pod's current status. Later changes to the status are reported only by the next call of
+        this method.
+        """
         if not pod.deleted:
             self.outbox.append(Said("pods", copy.deepcopy(pod.reports.pod)))
 
@@ -257,7 +264,7 @@ class Kubelet:
 
 
 def _nothing() -> Work:
-    """Do nothing: the kubelet has stopped."""
+    """Do nothing, because the kubelet is not running."""
     while True:
         yield
 

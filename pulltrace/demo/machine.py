@@ -1,8 +1,9 @@
-"""The state and the resources that all pulls of one simulated node share. Sans-I/O.
+"""The state and resources that all pulls on a simulated node share. Sans-I/O.
 
-The version of containerd determines how many blobs are downloaded at the same time. Up to containerd 2.0, each pull
-downloads three blobs at a time, and its other blobs have no ingest yet. From containerd 2.1 on, the whole node
-downloads three blobs at a time, manifests included. The other blobs wait, and have an ingest at offset 0.
+The version of containerd determines how many blobs are downloaded at once. Up to containerd 2.0, each pull downloads
+three blobs at a time, and its other blobs have no ingest yet. Since containerd 2.1, the whole node downloads three
+blobs at a time, including manifests. The other blobs already have an ingest, whose offset remains 0 until the download
+begins.
 """
 
 import math
@@ -15,14 +16,14 @@ from pulltrace.demo.store import Lease, Store
 CONTAINERD_1 = "1.7.27"
 CONTAINERD_2 = "v2.2.1"
 COLLECT_AFTER = 0.2
-"""Seconds from the deletion of a lease until its content is garbage-collected."""
+"""How many seconds after a lease's deletion its content is garbage-collected."""
 
 SLOTS = 3
-"""The number of blobs downloaded at the same time: containerd's default for ``max_concurrent_downloads``."""
+"""How many blobs can be downloaded at once: containerd's default for ``max_concurrent_downloads``."""
 
 
 class Slots:
-    """A counting semaphore: at most ``free`` holders at a time."""
+    """A counting semaphore with ``free`` available slots."""
 
     def __init__(self, free: float) -> None:
         self.free = free
@@ -35,35 +36,35 @@ class Slots:
         return True
 
     def give(self) -> None:
-        """Return a slot."""
+        """Give a slot back."""
         self.free += 1
 
 
 class Locks:
-    """Names that only one holder may have at a time."""
+    """Named locks, each with at most one holder."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def take(self, name: str) -> bool:
-        """Take a name. Return False if the name is already taken."""
+        """Acquire the lock with this name. Return False if the lock is already held."""
         if name in self._taken:
             return False
         self._taken.add(name)
         return True
 
     def give(self, name: str) -> None:
-        """Release a name, so that somebody else can take it."""
+        """Release the lock with this name."""
         self._taken.discard(name)
 
 
 @dataclass(eq=False)
 class Machine:
-    """One node: its registries, its store, its slots and locks, and its clock.
+    """A node with its registries, store, slots, locks and clock.
 
-    ``bandwidth`` and ``disk`` (for unpacking) are in bytes per second. All pulls on the node share them. If ``speed``
-    is 10, each second of ``VirtualContainerd.advance`` does ten seconds of work. This does not affect the clock,
-    ``now``.
+    ``bandwidth`` and ``disk`` (the speed of unpacking) are in bytes per second, and are shared by all pulls on the
+    node. If ``speed`` is 10, each second of ``VirtualContainerd.advance`` simulates ten seconds of work. ``speed`` does
+    not affect the clock, ``now``.
     """
 
     registries: Registries
@@ -81,29 +82,31 @@ class Machine:
         """When this containerd started."""
         self.random = Random(self.seed)  # noqa: S311  # names, not secrets
         self.transfers: set[str] = set()
-        """Refs of the ingests that are receiving bytes."""
+        """The downloads in progress. The set contains ingest refs, and the names of downloads by the snapshotter."""
         self.unpacking: set[str] = set()
-        """Chain ids of the layers being unpacked."""
+        """The chain ids of the layers that are being unpacked."""
         self.blobs = Locks()
-        """Allows only one pull at a time to fetch a given blob."""
+        """Locks keyed by digest, so that only one pull at a time fetches a given blob."""
         self.chains = Locks()
-        """Allows only one pull at a time to unpack a given layer."""
+        """Locks keyed by chain id, so that only one pull at a time unpacks a given layer."""
         self.elapsed = 0.0
-        """How many seconds of work are done in the current step."""
+        """How many seconds of work the current step simulates."""
         self._collect_at = math.inf
-        """The time of the next garbage collection of content without a lease."""
+        """When garbage will next be collected, or infinity if no garbage collection is due."""
         self.use(self.version)
 
     def use(self, version: str) -> None:
-        """Switch to the behaviour of this version of containerd."""
+        """Behave like the given version of containerd from now on."""
         self.version = version
         major, minor = version.removeprefix("v").split(".")[:2]
         self.slots_per_node = (int(major), int(minor)) >= (2, 1)
-        # From containerd 1.7 on, a pull's lease also lists the snapshots of layers that were unpacked earlier.
+        # Since containerd 1.7, a pull's lease also lists the snapshots of layers that were already unpacked.
         self.leases_snapshots = (int(major), int(minor)) >= (1, 7)
         self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
 
     def release(self, lease: Lease) -> None:
-        """Delete the lease of a pull that has ended. The lease's content is garbage-collected shortly afterwards."""
+        """Delete a finished pull's lease. Content that no image and no other lease uses is garbage-collected soon
+        afterwards.
+        """
         self.store.leases.pop(lease.id, None)
         self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)

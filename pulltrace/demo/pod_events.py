@@ -1,8 +1,8 @@
-"""The objects that kubelets write to the API server about pods and their images, in the kubelet's wording. Sans-I/O.
+"""The pod statuses and image events that a kubelet writes to the API server, in the kubelet's own wording. Sans-I/O.
 
-``PodEvents`` covers the life of one pod. The demo passes the objects to ``apiserver.ApiServer``. Tests also pass them
-to a real API server. The wording and the order of the events follow pkg/kubelet/images/image_manager.go (Kubernetes
-1.37).
+``PodEvents`` simulates the life of one pod. The demo writes the objects to ``apiserver.ApiServer``, and tests also
+write them to a real API server. The wording and the order of the events follow pkg/kubelet/images/image_manager.go
+(Kubernetes 1.37).
 """
 
 import hashlib
@@ -25,10 +25,10 @@ def pod(
     owner: tuple[str, str] | None = None,
     at: float | None = None,
 ) -> Object:
-    """Make a pod that is scheduled on a node. ``containers`` and ``init`` map names to images; ``owner`` is the
-    owner's kind and name.
+    """Return a pod that is scheduled on a node. ``containers`` and ``init`` map container names to images. ``owner``
+    contains the kind and name of the pod's owner.
 
-    ``volumes`` also maps names to images. Every app container mounts these volumes.
+    ``volumes`` maps the names of image volumes to images. Every app container mounts all image volumes.
     """
     metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
     if owner:
@@ -58,10 +58,10 @@ def pod(
 
 @dataclass(slots=True)
 class PodEvents:
-    """One pod and the events that its kubelet writes. ``pod`` is always the current object.
+    """A pod and the events that its kubelet writes. ``pod`` is the pod's current state.
 
-    Each method describes one occurrence and returns the event for it. If an event is repeated, it is the same object
-    with a higher count. ``container`` may also be the name of an image volume.
+    Each method simulates something that happens to the pod, and returns the resulting event, if any. A repeated event
+    is the same object with a higher count. ``container`` may also be the name of an image volume.
     """
 
     pod: Object
@@ -69,11 +69,11 @@ class PodEvents:
     _last_error: dict[str, str] = field(default_factory=dict)
 
     def pulling(self, container: str, at: float) -> Object:
-        """The kubelet requests the image from the runtime, or queues the request."""
+        """The kubelet sends a request for the image to the runtime, or queues the request."""
         return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
 
     def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:
-        """The image is present. The container starts shortly afterwards: see ``started``."""
+        """The pull succeeded. Shortly afterwards, ``started`` reports that the container is running."""
         took = f"{seconds:.3f}s ({seconds:.3f}s including waiting)"
         message = f'Successfully pulled image "{self._image(container)}" in {took}. Image size: {size} bytes.'
         return self._event(container, "Pulled", message, at)
@@ -92,7 +92,7 @@ class PodEvents:
         return self._event(container, "Failed", f'Failed to pull image "{self._image(container)}": {error}', at)
 
     def backing_off(self, container: str, at: float) -> Object:
-        """The kubelet synced the pod during the back-off."""
+        """The kubelet synced the pod before the back-off was over."""
         message = f'Back-off pulling image "{self._image(container)}"'
         repeated = f"{message}: {self._last_error.get(container, '')}"
         self._status(container, {"waiting": {"reason": "ImagePullBackOff", "message": repeated}})
@@ -107,13 +107,15 @@ class PodEvents:
         return self._event(container, "InspectFailed", message, at)
 
     def never(self, container: str, at: float) -> Object:
-        """The image is missing and the policy is ``Never``."""
+        """The image is missing, and the pull policy is ``Never``."""
         message = f'Container image "{self._image(container)}" is not present with pull policy of Never'
         self._status(container, {"waiting": {"reason": "ErrImageNeverPull", "message": message}})
         return self._event(container, "ErrImageNeverPull", message, at)
 
     def not_started(self, container: str, at: float) -> Object:
-        """The container is not started in this sync. The reason is in its status."""
+        """The kubelet does not start the container in this sync. The event repeats the reason from the container's
+        status.
+        """
         status = self.pod["status"]
         every = status.get("initContainerStatuses", []) + status["containerStatuses"]
         reason = next(it["state"]["waiting"]["reason"] for it in every if it["name"] == container)
@@ -138,7 +140,7 @@ class PodEvents:
 
     def _status(self, container: str, state: Object, image_id: str = "") -> None:
         status = self.pod["status"]
-        # A volume has no status; the containers that mount it are waiting.
+        # An image volume has no status of its own, so every container that mounts the volume is shown as waiting.
         names = [it["name"] for it in self.pod["spec"]["containers"]] if container in self._volumes else [container]
         for entry in status.get("initContainerStatuses", []) + status["containerStatuses"]:
             if entry["name"] in names:
@@ -182,7 +184,7 @@ class PodEvents:
 
 
 def rfc3339(at: float) -> str:
-    """Format a time like metav1.Time, in whole seconds."""
+    """Format a time as metav1.Time does, in whole seconds."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

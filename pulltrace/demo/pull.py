@@ -1,6 +1,6 @@
-"""One pull, carried out the way containerd does it. Sans-I/O.
+"""A single pull, which goes through the same steps as a pull in containerd. Sans-I/O.
 
-Each generator method is one thread of the pull. Simulated time passes at each ``yield``.
+Each generator method simulates a thread of the pull. Simulated time passes at each ``yield``.
 """
 
 import math
@@ -21,9 +21,7 @@ Thread = Generator[None, None, None]
 
 
 class Pull:
-    """A pull of ``reference``. ``state`` is None at first, and completed or failed at the end. ``error`` is the CRI's
-    error message.
-    """
+    """A pull. ``state`` is None until the pull has completed or failed. ``error`` is the CRI's error message."""
 
     def __init__(self, node: Machine, reference: str, lease: Lease, snapshotter: Snapshotter) -> None:
         self.node = node
@@ -45,8 +43,8 @@ class Pull:
                 self._threads.remove(thread)
 
     def fail(self, error: str) -> None:
-        """End the pull without an image. The pull's lease is deleted, and later the content that the lease
-        protected.
+        """End the pull without an image. The pull's lease is deleted immediately, and the content that the lease
+        protected is deleted soon afterwards.
         """
         self._end(PullPhase.FAILED, error)
         self.node.release(self.lease)
@@ -65,12 +63,12 @@ class Pull:
         self.state, self.error = state, error
         threads, self._threads = self._threads, []
         for thread in threads:
-            # the thread that ends the pull is running and will return without being closed
+            # the thread that called this method is still running and returns by itself
             if getgeneratorstate(thread) != GEN_RUNNING:
                 thread.close()
 
     def _run(self) -> Thread:
-        """Resolve the reference, fetch the documents in order, and unpack the layers. Unpacking fetches them."""
+        """Resolve the reference, fetch the documents in order, then fetch and unpack the layers."""
         yield from self._wait(2 * self.node.registries.manner(self._host).latency)
         yield from _until(lambda: self.reference.name not in self.node.registries.silent)
         image = self.node.registries.resolve(str(self.reference))
@@ -84,7 +82,8 @@ class Pull:
             yield from self._unpack(image)
         else:
             yield from self._delegate(image)
-        # The CRI plugin creates records by tag (or by the requested digest), by digest and by image id.
+        # The CRI plugin creates three image records: for the tag (or the requested digest), for the digest, and for the
+        # image id.
         by_digest = f"{self.reference.name}@{image.target.digest}"
         for name in dict.fromkeys((str(self.reference), by_digest, image.config.digest)):
             self.node.store.record(name, image, self.node.now)
@@ -92,7 +91,9 @@ class Pull:
         self.node.release(self.lease)
 
     def _fetch(self, blob: Blob) -> Thread:
-        """Fetch a blob, unless it is already on the node or another pull is fetching it."""
+        """Fetch a blob, unless the node already has it. If another pull is already fetching the blob, wait for that
+        pull.
+        """
         node, store = self.node, self.node.store
         with ExitStack() as held:
             yield from _until(self._slots.take)
@@ -108,7 +109,7 @@ class Pull:
                 store.commit(blob, node.now)
                 self._drop("ingests", blob.ref)
             self._hold("content", blob.digest)
-        yield  # containerd sets the label just after the commit
+        yield  # containerd sets the source label only after the commit
         store.label_source(blob.digest, self._host, self.reference.repository, node.now)
 
     def _download(self, ingest: Ingest) -> Thread:
@@ -124,13 +125,15 @@ class Pull:
                 yield
 
     def _receive(self, blob: Blob, received: float) -> float:
-        """Return how many bytes of a blob arrive in this step."""
+        """Return how many bytes of the blob arrive in this step."""
         node, registries = self.node, self.node.registries
         speed = min(registries.speed(self._host, blob), node.bandwidth / len(node.transfers))
         return registries.sends(blob, received, speed * node.elapsed)
 
     def _unpack(self, image: Image) -> Thread:
-        """Unpack the layers in order, the base first. All downloads start when the first missing layer is reached."""
+        """Unpack the layers in order, starting with the base layer. At the first missing layer, start downloading that
+        layer and all layers above it.
+        """
         fetched: dict[str, bool] = {}
         for number in range(len(image.layers)):
             yield from self._unpack_layer(image, number, fetched)
@@ -168,8 +171,8 @@ class Pull:
         return True
 
     def _delegate(self, image: Image) -> Thread:
-        """Let the snapshotter deliver the layers. Each layer appears in the pull's lease only after it has been
-        committed.
+        """Let the snapshotter deliver the layers. The pull's lease lists a layer's snapshot only after the snapshot has
+        been committed.
         """
         node, snapshotter = self.node, self.snapshotter
         fetching = snapshotter.mode in (Mode.PARALLEL, Mode.PARALLEL_KEEP)
@@ -198,7 +201,7 @@ class Pull:
                 self._hold(snapshotter.resource_type, chain)
 
     def _fetch_into_file(self, blob: Blob) -> Thread:
-        """Fetch a blob the way SOCI does: into a file of the snapshotter. containerd does not see this file."""
+        """Fetch a blob as SOCI does, into a file that belongs to the snapshotter and is not visible to containerd."""
         node, files = self.node, self.snapshotter.files
         name = f"{self.snapshotter.name} {blob.digest}"
         if blob.digest in files:
@@ -216,7 +219,7 @@ class Pull:
         return received >= blob.size or blob.digest in self.node.store.content
 
     def _copy(self, blob: Blob) -> Thread:
-        """Copy a fetched blob into containerd. The ingest has no lease, and its ref is only the digest."""
+        """Copy a fetched blob into containerd through an ingest that has no lease and whose ref is the bare digest."""
         store = self.node.store
         ingest = store.ingests[blob.digest] = Ingest(blob, self.node.now, self.node.now, received=blob.size / 2)
         yield from self._wait(1.0)

@@ -1,4 +1,4 @@
-"""Simulated registries: their images, their speeds, and their error messages, as worded by containerd. Sans-I/O."""
+"""Simulated registries, with their images, their speeds, and their errors in containerd's wording. Sans-I/O."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """Why a registry refuses an image. The text is the end of containerd's error message."""
+    """A registry's reasons for refusing an image. Each value is the end of containerd's error message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -38,7 +38,7 @@ class Refusal(StrEnum):
         return {Refusal.NOT_FOUND: "NotFound"}.get(self, "Unknown")
 
     def message(self, reference: str) -> str:
-        """Return the complete error of the CRI's ``PullImage``, as the kubelet receives it."""
+        """Return the complete error message that the kubelet receives from the CRI's ``PullImage``."""
         ref = parse(reference)
         host = "registry-1.docker.io" if ref.registry == "docker.io" else ref.registry
         end = self.format(ref=ref, host=host, repository=ref.repository, tag=ref.digest or ref.tag)
@@ -50,7 +50,9 @@ class Refusal(StrEnum):
 
 @dataclass(slots=True)
 class Manner:
-    """The behaviour of one registry: bytes per second per connection, and seconds to the first byte of a response."""
+    """The speed of a registry. ``speed`` is in bytes per second on each connection, and ``latency`` is the time in
+    seconds before a response begins.
+    """
 
     speed: float = 50e6
     latency: float = 0.12
@@ -58,11 +60,11 @@ class Manner:
 
 @dataclass(slots=True)
 class Registries:
-    """All registries that a node can reach. A change takes effect immediately, even for running downloads.
+    """All registries that a node can reach. Changes take effect immediately, even for downloads in progress.
 
-    ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains repositories
-    (``host/name``) whose registry does not respond to requests for manifests. ``limits`` maps the digest of a blob to
-    the speed of its download, in bytes per second.
+    ``holds`` maps a blob's digest to the offset at which its download stops. ``silent`` contains repositories
+    (``host/name``) whose manifest requests get no response. ``limits`` maps a blob's digest to the maximum speed of its
+    download, in bytes per second.
     """
 
     images: dict[str, Image] = field(default_factory=dict)
@@ -73,32 +75,32 @@ class Registries:
     limits: dict[str, float] = field(default_factory=dict)
 
     def push(self, reference: str, image: Image) -> str:
-        """Serve an image under a tag and its digest. Return the normalised reference."""
+        """Serve an image by tag and by digest. Return the normalised reference."""
         ref = parse(reference)
         for name in (str(ref), f"{ref.name}@{image.target.digest}"):
             self.images[name] = image
         return str(ref)
 
     def refuse(self, reference: str, why: Refusal | None) -> None:
-        """From now on, refuse an image for the reason ``why``. If ``why`` is None, serve the image again."""
+        """From now on, refuse an image for the given reason. If ``why`` is None, serve the image again."""
         self.refusals.pop(normalise(reference), None)
         if why:
             self.refusals[normalise(reference)] = why
 
     def resolve(self, reference: str) -> Image | Refusal:
-        """Return the image that a reference names, or the refusal."""
+        """Return the image that a reference names, or the reason why the registry refuses it."""
         name = normalise(reference)
         return self.refusals.get(name) or self.images.get(name) or Refusal.NOT_FOUND
 
     def manner(self, host: str) -> Manner:
-        """Return the behaviour of a registry."""
+        """Return a registry's speed and latency."""
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many bytes the registry sends if the node can receive ``count`` bytes now."""
+        """Return how many bytes of the blob the registry sends next, if the node can receive ``count`` bytes."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 
     def speed(self, host: str, blob: Blob) -> float:
-        """Return the bytes per second of one connection."""
+        """Return the speed at which a single connection downloads the blob, in bytes per second."""
         return min(self.manner(host).speed, self.limits.get(blob.digest, float("inf")))

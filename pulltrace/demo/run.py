@@ -1,7 +1,7 @@
-"""``pulltrace demo``: server, agents and a simulated cluster in one process, on loopback only.
+"""``pulltrace demo`` runs the server, the agents and a simulated cluster in a single process, on loopback only.
 
-The nodes' containerds are real gRPC servers on Unix sockets. The agents and the server are the normal ones, and the
-simulated API server speaks real HTTP. Only the work of containerd, kubelets and registries is simulated.
+Each node's containerd is a real gRPC server on a Unix socket. The agents and the server are the real programs, and the
+simulated API server speaks real HTTP. Only the work of containerd, the kubelets and the registries is simulated.
 """
 
 import asyncio
@@ -27,22 +27,24 @@ from pulltrace.settings import Address, AgentSettings, ServerSettings, load
 HOST = "127.0.0.1"
 METRICS_PORT = 9090
 TICK = 0.2
-"""Seconds between steps of the simulation."""
+"""The interval between simulation steps, in seconds."""
 DOWN = 3.0
-"""Seconds after which a killed containerd is restarted."""
+"""A killed containerd is started again after this many seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message gives the reason and a remedy."""
+    """The demo cannot start. The message states the reason and suggests a solution."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:
-    """Run until cancelled. If ``port`` is 0, any free port is used. Raises ``DemoError`` if the port is in use."""
-    # For each containerd that is killed during a call, gRPC would write a line to stderr.
+    """Run the demo until it is cancelled. If ``port`` is 0, use any free port. Raise ``DemoError`` if the port is in
+    use.
+    """
+    # Keep gRPC from writing a line to stderr whenever a containerd is killed during a call.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Hide the log lines of twelve agents and their server, so that the address of the dashboard stands out.
+    # Hide the agents' and the server's routine log lines, so that the dashboard's address stands out.
     for name, level in (("pulltrace.agent", logging.ERROR), ("pulltrace.server", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
     settings = _server_settings(port, speed)
@@ -65,12 +67,13 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
 def _server_settings(port: int, speed: float) -> ServerSettings:
     if not _free(port):
         raise DemoError(
-            f"port {port} of {HOST} is in use, perhaps by another demo: choose another with --port, or use --port 0"
+            f"port {port} of {HOST} is in use, perhaps by another demo: "
+            "choose another port with --port, or any free port with --port 0"
         )
     environ = {
         "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
         "PULLTRACE_METRICS_ADDR": f"{HOST}:{METRICS_PORT}",
-        # If the simulation runs ten times as fast, the stall timeout and the history are ten times shorter.
+        # At ten times the normal speed, the stall timeout and the history TTL are a tenth of their normal length.
         "PULLTRACE_STALL_TIMEOUT": f"{max(1.0, 30 / speed):.3f}s",
         "PULLTRACE_HISTORY_TTL": f"{max(60.0, 900 / speed):.0f}s",
     }
@@ -106,7 +109,7 @@ async def _agent(name: str, containerd: SimulatedContainerd, port: int, delay: f
 
 @asynccontextmanager
 async def _apiserver() -> AsyncIterator[ApiServer]:
-    """Run the API server, and set KUBECONFIG to it in the environment of this process."""
+    """Run the API server, and point this process's KUBECONFIG at it."""
     async with ApiServer() as cluster:
         with tempfile.NamedTemporaryFile("w", prefix="pulltrace-demo-", suffix=".json") as kubeconfig:
             named = {"name": "demo"}
@@ -122,7 +125,7 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
                 kubeconfig,
             )
             kubeconfig.flush()
-            # use the simulated cluster, even if the demo runs inside a real one
+            # use the simulated cluster, even if the demo runs inside a real cluster
             os.environ.pop("KUBERNETES_SERVICE_HOST", None)
             os.environ["KUBECONFIG"] = kubeconfig.name
             yield cluster
@@ -130,8 +133,8 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """Return each node's containerd, by node name. The sockets have numbers instead of names, because the path of a
-    socket has at most 107 bytes.
+    """Yield the containerd of each node, keyed by node name. Each socket has a number as its name, because the path of
+    a socket can be at most 107 bytes long.
     """
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:
@@ -143,10 +146,10 @@ async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedC
 
 
 async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, SimulatedContainerd]) -> None:
-    """Let the simulated time follow the clock."""
+    """Advance the scenario in step with the real clock."""
     then = time.time()
     for node in scenario.nodes.values():
-        node.now = then  # otherwise leases would be older than the socket, as if containerd had been restarted
+        node.now = then  # otherwise, leases would be older than the socket, as if containerd had restarted
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

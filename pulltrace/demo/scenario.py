@@ -1,6 +1,6 @@
-"""The events in the demo's cluster. The same seed always gives the same scenario. Sans-I/O.
+"""The pods, failures and restarts in the demo's cluster. The same seed always produces the same scenario. Sans-I/O.
 
-Each generator method is one thread of the scenario. A thread yields the number of seconds to wait before it continues.
+Each generator method is a thread of the scenario. The thread yields the number of seconds to wait before it continues.
 """
 
 import heapq
@@ -22,14 +22,16 @@ Act = Generator[float, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A node's containerd was killed, and has to be started again."""
+    """A node's containerd has been killed and must be restarted."""
 
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The properties of a node: bytes per second of network and disk, versions, parallel pulls, snapshotter."""
+    """A kind of node, with its network speed and disk speed in bytes per second, containerd version, number of parallel
+    pulls, and snapshotter.
+    """
 
     bandwidth: float
     disk: float
@@ -45,8 +47,8 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# From containerd 2.1 on, large layers can occupy all three download slots of a node, and other pulls then cannot even
-# resolve their references. So this node runs containerd 1.7.
+# Since containerd 2.1, large layers can occupy all three of a node's download slots, and other pulls then cannot even
+# resolve their references. GPU nodes that download many large layers therefore run containerd 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
@@ -54,14 +56,16 @@ _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
 _HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
 _SLOW_IMAGE = f"{SLOW}/legacy/invoice-printer:3.2"
 _TIDIED = 0.85
-"""Probability that an image is removed along with its pod; an image that remains is cached the next time."""
+"""The probability that an image is removed along with its pod. If the image is kept, the next pod on that node does not
+need to pull it.
+"""
 _ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMAGE]
 
 
 class Scenario:
-    """A cluster whose time starts at ``now`` (Unix seconds).
+    """A cluster whose clocks start at ``now``, in Unix seconds.
 
-    If ``speed`` is 10, ten seconds of work are done per second.
+    If ``speed`` is 10, the simulation runs ten times as fast as real time.
     """
 
     def __init__(self, nodes: int, *, now: float, speed: float = 1.0, seed: int = 20261123) -> None:
@@ -97,12 +101,12 @@ class Scenario:
                 speed=speed,
                 seed=number,
             )
-            node.new_lease(expires=False)  # the lease of a sandbox, not of a pull
+            node.new_lease(expires=False)  # a pod sandbox's lease, which does not belong to a pull
             yield name, Kubelet(node, parallel=kind.parallel)
 
     @property
     def nodes(self) -> dict[str, VirtualContainerd]:
-        """The simulated containerd of each node, by node name."""
+        """The simulated containerd of each node, keyed by node name."""
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:
@@ -123,7 +127,7 @@ class Scenario:
         crashed, self._crashed = self._crashed, []
         return happened + crashed
 
-    # The threads of the scenario, which run as long as the demo does.
+    # The following methods yield the scenario's threads, which run for as long as the demo does.
 
     def _always(self) -> Iterator[Act]:
         yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
@@ -139,7 +143,7 @@ class Scenario:
         yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
-        """Yield the failures. Each one is eventually fixed, and happens again later."""
+        """Yield the threads that cause failures. Each failure ends after a while and recurs later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -152,7 +156,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Start pods on random nodes. Larger clusters start more pods."""
+        """Keep starting pods on random nodes, more often in larger clusters."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -166,7 +170,7 @@ class Scenario:
             yield 0.7
 
     def _rollout(self) -> Act:
-        """Roll out a new version of a service to every node, a few at a time. Only one layer of each version is new."""
+        """Keep rolling out new versions of the services, node by node. In each version, only one layer is new."""
         for version in itertools.count(417):
             name = SERVICES[version % len(SERVICES)]
             image = self.registries.push(f"{OWN}/shop/{name}:1.{version}", service(name, version))
@@ -176,7 +180,9 @@ class Scenario:
             yield 75.0
 
     def _heavy(self, name: str, image: str, first: float) -> Act:
-        """Pull several gigabytes on the GPU nodes, and sometimes remove the image."""
+        """Keep starting pods with an image of several gigabytes on the GPU nodes. The image is usually removed along
+        with its pod, and must then be pulled again.
+        """
         nodes = [node for node in self.kubelets if node.startswith("gpu-")] or list(self.kubelets)[:1]
         yield first
         while True:
@@ -191,7 +197,7 @@ class Scenario:
             yield 200.0
 
     def _stall(self) -> Act:
-        """Make the registry stop in the middle of a layer for about a minute."""
+        """Make the registry stop sending for about a minute in the middle of a layer."""
         version = next(self._order)
         image = service("ledger", version)
         reference = self.registries.push(f"{OWN}/finance/ledger:0.{version}", image)
@@ -207,7 +213,7 @@ class Scenario:
         yield 0.0
 
     def _always_policy(self) -> Act:
-        """Pull a cached image again, because of ``imagePullPolicy: Always``."""
+        """Pull a cached image again, because the pod's pull policy is ``Always``."""
         node = next(iter(self.kubelets))
         self._start(node, "proxy", "docker.io/library/nginx:1.29", lasts=30, policy="Always")
         yield 0.0
@@ -221,7 +227,7 @@ class Scenario:
         yield 0.0
 
     def _kubelet_restarts(self) -> Act:
-        """Restart a kubelet while it is pulling: its pulls are cancelled, and requested again."""
+        """Restart a kubelet during a pull. The kubelet's pulls are cancelled and then requested again."""
         busy = [kubelet for kubelet in self.kubelets.values() if kubelet.node.transfers]
         kubelet = self._random.choice(busy or list(self.kubelets.values()))
         kubelet.stop()
@@ -231,8 +237,8 @@ class Scenario:
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
     ) -> Act:
-        """Let the pulls of an image fail until the pod is deleted. With ``heals``, let them fail until the registry
-        serves the image.
+        """Make every pull of an image fail until the pod is deleted. If ``heals`` is true, the registry starts to serve
+        the image while the pod is still waiting.
         """
         made = service(name, 1)
         yield first
@@ -260,7 +266,7 @@ class Scenario:
             yield from act()
             yield every
 
-    # The work of the controllers and the scheduler.
+    # The following methods do the work of the Kubernetes controllers and the scheduler.
 
     def _start(
         self,
@@ -274,7 +280,9 @@ class Scenario:
         policy: str = "IfNotPresent",
         lasts: float | None = None,
     ) -> None:
-        """Start a pod on a node. After ``lasts`` seconds, end the pod, and later remove unused images from the node."""
+        """Start a pod on a node. If ``lasts`` is given, the pod is deleted after that many seconds and, soon
+        afterwards, its image is usually removed.
+        """
         if daemon:
             owner, pod_name = ("DaemonSet", name), f"{name}-{self._letters(5)}"
         else:
@@ -305,5 +313,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters. They include no vowels, so that names cannot form words.
+        # Kubernetes generates names from these characters, which include no vowels, so that names contain no words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

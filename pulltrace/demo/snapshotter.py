@@ -1,6 +1,6 @@
-"""The snapshotter of a simulated node: its snapshots, and how it delivers layers. Sans-I/O.
+"""A simulated node's snapshotter, with its snapshots and its way of delivering layers. Sans-I/O.
 
-The modes correspond to the observed behaviour of overlayfs, erofs, soci-snapshotter, stargz-snapshotter and
+The modes reproduce the observed behaviour of overlayfs, erofs, soci-snapshotter, stargz-snapshotter and
 nydus-snapshotter.
 """
 
@@ -9,11 +9,13 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """The program that fetches the layers of an image, and the labels of the resulting snapshots."""
+    """The ways in which the layers of an image can be fetched. ``LABELS`` contains the labels of the resulting
+    snapshots.
+    """
 
     UNPACK = "containerd fetches the blobs and unpacks them"
     PARALLEL = "the snapshotter fetches and unpacks all layers concurrently, and keeps no blobs"
-    PARALLEL_KEEP = "the same, but every blob is copied into containerd"
+    PARALLEL_KEEP = "the snapshotter fetches and unpacks all layers concurrently, and copies every blob into containerd"
     STREAM = "the snapshotter mounts the layers and fetches them while the container reads them"
     GUEST = "a virtual machine will fetch the layers itself"
 
@@ -30,7 +32,7 @@ LABELS: dict[Mode, dict[str, str]] = {
 
 @dataclass(slots=True)
 class Snapshot:
-    """A committed snapshot, whose key is a chain id, or one that is being prepared."""
+    """A snapshot, which is either committed or still being prepared. A committed snapshot's key is its chain id."""
 
     key: str
     parent: str
@@ -41,11 +43,11 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Snapshotter:
-    """One snapshotter. Images whose manifests are in ``declines`` are left to containerd, which then fetches and
-    unpacks them.
+    """A snapshotter, which declines the images whose manifest digests are in ``declines``. Containerd fetches and
+    unpacks the declined images itself.
 
-    ``cache`` contains the digests of layers that the snapshotter already has and no image uses. ``files`` maps each
-    layer that is being fetched to the number of bytes received.
+    ``cache`` contains the digests of layers that the snapshotter has even though no image uses them. ``files`` maps the
+    digest of each layer that is being fetched to the number of bytes received.
     """
 
     name: str
@@ -57,31 +59,31 @@ class Snapshotter:
 
     @property
     def root(self) -> str:
-        """Return the root folder that the snapshotter reports to containerd."""
+        """The root directory that the snapshotter reports to containerd."""
         return f"/var/lib/containerd/io.containerd.snapshotter.v1.{self.name}"
 
     @property
     def resource_type(self) -> str:
-        """Return the resource type under which leases list this snapshotter's snapshots."""
+        """The resource type under which leases list this snapshotter's snapshots."""
         return f"snapshots/{self.name}"
 
     def prepare(self, key: str, parent: str, now: float) -> None:
-        """Prepare the snapshot into which a layer is to be unpacked."""
+        """Prepare a snapshot into which a layer will be unpacked."""
         self.snapshots[key] = Snapshot(key, parent, committed=False, created_at=now)
 
     def commit(self, key: str, chain_id: str, now: float) -> None:
-        """Commit a snapshot that was prepared."""
+        """Commit a prepared snapshot."""
         parent = self.snapshots.pop(key).parent
         self.snapshots[chain_id] = Snapshot(chain_id, parent, committed=True, created_at=now)
 
     def deliver(self, chain_id: str, parent: str, now: float) -> None:
-        """Commit the snapshot of a layer that the snapshotter has prepared itself."""
+        """Add a committed snapshot without preparing it first."""
         self.snapshots[chain_id] = Snapshot(
             chain_id, parent, committed=True, created_at=now, labels=dict(LABELS[self.mode])
         )
 
     def keep(self, keys: set[str]) -> None:
-        """Garbage-collect every snapshot except these and their parents."""
+        """Delete all snapshots except the given ones and their ancestors, as garbage collection does."""
         parents = list(keys)
         while parents:
             snapshot = self.snapshots.get(parents.pop())

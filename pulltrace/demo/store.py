@@ -1,8 +1,7 @@
-"""The state of one simulated containerd (content, ingests, leases, snapshotters and images), and its garbage collector.
+"""The state of a simulated containerd (content, ingests, leases, snapshotters and images) and its garbage collector.
 Sans-I/O.
 
-Times are unix seconds on the node's clock; sizes are in bytes. The simulated containerd behaves like containerd 1.6,
-1.7 and 2.4.
+Times are Unix seconds on the node's clock, and sizes are in bytes. The store behaves like containerd 1.6, 1.7 and 2.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +26,9 @@ class Content:
 
 @dataclass(slots=True)
 class Ingest:
-    """A blob that is being downloaded. An ingest survives when containerd is killed, and the download resumes later."""
+    """A blob that is being downloaded. If containerd is killed, the ingest remains, and a later pull resumes the
+    download.
+    """
 
     blob: Blob
     started_at: float
@@ -36,14 +37,14 @@ class Ingest:
 
     @property
     def offset(self) -> int:
-        """Return the offset as containerd lists it."""
+        """The ingest's offset, as containerd reports it."""
         return self.blob.size if self.received >= self.blob.size else int(self.received) // STEP * STEP
 
 
 @dataclass(slots=True)
 class Lease:
-    """A lease, which protects its resources from garbage collection. The resources are (type, id) pairs in the order in
-    which they were added.
+    """A lease, which protects its ``resources`` from garbage collection. ``resources`` contains (type, id) pairs,
+    oldest first.
     """
 
     id: str
@@ -54,7 +55,7 @@ class Lease:
 
 @dataclass(slots=True)
 class Record:
-    """The record of an image."""
+    """An image record: a name, and the image that it refers to."""
 
     name: str
     image: Image
@@ -63,9 +64,10 @@ class Record:
 
 
 class Store:
-    """Everything in the namespace ``k8s.io``. Only the node and the node's pulls change it.
+    """All objects in containerd's ``k8s.io`` namespace. Only the node and its pulls change these objects.
 
-    ``snapshotter`` is the default snapshotter. ``others`` are also loaded, because runtime classes may name them.
+    ``snapshotter`` is the default snapshotter. The snapshotters in ``others`` are loaded too, so that runtime classes
+    can select them.
     """
 
     def __init__(
@@ -84,24 +86,24 @@ class Store:
         self.leases: dict[str, Lease] = {}
         self.records: dict[str, Record] = {}
         self.listeners: list[Callable[[str], None]] = []
-        """Called with the name of each image record that is created or updated."""
+        """Callbacks that receive the name of each image record that is created or updated."""
 
     @property
     def snapshots(self) -> dict[str, Snapshot]:
-        """Return the snapshots of the default snapshotter."""
+        """The snapshots of the default snapshotter."""
         return self.snapshotter.snapshots
 
     def open(self, blob: Blob, now: float) -> Ingest:
-        """Begin to download a blob, or resume the download."""
+        """Start or resume the download of a blob."""
         return self.ingests.setdefault(blob.ref, Ingest(blob, now, now))
 
     def commit(self, blob: Blob, now: float) -> None:
-        """Commit a blob that is complete."""
+        """Commit a complete blob."""
         self.ingests.pop(blob.ref, None)
         self.content[blob.digest] = Content(blob, now)
 
     def label_source(self, digest: str, host: str, repository: str, now: float) -> None:
-        """Record that a blob was pulled from this repository too."""
+        """Record that a blob was also pulled from this repository."""
         if content := self.content.get(digest):
             label = f"containerd.io/distribution.source.{host}"
             known = filter(None, content.labels.get(label, "").split(","))
@@ -109,14 +111,14 @@ class Store:
             content.updated_at = max(now, content.created_at)
 
     def record(self, name: str, image: Image, now: float) -> None:
-        """Create or update the record of an image."""
+        """Create or update an image record."""
         created_at = self.records[name].created_at if name in self.records else now
         self.records[name] = Record(name, image, created_at, now)
         for listener in self.listeners:
             listener(name)
 
     def collect(self) -> None:
-        """Garbage-collect everything that is held by neither a lease nor an image."""
+        """Delete everything that is not held by a lease or an image, as containerd's garbage collector does."""
         held = {resource for lease in self.leases.values() for resource in lease.resources}
         for record in self.records.values():
             held |= set(self._held_by(record.image))

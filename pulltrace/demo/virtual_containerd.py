@@ -1,4 +1,4 @@
-"""One node's containerd in virtual time: ``pull`` starts a pull, and ``advance`` lets time pass. Sans-I/O."""
+"""A node's containerd in virtual time. ``pull`` starts a pull, and ``advance`` lets time pass. Sans-I/O."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ _LEASE_SECONDS = 24 * 3600
 
 @dataclass(eq=False)
 class VirtualContainerd(Machine):
-    """A node whose pulls can be started, and whose time can be advanced."""
+    """A simulated node, whose pulls and clock are controlled by tests and the demo."""
 
     pulls: list[Pull] = field(default_factory=list, init=False)
 
     def pull(self, reference: str, snapshotter: str = "") -> Pull:
-        """Start a pull the way the CRI's ``PullImage`` does: with a lease, before anything is known about the image.
+        """Start a pull as the CRI's ``PullImage`` does: create a lease before anything is known about the image.
 
-        A pod's runtime class may select a snapshotter other than the default one.
+        ``snapshotter`` selects a snapshotter other than the default one, as a pod's runtime class can.
         """
         chosen = self.store.snapshotters[snapshotter] if snapshotter else self.store.snapshotter
         started = Pull(self, reference, self.new_lease(), chosen)
@@ -36,7 +36,7 @@ class VirtualContainerd(Machine):
         self.store.record(other, self.store.records[reference].image, self.now)
 
     def import_image(self, reference: str, image: Image) -> None:
-        """Import an image from an archive, in a single step: its content does not come from a registry."""
+        """Import an image from an archive in a single step. None of the image's content comes from a registry."""
         lease = self.new_lease()
         blobs = (*image.documents, *(layer.blob for layer in image.layers))
         for blob in blobs:
@@ -48,7 +48,7 @@ class VirtualContainerd(Machine):
         self.release(lease)
 
     def new_lease(self, *, expires: bool = True) -> Lease:
-        """Create an empty lease; leases of sandboxes never expire."""
+        """Create an empty lease. With ``expires=False``, the lease never expires, like that of a sandbox."""
         name = f"{self.random.randrange(10**9)}-{self.random.randbytes(2).hex()}"
         expires_at = datetime.fromtimestamp(int(self.now + _LEASE_SECONDS), UTC).isoformat()
         labels = {LEASE_LIFE: expires_at} if expires else {}
@@ -56,9 +56,7 @@ class VirtualContainerd(Machine):
         return lease
 
     def remove(self, *references: str) -> None:
-        """Remove images as the CRI's ``RemoveImage`` does: remove their names, and the content that no other image
-        uses.
-        """
+        """Remove images, all their names, and content that no other image uses, like the CRI's ``RemoveImage``."""
         targets = {self.store.records[reference].image.target.digest for reference in references}
         self.store.records = {
             name: record for name, record in self.store.records.items() if record.image.target.digest not in targets
@@ -66,14 +64,14 @@ class VirtualContainerd(Machine):
         self.store.collect()
 
     def crash(self) -> None:
-        """Kill containerd: its pulls end, while their leases and ingests remain."""
+        """Kill containerd: its pulls end, but their leases and ingests remain."""
         for pull in self.pulls:
             pull.abandon("rpc error: code = Unavailable desc = error reading from server: EOF")
         self.pulls.clear()
         self.since = self.now
 
     def advance(self, seconds: float, *, step: float = 0.05) -> None:
-        """Advance time in steps, each of which does at most ``step`` seconds of work."""
+        """Let ``seconds`` pass. The time is divided into steps that each simulate at most ``step`` seconds of work."""
         steps = math.ceil(seconds * self.speed / step - 1e-9)
         self.elapsed = seconds * self.speed / max(1, steps)
         for _ in range(steps):

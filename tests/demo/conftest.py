@@ -1,4 +1,4 @@
-"""Fixtures for tests of one simulated node in virtual time."""
+"""Fixtures for tests on a single simulated node in virtual time."""
 
 import tempfile
 from pathlib import Path
@@ -16,14 +16,14 @@ HOST = "registry.test"
 
 @pytest.fixture
 def registries():
-    """One registry, with 10 MiB/s per connection and a latency of 0.1 s per response."""
+    """A registry that sends 10 MiB/s per connection, after a latency of 0.1 s."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 
 @pytest.fixture
 def push(registries):
-    """Return a function: ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and
-    sizes in MiB.
+    """Return a function that adds an image to the registry, for example ``push("app:1", ("base", 2), ("app", 3))``.
+    Each layer is given as its name and its size in MiB.
     """
 
     def push(name, *layers, **options):
@@ -35,13 +35,13 @@ def push(registries):
 
 @pytest.fixture(params=[CONTAINERD_1, CONTAINERD_2])
 def node(request, registries):
-    """A node with a 100 MiB/s network and a 50 MiB/s disk. Tests run once for each version of containerd."""
+    """A node with a 100 MiB/s network and a 50 MiB/s disk. Tests that use this node run once per containerd version."""
     return VirtualContainerd(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
 
 
 @pytest.fixture
 def until(node):
-    """Return a function that advances time on the node until a condition holds, for at most ten minutes."""
+    """Return a function that advances the node's time until a condition holds, for at most ten minutes."""
 
     def until(done, step=0.05):
         for _ in range(int(600 / step)):
@@ -55,8 +55,8 @@ def until(node):
 
 @pytest.fixture
 def folder():
-    """A temporary directory with a short name, because a socket path may have at most 107 bytes and pytest's
-    directories have long names.
+    """A temporary directory with a short name, because a socket path may be at most 107 bytes long. The names of
+    pytest's own directories are too long.
     """
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as path:
         yield Path(path)

@@ -1,17 +1,19 @@
-"""``pulltrace demo`` as users run it, in a separate process. The tests observe the demo over HTTP."""
+"""Tests that run ``pulltrace demo`` in its own process, as users do, and observe the demo over HTTP."""
 
 import asyncio
 import json
 import os
 import socket
 import sys
-import time
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-STARTS_WITHIN = 40.0  # seconds, on a busy machine
-ENDS_WITHIN = 8.0  # stopping takes two seconds on an idle machine
+import pulltrace
+
+STARTS_WITHIN = 120.0  # the demo may need this many seconds on a busy machine
+ENDS_WITHIN = 25.0  # stopping takes two seconds on an idle machine
 
 
 async def start(*arguments):
@@ -25,7 +27,7 @@ async def start(*arguments):
 
 
 async def said(process, word):
-    """Return the first log line that contains this word."""
+    """Return the first line in the log that contains the given word."""
     async with asyncio.timeout(STARTS_WITHIN):
         while line := (await process.stdout.readline()).decode():
             if word in line:
@@ -35,7 +37,7 @@ async def said(process, word):
 
 @pytest.fixture
 async def demo():
-    """A running demo with four nodes at four times the normal speed, and an HTTP client for it."""
+    """A demo with four nodes that runs at four times the normal speed, and an HTTP client for it."""
     process = await start("--nodes", "4", "--speed", "4", "--port", "0")
     try:
         line = await said(process, "dashboard")
@@ -44,8 +46,8 @@ async def demo():
             yield process, client, line
     finally:
         if process.returncode is None:
-            process.terminate()  # SIGKILL would leave the directory with its sockets behind
-        await asyncio.wait_for(process.communicate(), 10)
+            process.terminate()  # SIGKILL would leave the directory with the sockets behind
+        await asyncio.wait_for(process.communicate(), ENDS_WITHIN)
 
 
 async def pulls(client, **query):
@@ -53,7 +55,7 @@ async def pulls(client, **query):
         return (await answer.json())["pulls"]
 
 
-async def eventually(look, within=30.0):
+async def eventually(look, within=120.0):
     async with asyncio.timeout(within):
         while not (answer := await look()):  # noqa: ASYNC110  # another process cannot set an event
             await asyncio.sleep(0.1)
@@ -74,7 +76,7 @@ async def test_several_pulls_make_progress_at_the_same_time(demo):
 
     async def growing():
         before = await in_motion()
-        await asyncio.sleep(1.5)  # longer than a report takes
+        await asyncio.sleep(1.5)  # wait for at least one more report from each agent
         now = await in_motion()
         moved = {pull for (pull, digest), count in before.items() if now.get((pull, digest), 0) > count}
         return len(moved) >= 2
@@ -82,8 +84,8 @@ async def test_several_pulls_make_progress_at_the_same_time(demo):
     await eventually(growing)
 
 
-async def test_a_pull_that_begins_with_the_demo_is_shown(demo):
-    """The agent would drop the lease if the lease were older than containerd's socket."""
+async def test_a_pull_that_begins_when_the_demo_starts_is_shown(demo):
+    """An agent ignores leases that are older than containerd's socket."""
     _, client, _ = demo
 
     async def the_largest_arrives():
@@ -101,15 +103,16 @@ async def test_every_node_reports_and_the_dashboard_responds(demo):
         return len(nodes) == 4 and {node["state"] for node in nodes} == {"reporting"}
 
     await eventually(all_there)
+    built = (Path(pulltrace.__file__).parent / "server/static/index.html").exists()  # npm builds the page
     async with client.get("") as page:
-        assert page.status == 200
+        assert page.status == (200 if built else 503)
         assert page.content_type == "text/html"
     async with client.get(line["metrics"]) as metrics:
         assert "pulltrace_pulls_active" in await metrics.text()
 
 
 class Stream:
-    """A client of ``/api/v1/events``: the received states by pull, and the last event id."""
+    """A client of ``/api/v1/events``, which keeps the newest state of each pull and the last event id."""
 
     def __init__(self):
         self.newest = {}
@@ -147,7 +150,7 @@ class Stream:
             self.newest[event["pull"]["id"]] = event["pull"]
 
 
-async def test_a_client_resumes_the_stream_without_losing_an_event(demo):
+async def test_a_client_resumes_the_stream_without_losing_events(demo):
     _, client, _ = demo
     broken, whole = Stream(), Stream()
     until_many = lambda stream: sum(pull["status"] == "completed" for pull in stream.newest.values()) >= 12  # noqa: E731
@@ -161,28 +164,27 @@ async def test_a_client_resumes_the_stream_without_losing_an_event(demo):
             assert "reset" not in broken.first
             assert broken.place != place
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await asyncio.gather(now_and_then(), whole.read(client, until=until_many))
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A failed pull may have started its next attempt in the meantime. The newer state is not a loss.
+    # A failed pull may have started its next attempt in the meantime, so an event counts as lost only if no newer state
+    # has arrived.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 
-async def test_the_demo_stops_promptly_even_if_streams_are_open(demo):
+async def test_the_demo_stops_promptly_while_a_stream_is_open(demo):
     process, client, _ = demo
     async with client.get("api/v1/events") as answer:
         await answer.content.readline()
-        began = time.monotonic()
         process.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(ENDS_WITHIN):
             await process.communicate()
-    assert time.monotonic() - began < ENDS_WITHIN
     assert process.returncode == 0
 
 
-async def test_a_port_in_use_is_reported_clearly():
+async def test_a_port_that_is_already_in_use_is_reported_clearly():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start("--port", str(port))

@@ -1,4 +1,4 @@
-"""In half an hour of the demo (in virtual time), Pulltrace shows only errors that also occur in a real cluster."""
+"""During half an hour of virtual time, Pulltrace shows only problems that really occur in the demo."""
 
 from collections import Counter
 
@@ -13,9 +13,7 @@ UNEXPLAINED = (ErrorReason.UNKNOWN, ErrorReason.CANCELED)
 
 
 class HalfAnHour(VirtualWorld):
-    """A demo that counts each pod's attempts in the kubelets' events, and notes when kubelets and containerds were
-    stopped.
-    """
+    """A demo that counts each pod's pull attempts and records when each node's kubelet or containerd last stopped."""
 
     def __init__(self) -> None:
         super().__init__(nodes=4)
@@ -41,7 +39,7 @@ class HalfAnHour(VirtualWorld):
                 self.wrong |= {(pull.image_ref, what) for what in self.alarms(pull)}
 
     def alarms(self, pull: PullStatus) -> list[str]:
-        """Return everything that is wrong with one row."""
+        """Return everything that is wrong with a pull's published state."""
         return [
             what
             for what, wrong in {
@@ -63,7 +61,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # The attempt number of a cancelled pull may differ, because another pod may have requested the image, too.
+        # A cancelled pull may have a different attempt number, because another pod may also have requested the image.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

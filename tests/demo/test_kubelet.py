@@ -1,4 +1,4 @@
-"""Which objects the simulated kubelet writes to the API server while its containerd pulls images."""
+"""Tests for the events and statuses that the simulated kubelet writes while its containerd pulls images."""
 
 from itertools import pairwise
 
@@ -17,9 +17,7 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """Return a function that advances time by a number of seconds and returns the objects that were
-    written meanwhile.
-    """
+    """Return a function that lets a number of seconds pass and returns the kubelet's reports from that time."""
 
     def live(seconds):
         for _ in range(round(seconds * 10)):
@@ -61,7 +59,7 @@ def test_an_init_container_runs_first(kubelet, live, push):
     ]
 
 
-def test_a_present_image_is_pulled_only_with_the_policy_always(kubelet, live, push, node):
+def test_an_image_that_is_already_present_is_pulled_only_if_the_pull_policy_is_always(kubelet, live, push, node):
     ref, _ = push("app:1", ("app", 2))
     kubelet.add(pod("one", "n1", {"app": ref}))
     live(10)
@@ -78,14 +76,14 @@ def test_the_pulling_event_is_written_before_the_pull_starts(kubelet, live, push
     assert len(node.pulls) == 1
 
 
-def test_a_failed_pull_is_retried_after_ten_and_twenty_and_forty_seconds(kubelet, live, push, registries):
+def test_a_failed_pull_is_retried_after_ten_twenty_and_forty_seconds(kubelet, live, push, registries):
     ref, _ = push("app:1", ("app", 2))
     registries.refuse(ref, Refusal.RATE_LIMITED)
     web = pod("web", "n1", {"app": ref})
     kubelet.add(web)
     times = [kubelet.node.now for _ in range(1200) if "Pulling" in reasons(live(0.1))]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    # A retry begins at the first sync after the back-off, which may be up to 15 s later.
+    # After the back-off, the kubelet waits for its next sync, so a retry may begin up to 15 s late.
     assert [delay <= gap <= delay + 16 for gap, delay in zip(gaps, (10, 20, 40), strict=True)] == [True] * 3, gaps
     registries.refuse(ref, None)
     live(100)
@@ -97,7 +95,7 @@ def test_the_status_shows_a_failure_at_the_next_sync_and_the_back_off_at_the_syn
     said = live(1)
     assert reasons(said) == ["Pulling", "Failed", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ContainerCreating"]] * 2
-    # The kubelet syncs when it notices that the sandbox has started.
+    # The next sync begins early, because the kubelet notices that the sandbox has started.
     said = live(1)
     assert reasons(said) == ["BackOff", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ErrImagePull"]]
@@ -108,7 +106,7 @@ def test_the_status_shows_a_failure_at_the_next_sync_and_the_back_off_at_the_syn
     assert message.endswith("registry.test/nothing:1: not found")
 
 
-def test_the_other_containers_start_although_one_image_name_is_invalid(kubelet, live, push):
+def test_the_other_containers_start_even_if_one_image_does_not_exist(kubelet, live, push):
     web = pod("web", "n1", {"bad": "registry.test/nothing:1", "good": push("app:1", ("app", 2))[0]})
     kubelet.add(web)
     live(5)
@@ -122,7 +120,7 @@ def test_the_other_containers_start_although_one_image_name_is_invalid(kubelet, 
         pytest.param("registry.test/app:1", "Never", "ErrImageNeverPull", id="the pull policy Never"),
     ],
 )
-def test_an_image_that_cannot_be_pulled_has_no_lease_and_no_back_off(kubelet, live, image, policy, reason):
+def test_an_image_that_cannot_be_pulled_is_refused_without_a_lease(kubelet, live, image, policy, reason):
     web = pod("web", "n1", {"app": image})
     kubelet.add(web, policy=policy)
     assert "BackOff" not in reasons(live(30))
@@ -130,7 +128,7 @@ def test_an_image_that_cannot_be_pulled_has_no_lease_and_no_back_off(kubelet, li
     assert not kubelet.node.store.leases
 
 
-def test_the_pull_of_a_deleted_pod_continues_and_its_end_is_reported(kubelet, live, push, node):
+def test_the_pull_of_a_deleted_pod_continues_and_its_result_is_reported(kubelet, live, push, node):
     ref, _ = push("app:1", ("app", 90))
     kubelet.add(pod("web", "n1", {"app": ref}))
     live(2)
@@ -143,7 +141,7 @@ def test_the_pull_of_a_deleted_pod_continues_and_its_end_is_reported(kubelet, li
     assert ref in node.store.records
 
 
-def test_a_deleted_pod_that_waits_for_no_pull_is_deleted_along_with_its_events(kubelet, live):
+def test_a_deleted_pod_that_is_not_waiting_for_a_pull_disappears_with_its_events(kubelet, live):
     kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
     live(3)
     kubelet.remove("web")

@@ -1,4 +1,4 @@
-"""The settings and the socket of ``pulltrace local``, and its messages if there is no containerd."""
+"""Tests for ``pulltrace local``: its settings, its socket, its dashboard, and its errors if there is no containerd."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ def test_everything_listens_on_loopback_by_default():
     assert (server.http_addr, server.metrics_addr.port, agent.node_name) == (Address("", 80), 9090, "box")
 
 
-def test_every_invalid_setting_of_agent_and_server_is_reported_once():
+def test_each_invalid_setting_is_reported_once_even_if_agent_and_server_share_it():
     environ = {"PULLTRACE_HISTORY_TTL": "soon", "PULLTRACE_REPORT_INTERVAL": "1", "PULLTRACE_LOG_LEVEL": "loud"}
     with pytest.raises(SettingsError) as caught:
         load(environ)
@@ -49,7 +49,7 @@ async def test_a_missing_socket_is_reported_in_one_line(tmp_path):
         await run(server, agent)
 
 
-async def test_a_socket_on_which_no_process_listens_is_reported(tmp_path):
+async def test_a_socket_that_no_process_listens_on_is_reported(tmp_path):
     path = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -59,7 +59,7 @@ async def test_a_socket_on_which_no_process_listens_is_reported(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user id")
-async def test_a_socket_that_this_user_may_not_open_is_reported_with_advice(folder):
+async def test_the_error_for_a_socket_that_the_user_may_not_open_contains_advice(folder):
     path = str(folder / "containerd.sock")
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": path})
     with socket.socket(socket.AF_UNIX) as listening:
@@ -84,19 +84,19 @@ async def local(environ, **options):
     )
 
 
-async def test_the_dashboard_shows_a_pull_of_this_machine_and_the_process_exits_cleanly(node, push, folder):
+async def test_the_dashboard_shows_a_pull_on_this_machine_and_the_process_exits_cleanly(node, push, folder):
     async with SimulatedContainerd(node, folder / "containerd.sock") as containerd:
         ref, image = push("app:1", ("base", 4), ("app", 6))
         node.pull(ref)
         node.advance(1)
         process = await local({"PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket), "PULLTRACE_NODE_NAME": "box"})
         try:
-            url = await asyncio.wait_for(where(process), 30)
-            async with asyncio.timeout(20), aiohttp.ClientSession(url) as client:
+            url = await asyncio.wait_for(where(process), 120)
+            async with asyncio.timeout(60), aiohttp.ClientSession(url) as client:
                 pull = await first_pull(client)
         finally:
             process.terminate()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(25):
                 await process.communicate()
     assert process.returncode == 0
     assert (pull["nodeName"], pull["repository"], pull["registry"]) == ("box", "app", HOST)
@@ -104,7 +104,7 @@ async def test_the_dashboard_shows_a_pull_of_this_machine_and_the_process_exits_
 
 
 async def where(process):
-    """Return the URL of the dashboard from the log."""
+    """Return the dashboard's URL, which the process logs."""
     while line := (await process.stdout.readline()).decode():
         if "dashboard" in line:
             return line.partition("http://")[2].partition("/")[0].join(("http://", "/"))

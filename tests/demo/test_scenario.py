@@ -1,4 +1,4 @@
-"""The demo's scenario in virtual time, in which an hour takes a second or two."""
+"""Tests that run the demo's scenario in virtual time, so that an hour takes a second or two."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.demo.conftest import NOON
 
 
 def play(scenario, seconds, tick=0.5):
-    """Run the scenario for this many virtual seconds. Return the events of each tick."""
+    """Run the scenario for the given number of virtual seconds. Return the list of changes in each tick."""
     return [scenario.advance(tick) for _ in range(round(seconds / tick))]
 
 
@@ -38,7 +38,7 @@ def test_several_images_share_a_base():
     assert nginx.chain_ids[0] == redis.chain_ids[0]
 
 
-def test_there_is_always_a_pull_in_progress(half_an_hour):
+def test_a_pull_is_always_in_progress(half_an_hour):
     _, _, active = half_an_hour
     assert min(active[10:]) >= 1
     assert sum(active) / len(active) > 4
@@ -55,7 +55,7 @@ def test_every_kind_of_failure_occurs(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_the_state_of_the_scenario_does_not_keep_growing(half_an_hour):
+def test_the_state_of_the_nodes_does_not_keep_growing(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)
@@ -83,7 +83,7 @@ def test_a_rollout_reaches_every_node(half_an_hour):
     assert nodes == set(scenario.kubelets)
 
 
-def test_the_snapshotter_of_a_gpu_node_fetches_the_layers():
+def test_the_soci_snapshotter_of_a_gpu_node_fetches_the_layers_itself():
     scenario = Scenario(12, now=NOON)
     play(scenario, 30)
     node = scenario.nodes["gpu-2"]
@@ -109,7 +109,7 @@ def test_the_scenario_works_with_any_number_of_nodes(nodes):
 
 
 @pytest.mark.parametrize("speed", [0.1, 10, 100])
-def test_the_clocks_of_the_nodes_are_right_at_any_speed(speed):
+def test_the_clocks_of_the_nodes_are_correct_at_any_speed(speed):
     scenario = Scenario(2, now=NOON, speed=speed)
     play(scenario, 10, tick=0.2)
     assert {round(node.now - NOON, 3) for node in scenario.nodes.values()} == {10}

@@ -1,4 +1,4 @@
-"""The demo's usual durations are compared with the actual durations, for fifteen minutes of virtual time."""
+"""Compare the usual durations that the demo shows with the actual durations, over fifteen minutes of virtual time."""
 
 from statistics import median
 

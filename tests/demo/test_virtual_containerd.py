@@ -1,4 +1,4 @@
-"""What one simulated containerd does during pulls, step by step."""
+"""Tests for the steps of a pull in the simulated containerd."""
 
 import json
 from hashlib import sha256
@@ -57,8 +57,8 @@ def test_the_image_record_is_written_after_everything_is_unpacked(node, push, un
     assert set(node.store.snapshots) == set(image.chain_ids)
 
 
-def test_the_duration_of_a_pull_follows_from_the_speeds_of_registry_and_disk(node, push, until):
-    ref, _ = push("app:1", ("app", 50))  # 5 s to fetch at 10 MiB/s, 2.5 s to unpack 125 MiB at 50 MiB/s
+def test_the_speeds_of_the_registry_and_the_disk_determine_how_long_a_pull_takes(node, push, until):
+    ref, _ = push("app:1", ("app", 50))  # takes 5 s to fetch at 10 MiB/s, and 2.5 s to unpack 125 MiB at 50 MiB/s
     pull = node.pull(ref)
     until(lambda: pull.state)
     assert 7.5 < node.now - NOON < 9.5
@@ -131,11 +131,11 @@ def test_the_limit_on_parallel_downloads_applies_per_pull_or_per_node_depending_
         node.pull(ref)
         node.advance(5)
     assert len(node.transfers) == (3 if node.slots_per_node else 6)
-    # Since containerd 2.1, even the index of the second pull waits for a slot.
+    # Since containerd 2.1, the second pull needs a free slot even to fetch its index.
     assert (len(node.store.ingests) == 4) is node.slots_per_node
 
 
-def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_later_a_snapshot_of_the_second(
+def test_a_shared_layer_is_an_ingest_in_the_first_lease_and_later_a_snapshot_in_the_second(
     node, registries, push, until
 ):
     first_ref, first = push("one:1", ("base", 4), ("one", 1))
@@ -154,7 +154,7 @@ def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_later_a_snapshot_of_t
     assert sources == "one"
 
 
-def test_a_shared_layer_on_different_bases_becomes_content_of_both_pulls(node, push, until):
+def test_two_pulls_with_different_bases_both_hold_the_blob_of_a_shared_layer(node, push, until):
     first_ref, first = push("one:1", ("one", 1), ("shared", 8))
     second_ref, second = push("two:1", ("two", 16), ("shared", 8))
     pulls = [node.pull(first_ref), node.pull(second_ref)]
@@ -193,7 +193,9 @@ def test_only_the_missing_layers_of_a_partly_cached_image_are_fetched(node, push
 
 
 @pytest.mark.parametrize("why", list(Refusal), ids=lambda why: why.name)
-def test_a_pull_that_the_registry_rejects_leaves_only_a_short_lived_empty_lease(node, registries, push, until, why):
+def test_a_pull_that_the_registry_refuses_has_only_an_empty_lease_which_is_soon_deleted(
+    node, registries, push, until, why
+):
     ref, _ = push("app:1", ("app", 4))
     registries.refuse(ref, why)
     pull = node.pull(ref)
@@ -205,7 +207,7 @@ def test_a_pull_that_the_registry_rejects_leaves_only_a_short_lived_empty_lease(
     assert not node.store.leases
 
 
-def test_nothing_remains_of_a_cancelled_pull_after_three_tenths_of_a_second(node, push):
+def test_nothing_remains_of_a_cancelled_pull_after_300_milliseconds(node, push):
     pull = node.pull(push("app:1", ("base", 1), ("app", 40))[0])
     node.advance(2)
     assert node.store.ingests
@@ -228,7 +230,7 @@ def test_a_cancelled_pull_releases_its_locks_and_slots(node, push, until):
     assert second.state is PullPhase.COMPLETED
 
 
-def test_a_killed_containerd_leaves_a_lease_and_an_ingest_that_the_next_pull_resumes(node, push, until):
+def test_a_killed_containerd_keeps_its_lease_and_the_next_pull_resumes_the_ingest(node, push, until):
     ref, image = push("app:1", ("app", 40))
     layer = image.layers[0].blob
     dead = node.pull(ref)
@@ -266,7 +268,7 @@ def test_removing_an_image_keeps_the_content_that_other_images_need(node, push, 
     assert first.layers[1].blob.digest not in node.store.content
 
 
-def test_the_snapshots_of_discarded_layers_remain(registries, push):
+def test_the_snapshots_remain_when_the_blobs_of_layers_are_discarded(registries, push):
     node = VirtualContainerd(registries, now=NOON, store=Store(discard_unpacked_layers=True))
     ref, image = push("app:1", ("app", 4))
     node.pull(ref)
@@ -291,7 +293,7 @@ steps = st.one_of(
     st.lists(steps, max_size=20),
     st.sampled_from([CONTAINERD_1, CONTAINERD_2]),
 )
-def test_after_any_steps_the_last_pulls_end_and_only_images_remain(layers, arrival, version):
+def test_after_any_sequence_of_steps_new_pulls_complete_and_only_their_images_remain(layers, arrival, version):
     registries = Registries()
     refs = [
         registries.push(

@@ -1,5 +1,5 @@
-"""The demo in virtual time: its nodes, the agent's tracker and the server's hub, without sockets
-and without waiting.
+"""The demo in virtual time, with the demo's nodes, the agent's tracker and the server's hub, but without sockets or
+waiting.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ STEP = 1.0
 
 
 class VirtualWorld:
-    """A cluster of this many nodes. Each ``step`` is one second."""
+    """A simulated cluster. Each call of ``step`` advances its time by one second."""
 
     def __init__(self, nodes: int, seed: int = 20261123) -> None:
         self.now = NOON
@@ -48,7 +48,7 @@ class VirtualWorld:
         self._hub.tick(self.now)
 
     def take(self, happened: Said | Crashed) -> None:
-        """Pass one event of the scenario on to the agents or the server."""
+        """Pass an event in the scenario on to the agents or the server."""
         if isinstance(happened, Crashed):
             tracker = self._agents[happened.node].tracker
             tracker.containerd_since = self.now
