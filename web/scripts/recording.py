@@ -1,9 +1,9 @@
-"""Make docs/images/demo.webp: fifteen seconds of the demo's page as an animated image.
+"""Record docs/images/demo.webp, a fifteen-second animation of the demo's page.
 
     .venv/bin/python web/scripts/recording.py
 
-This script needs Chromium and the built page. Chromium encodes each frame as WebP. The script then joins the frames
-into one animation as described by the WebP container specification
+This script needs Chromium and the built page. Chromium encodes each frame as WebP, and the script combines the frames
+into one animation as defined in the WebP container specification
 (https://developers.google.com/speed/webp/docs/riff_container).
 """
 
@@ -29,7 +29,7 @@ MOST_BYTES = 3_000_000
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """Return a RIFF chunk; its content is padded to an even length."""
+    """Return a RIFF chunk, padding its content to an even length."""
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
@@ -47,12 +47,12 @@ def uint24(number: int) -> bytes:
 
 
 def animation(frames: list[bytes], size: tuple[int, int], milliseconds: int) -> bytes:
-    """Join WebP files of the same size into an animation that repeats."""
+    """Combine WebP images of the same size into a looping animation."""
     width, height = (uint24(length - 1) for length in size)
     parts = [chunk(b"VP8X", b"\x02\0\0\0" + width + height), chunk(b"ANIM", b"\0\0\0\xff\0\0")]
     for frame in frames:
         image = b"".join(chunk(name, content) for name, content in chunks(frame) if name in (b"VP8 ", b"VP8L"))
-        # The frame is at 0, 0 and replaces the one before it.
+        # Each frame starts at position 0, 0 and replaces the previous one.
         header = uint24(0) + uint24(0) + width + height + uint24(milliseconds) + b"\x02"
         parts.append(chunk(b"ANMF", header + image))
     content = b"WEBP" + b"".join(parts)
@@ -60,7 +60,7 @@ def animation(frames: list[bytes], size: tuple[int, int], milliseconds: int) -> 
 
 
 async def frames(devtools: CDPSession) -> list[bytes]:
-    """Capture one frame after another; a late frame does not delay the following ones."""
+    """Capture frames on a fixed schedule, so that one late frame does not delay the others."""
     found = []
     start = asyncio.get_running_loop().time()
     for number in range(round(SECONDS / FRAME_SECONDS)):

@@ -2,7 +2,7 @@
 
     .venv/bin/python web/scripts/screenshots.py
 
-This script needs Chromium and the built page. A run takes about two minutes, because the demo has to start first.
+This script needs Chromium and the built page. A run takes about two minutes, most of it spent waiting for the demo.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ WARM_UP = 55.0
 
 
 def largest_pull() -> str:
-    """Return the id of the pull with the most varied waterfall among those that last until the screenshots are
-    taken.
+    """Return the id of the pull with the most downloaded bytes, or an empty string. Only pulls with more than four
+    layers that should still be running when the screenshots are taken are considered.
     """
     with urlopen(f"{URL}api/v1/pulls", timeout=5) as response:  # noqa: S310 - our own loopback
         pulls: list[dict[str, Any]] = json.load(response)["pulls"]
@@ -39,7 +39,7 @@ async def shot(browser: Browser, name: str, address: str, size: tuple[int, int],
     page = await browser.new_page(viewport=viewport, color_scheme=theme, locale="en-GB")
     await page.goto(address)
     await page.locator("tbody tr").first.wait_for()
-    # The chart needs some samples first.
+    # The chart needs a few samples first.
     await asyncio.sleep(25)
     await page.screenshot(path=IMAGES / f"{name}.png")
     await page.close()
@@ -60,7 +60,7 @@ async def main() -> None:
             browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             await social(browser)
             await asyncio.sleep(WARM_UP)
-            # The largest images are on top, so that the open row is on the first screen.
+            # With the largest images listed first, the open row is on the first screen.
             search = "?q=status:downloading,extracting,queued&sort=-size"
             opened = f"{URL}{search}&open={await asyncio.to_thread(largest_pull)}"
             await asyncio.gather(

@@ -1,7 +1,7 @@
-"""Make web/src/wire/generated.ts from the models in ``pulltrace/server/models.py``: ``make schema``.
+"""Generate web/src/wire/generated.ts from the models in ``pulltrace/server/models.py``; run by ``make schema``.
 
-The generated interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time; the
-interfaces ensure that it reads only existing fields, each with its own type.
+The interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time, and the
+interfaces ensure that it compiles only if every field that it reads exists and has the right type.
 """
 
 from pathlib import Path
@@ -19,8 +19,18 @@ HEAD = """/**
 /** An RFC 3339 time in UTC. */
 export type Time = string & { readonly format: 'date-time' }
 """
-MODELS = ("PullEvent", "PullRemovedEvent", "PullList", "PodList", "NodeList", "Hello", "ThroughputList", "Throughput")
-"""The models that the page reads; a model that the server does not have yet is skipped."""
+MODELS = (
+    "PullEvent",
+    "PullRemovedEvent",
+    "PullList",
+    "PodList",
+    "NodeList",
+    "Hello",
+    "Reset",
+    "ThroughputList",
+    "Throughput",
+)
+"""The models that the page reads. Models that this version of the server does not have are skipped."""
 
 Json = dict[str, Any]
 
@@ -58,7 +68,7 @@ _SCALARS = {"integer": "number", "number": "number", "boolean": "boolean", "stri
 def _type(schema: Json) -> str:
     match schema:
         case {"anyOf": alternatives}:
-            # A field without a value is left out, so null is never sent.
+            # Fields without a value are omitted, so null is never sent.
             found = " | ".join(_type(one) for one in alternatives if one != {"type": "null"})
         case {"$ref": name}:
             found = name

@@ -23,7 +23,7 @@ const PAGES: Readonly<Record<View, () => React.ReactNode>> = {
 }
 
 const NO_ROWS: readonly string[] = []
-/** A visible list is requested often. For the header, the tiles and the strip, fewer requests are enough. */
+/** The polling interval of a list that is visible, and of one that only the header, the tiles and the strip use. */
 const WATCHED_MS = 2000
 const GLANCED_MS = 5000
 

@@ -1,4 +1,4 @@
-/** Joins the class names that apply into one string. */
+/** Joins class names, skipping those that do not apply. */
 export function classes(...names: readonly (string | false | undefined)[]): string {
   return names.filter(Boolean).join(' ')
 }

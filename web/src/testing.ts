@@ -1,6 +1,6 @@
-/** Pulls, layers and pods for tests. Fields that a test does not set have ordinary values. */
+/** Pulls, layers and pods for tests. Fields that a test does not set have typical values. */
 import { type Context, contextOf } from './model/standing'
-import { type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
+import { type Attempt, type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 
 export const T0 = Date.UTC(2026, 10, 23, 14, 0, 0)
 
@@ -31,7 +31,19 @@ export function aPod(podName: string, change: Partial<PodRef> = {}): PodRef {
   }
 }
 
-/** The context of these pulls; if names are given, exactly these pods (`namespace/name`) are waiting. */
+export function anAttempt(change: Partial<Attempt> = {}): Attempt {
+  return {
+    attempt: 1,
+    startedAt: T0,
+    completedAt: T0 + 2000,
+    errorReason: 'not_found',
+    error: undefined,
+    percent: 0,
+    ...change,
+  }
+}
+
+/** The context of these pulls. If `waiting` is given (as `namespace/name`), exactly these pods are waiting. */
 export function aContext(
   pulls: readonly Pull[],
   waiting?: readonly string[],

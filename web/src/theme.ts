@@ -20,6 +20,6 @@ export function chooseTheme(theme: Theme): void {
     if (followsSystem) localStorage.removeItem(KEY)
     else localStorage.setItem(KEY, theme)
   } catch {
-    // The browser may block the storage; the choice then lasts only until the page is closed.
+    // If the browser blocks storage, the choice lasts only until the page is closed.
   }
 }

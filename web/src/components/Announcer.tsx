@@ -4,12 +4,13 @@ import { NO_COUNTS } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** Announcements at a shorter interval would be too fast for a listener. */
+/** How long a screen reader needs for one announcement. */
 const PAUSE_MS = 6000
-/** Events just after connecting describe the current state, so they are not announced as changes. */
+/** Events that arrive this soon after connecting belong to the current state, so they are not announced as
+ * changes. */
 const SETTLE_MS = 2000
 
-/** Keeps the parts outside the visible page up to date: the live region, the tab's title and its icon. */
+/** Updates what lies outside the visible page: the live region, and the tab's title and icon. */
 export function Announcer() {
   const { counts: known, connection } = useSnapshot()
   const counts = known ?? NO_COUNTS
@@ -37,7 +38,7 @@ export function Announcer() {
     if (now - announcedAt.current < PAUSE_MS) return
     const present: Announced = { counts, connection: connection.kind }
     if (connection.kind === 'live' && !isKnown) return
-    // Changes that arrive in a list in the meantime are announced once the connection is back.
+    // Changes that a list shows while the connection is down are announced once it is back.
     if (!isConnected(connection) && present.connection === announced.current.connection) return
     const text = announcement(announced.current, present)
     announced.current = present

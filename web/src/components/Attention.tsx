@@ -1,7 +1,7 @@
 import { useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type Concern, concerns } from '../model/attention'
-import { clock, count } from '../model/format'
+import { secondOfDay } from '../model/format'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { changeUrl, showPulls } from '../url/useUrl'
@@ -11,14 +11,15 @@ import { Quiet } from './Quiet'
 
 const NO_NODES = { nodes: [], unobserved: [] } as const
 
-/** One line with the worst problem and the number of problems. A click opens the whole list over the page. */
+/** One line with the worst problem and the number of problems. Clicking it opens the full list on top of the page. */
 export function Attention() {
-  const { pulls, shape, nodes, context } = useSnapshot()
-  const now = useNow()
+  const { pulls, shape, nodes, context, counts, asOf } = useSnapshot()
+  const present = useNow()
+  const now = asOf ?? present
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  // `shape` increases when states or pods change. Changed byte counts are shown once a second.
+  // `shape` increases when states or pods change. Changes in byte counts are shown once a second.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],
@@ -44,7 +45,7 @@ export function Attention() {
     }
   }, [isShown])
 
-  if (worst === undefined) return <Quiet />
+  if (worst === undefined || counts === undefined) return <Quiet />
   return (
     <section ref={strip} className={styles.strip} aria-label="Needs attention">
       <button
@@ -56,10 +57,10 @@ export function Attention() {
       >
         <Icon name={worst.kind} size={18} />
         <span className={styles.text}>
-          <Sentence concern={worst} />
+          <Sentence concern={worst} before={asOf === undefined ? '' : `As of ${secondOfDay(asOf)}: `} />
         </span>
         <span className={styles.count}>
-          {count(found.length, 'problem')}
+          {found.length} <span>{found.length === 1 ? 'problem' : 'problems'}</span>
           <Icon name="chevron" size={12} />
         </span>
       </button>
@@ -71,18 +72,24 @@ export function Attention() {
   )
 }
 
-function Sentence({ concern: { subject, what, advice, retrySeconds } }: { readonly concern: Concern }) {
+interface SentenceProps {
+  readonly concern: Concern
+  readonly before?: string
+}
+
+function Sentence({ concern: { subject, what, advice, retry }, before = '' }: SentenceProps) {
+  // A long reference may wrap between its parts, but not within a name.
+  const parts = subject.split(/(?<=[/:@])/).flatMap((part, at) => [part, <wbr key={at} />])
   return (
     <>
-      <bdi className={styles.subject}>{subject}</bdi>
-      {what.startsWith(':') ? '' : ' '}
-      {what} {advice}
-      {retrySeconds !== undefined && (
-        <span className={styles.retry}>
-          {' '}
-          {retrySeconds > 0 ? `Retry in ≈ ${clock(retrySeconds)}.` : 'The retry is due now.'}
-        </span>
-      )}
+      <span className={styles.what}>
+        <span className={shared.dim}>{before}</span>
+        <bdi className={styles.subject}>{parts}</bdi>
+        {what.startsWith(':') ? '' : ' '}
+        {what}
+      </span>{' '}
+      {retry !== '' && <span className={styles.retry}>{retry}</span>}{' '}
+      <span className={styles.advice}>{advice}</span>
     </>
   )
 }

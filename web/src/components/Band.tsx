@@ -1,4 +1,4 @@
-import { useLayoutEffect, useMemo, useRef, useState } from 'react'
+import { Fragment, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { quantity, rate, secondOfDay, timeOfDay } from '../model/format'
 import {
@@ -9,7 +9,11 @@ import {
   CHART_WIDTH,
   happened,
   highest,
+  type Mark,
+  marks,
+  marksAt,
   OTHERS,
+  PLACES,
   reading,
   type Sample,
   type Series,
@@ -20,10 +24,11 @@ import {
 import { isConnected } from '../store/connection'
 import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
+import { showPulls } from '../url/useUrl'
 import styles from './Band.module.css'
 import { Tiles } from './Tiles'
 
-/** One slim band: the total throughput, its last minutes by registry, and the counts. */
+/** A slim band with the total throughput, the throughput by registry over the last few minutes, and the counts. */
 export function Band() {
   return (
     <div className={classes(shared.panel, styles.band)}>
@@ -35,9 +40,10 @@ export function Band() {
 
 function Throughput() {
   const samples = useSamples()
-  const { connection, counts } = useSnapshot()
-  // The samples change once a second, and this component is rendered with each frame.
+  const { connection, counts, pulls } = useSnapshot()
+  // The samples change only once a second, but this component is rendered on every frame.
   const lines = useMemo(() => series(samples), [samples])
+  const events = useMemo(() => marks(pulls.values(), axis(samples)), [samples, pulls])
   const last = samples.at(-1)
   const { value, unit } = quantity(total(last?.rates))
   const [whole = '0', fraction] = value.split('.')
@@ -54,13 +60,13 @@ function Throughput() {
         )}
       </p>
       <Legend lines={lines} isKnown={isKnown} />
-      <Chart samples={samples} lines={lines} />
+      <Chart samples={samples} lines={lines} events={events} />
       <Axis samples={samples} />
     </section>
   )
 }
 
-/** The registries that fit on one line, and how many do not fit. */
+/** The registries that fit on one line, and the number of those that do not. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
   const order = [...lines.filter(line => line.now > 0), ...lines.filter(line => line.now <= 0)]
@@ -100,16 +106,15 @@ function Swatch({ registry }: { readonly registry: string }) {
   )
 }
 
-/** The arrow keys move along the axis in this many steps: ten minutes in steps of five seconds. */
-const PLACES = 120
-
-/** The chart, with the figures at the position that the pointer or the arrow keys have selected. */
+/** The chart, with the figures at the position selected with the pointer or the arrow keys. */
 function Chart({
   samples,
   lines,
+  events,
 }: {
   readonly samples: readonly Sample[]
   readonly lines: readonly Series[]
+  readonly events: readonly Mark[]
 }) {
   const [place, setPlace] = useState<number>()
   const top = highest(lines)
@@ -119,7 +124,9 @@ function Chart({
   const figures = rates?.map(([registry, speed]) => `${registry} ${rate(speed)}`).join(', ')
   const sum = rates === undefined ? 'not known' : rate(total(new Map(rates)))
   const at = `${(100 * (place ?? 0)) / PLACES}%`
+  const ended = marksAt(events, place ?? PLACES)
   const time = moment === undefined ? '' : secondOfDay(moment.at)
+  const list = () => showPulls(`at:${time}`, undefined)
   return (
     <div className={styles.chart}>
       <div role="img" aria-label={`Throughput by registry: ${figures || sum}`}>
@@ -147,7 +154,7 @@ function Chart({
         type="range"
         className={styles.pointer}
         aria-label="Moment in the chart"
-        aria-valuetext={`${time}: ${sum}. ${figures ?? ''}`}
+        aria-valuetext={[`${time}: ${sum}`, figures, ...ended].filter(Boolean).join('. ')}
         max={PLACES}
         value={place ?? PLACES}
         onChange={event => setPlace(Number(event.target.value))}
@@ -156,9 +163,18 @@ function Chart({
           setPlace(Math.min(PLACES, Math.max(0, Math.round((PLACES * (clientX - left)) / width))))
         }}
         onPointerLeave={() => setPlace(undefined)}
+        onClick={list}
+        onKeyDown={({ key }) => key === 'Enter' && list()}
         onFocus={() => setPlace(place ?? PLACES)}
         onBlur={() => setPlace(undefined)}
       />
+      {events.map(({ place: at, look }) => (
+        <i
+          key={at}
+          className={classes(styles.mark, shared[look])}
+          style={{ left: `${(100 * at) / PLACES}%` }}
+        />
+      ))}
       {place !== undefined && <i className={styles.line} style={{ left: at }} />}
       {place !== undefined && moment !== undefined && (
         <div
@@ -174,21 +190,36 @@ function Chart({
               <Swatch registry={registry} /> <b>{rate(speed)}</b>
             </p>
           ))}
+          {ended.map(words => (
+            <p key={words}>{words}</p>
+          ))}
         </div>
       )}
     </div>
   )
 }
 
-/** The period of the chart, and what happened in it. */
+/** The period that the chart covers, and what happened during it. */
 function Axis({ samples }: { readonly samples: readonly Sample[] }) {
   const { history } = useSnapshot()
-  const words = happened(history, useNow())
+  const period = happened(history, useNow())
   return (
     <p className={styles.axis}>
       <span>{samples.length > 0 && timeOfDay(axis(samples)[0])}</span>
-      <span className={styles.happened} title={words}>
-        {words}
+      <span className={styles.happened}>
+        {period && `${period.words}: `}
+        {period?.happenings.map(({ words, query }, at) => (
+          <Fragment key={at}>
+            {at > 0 && ', '}
+            {query === undefined ? (
+              words
+            ) : (
+              <a className={shared.link} href={`?q=${query}`}>
+                {words}
+              </a>
+            )}
+          </Fragment>
+        ))}
       </span>
       <span>now</span>
     </p>

@@ -4,29 +4,19 @@ import { POLL_MS } from '../store/store'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 import styles from './ConnectionBadge.module.css'
 
-/** A connection that has been lost for longer than this is shown as offline. */
+/** A connection lost for longer than this is shown as offline. */
 const OFFLINE_MS = 20_000
 
 export function ConnectionBadge() {
-  const store = useStore()
   const { connection, counts } = useSnapshot()
   useNow()
   if (connection.kind === 'live' && counts === undefined) return <Badge look="connecting" words="Loading…" />
   if (connection.kind === 'live') return <Badge look="live" words="Live" />
   if (connection.kind === 'connecting') return <Badge look="connecting" words="Connecting…" />
   if (connection.kind === 'polling') {
-    return (
-      <button
-        type="button"
-        className={styles.retry}
-        onClick={() => store.retryNow()}
-        title="The live stream is not arriving. Try again now."
-      >
-        <Badge look="connecting" words={`Polling every ${duration(POLL_MS / 1000)}`} />
-      </button>
-    )
+    return <Retry look="connecting" words={`Polling every ${duration(POLL_MS / 1000)}`} />
   }
-  // `since` and `retryAt` are times on the clock of the user's machine, like `Date.now()`.
+  // `since` and `retryAt` come from the user's clock, like `Date.now()`.
   const offline = Date.now() - connection.since > OFFLINE_MS
   const wait =
     connection.retryAt === undefined ? undefined : Math.max(0, connection.retryAt - Date.now()) / 1000
@@ -34,20 +24,24 @@ export function ConnectionBadge() {
   const words = offline
     ? `Offline since ${timeOfDay(connection.since)}, ${again}`
     : `${again.charAt(0).toUpperCase()}${again.slice(1)}`
+  return <Retry look={offline ? 'offline' : 'connecting'} words={words} />
+}
+
+interface Props {
+  readonly look: 'live' | 'connecting' | 'offline'
+  readonly words: string
+}
+
+function Retry(props: Props) {
+  const store = useStore()
   return (
     <button type="button" className={styles.retry} onClick={() => store.retryNow()} title="Try now">
-      <Badge look={offline ? 'offline' : 'connecting'} words={words} />
+      <Badge {...props} />
     </button>
   )
 }
 
-function Badge({
-  look,
-  words,
-}: {
-  readonly look: 'live' | 'connecting' | 'offline'
-  readonly words: string
-}) {
+function Badge({ look, words }: Props) {
   return (
     <span className={classes(styles.badge, styles[look])} data-connection={look}>
       <i className={styles.dot} />

@@ -1,4 +1,4 @@
-/** A sortable table of any length. Only the visible rows are rendered, and the page itself scrolls. */
+/** A sortable table of any length. Only the visible rows are rendered, and the page scrolls rather than the table. */
 import {
   type KeyboardEvent,
   memo,
@@ -11,7 +11,8 @@ import {
 import { classes } from '../classes'
 import { useSnapshot } from '../store/useStore'
 import { pendingReveal } from '../url/reveal'
-import type { Sort } from '../url/urlState'
+import { type Sort, sortOf, sortText } from '../url/urlState'
+import { changeUrl, toggleRow, useUrl } from '../url/useUrl'
 import styles from './DataTable.module.css'
 import { Icon } from './Icon'
 import { useWindowRows } from './useWindowRows'
@@ -19,19 +20,20 @@ import { useWindowRows } from './useWindowRows'
 export interface Column<T> {
   readonly key: string
   readonly title: string
-  readonly align?: 'end'
+  /** Set for figures, which are sorted in descending order first. */
+  readonly align?: 'start' | 'end'
   readonly isSortable: boolean
   readonly cell: (row: T) => ReactNode
 }
 
-/** Makes the columns of a view. A column is sortable if the order has a comparison for it. */
+/** Returns a function that creates a view's columns. A column is sortable if `order` contains a comparison for it. */
 export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
-  return (key: string, title: string, cell: (row: T) => ReactNode, align?: 'end'): Column<T> => {
+  return (key: string, title: string, cell: (row: T) => ReactNode, align?: Column<T>['align']): Column<T> => {
     return { key, title, cell, isSortable: Object.hasOwn(order, key), ...(align !== undefined && { align }) }
   }
 }
 
-/** A click on one of these elements does not open the row. */
+/** Whether the target is inside a control, because clicking a control must not open the row. */
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest('button, a, input, select') !== null
 }
@@ -39,16 +41,14 @@ function isControl(target: EventTarget): boolean {
 interface Props<T> {
   readonly caption: string
   readonly columns: readonly Column<T>[]
-  /** A CSS class that sets `--columns` and, on narrow screens, the positions of the cells by `data-column`. */
+  /** A CSS class that sets `--columns`. On narrow screens, it also positions the cells by their `data-column`. */
   readonly className: string | undefined
   readonly rows: readonly T[]
   readonly rowKey: (row: T) => string
   readonly rowLabel: (row: T) => string
   readonly rowClass?: (row: T) => string | undefined
-  readonly sort: Sort | undefined
-  readonly onSort: (sort: Sort | undefined) => void
-  readonly open: readonly string[]
-  readonly onToggle: (key: string) => void
+  /** The heading above the first of several rows with the same heading. */
+  readonly heading?: (row: T) => string | undefined
   readonly detail: (row: T) => ReactNode
 }
 
@@ -56,18 +56,20 @@ interface Item<T> {
   readonly row: T
   readonly key: string
   readonly isDetail: boolean
+  readonly heading?: string
 }
 
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** The details of a row further down than this share of the window would be outside the window. */
+/** The details of a row below this fraction of the window's height would open out of view. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
 export function DataTable<T>(props: Props<T>) {
-  const { columns, rows, rowKey, open, onToggle, onSort, sort } = props
-  const { connection } = useSnapshot()
+  const { columns, rows, rowKey } = props
+  const { sort, open } = useUrl()
+  const { connection, counts } = useSnapshot()
   const body = useRef<HTMLTableSectionElement>(null)
   const [top, setTop] = useState(0)
   const [active, setActive] = useState<string>()
@@ -75,8 +77,12 @@ export function DataTable<T>(props: Props<T>) {
 
   const items: Item<T>[] = []
   let activeIndex = -1
+  let last: string | undefined
   for (const row of rows) {
     const key = rowKey(row)
+    const heading = props.heading?.(row)
+    if (heading !== undefined && heading !== last) items.push({ row, key: heading, isDetail: false, heading })
+    last = heading
     if (key === active) activeIndex = items.length
     items.push({ row, key, isDetail: false })
     if (open.includes(key)) items.push({ row, key, isDetail: true })
@@ -87,12 +93,12 @@ export function DataTable<T>(props: Props<T>) {
     estimate: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
     kind: index => (items[index]?.isDetail === true ? 'detail' : 'row'),
     top,
-    // The focused row stays rendered when the user scrolls it out of view; otherwise the focus would be lost.
+    // The focused row stays rendered even when it is scrolled out of view, because it would otherwise lose the focus.
     keep: activeIndex,
   })
 
-  // The parts above the table can grow, and then the whole page grows. (Measuring on each render would force a layout
-  // four times a second.)
+  // When anything above the table grows, the whole page grows, so it is enough to watch the page. Measuring on each
+  // render would force a layout four times a second.
   useLayoutEffect(() => {
     const measure = () =>
       setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))
@@ -129,7 +135,7 @@ export function DataTable<T>(props: Props<T>) {
     const at = rows.findIndex(row => rowKey(row) === key)
     const to = target(event.key, at, rows.length)
     if (to !== undefined) move(to)
-    else if (event.key === 'Escape' && open.includes(key)) onToggle(key)
+    else if (event.key === 'Escape' && open.includes(key)) toggleRow(key)
     else return
     event.preventDefault()
   }
@@ -137,20 +143,18 @@ export function DataTable<T>(props: Props<T>) {
   const leaveDetail = (from: HTMLElement) => {
     const key = from.closest<HTMLElement>('[data-detail]')?.dataset.detail
     if (key === undefined) return
-    onToggle(key)
+    toggleRow(key)
     focusNext.current = true
     setActive(key)
   }
 
-  // The function never changes, so that unchanged rows are not rendered again.
-  const toggle = useRef(onToggle)
-  toggle.current = onToggle
+  // The callback is always the same function, so that unchanged rows are not rendered again.
   const onRow = useCallback((key: string) => {
     setActive(key)
-    toggle.current(key)
+    toggleRow(key)
   }, [])
 
-  // The page scrolls to a row that a link or a "Show" button names as soon as the row exists.
+  // Scrolls to the row that a link or a "Show" button points to, as soon as the row exists.
   useLayoutEffect(() => {
     const wanted = pendingReveal.key()
     const at = wanted === undefined ? -1 : items.findIndex(({ key }) => key === wanted)
@@ -168,17 +172,17 @@ export function DataTable<T>(props: Props<T>) {
 
   return (
     <div className={classes(styles.frame, props.className, connection.kind === 'lost' && styles.stale)}>
-      <SortChooser columns={columns} sort={sort} onSort={onSort} />
+      <SortChooser columns={columns} sort={sort} />
       <table
         className={styles.table}
         role="table"
         aria-label={props.caption}
-        aria-rowcount={items.length + 1}
+        aria-rowcount={counts === undefined ? -1 : items.length + 1}
       >
         <thead role="rowgroup" className={styles.head}>
           <tr role="row" aria-rowindex={1} className={styles.row}>
             {columns.map(column => (
-              <Header key={column.key} column={column} sort={sort} onSort={onSort} />
+              <Header key={column.key} column={column} sort={sort} />
             ))}
             <th role="columnheader" scope="col">
               <span className="visually-hidden">Details</span>
@@ -204,14 +208,21 @@ export function DataTable<T>(props: Props<T>) {
               ref: shown.measure,
               style,
             }
-            return item.isDetail ? (
-              <tr role="row" key={key} {...place} className={styles.detail} data-detail={item.key}>
+            const isWide = item.isDetail || item.heading !== undefined
+            return isWide ? (
+              <tr
+                role="row"
+                key={key}
+                {...place}
+                className={item.isDetail ? styles.detail : styles.heading}
+                data-detail={item.isDetail ? item.key : undefined}
+              >
                 <td role="cell" aria-colspan={columns.length + 1} colSpan={columns.length + 1}>
-                  {props.detail(item.row)}
+                  {item.heading ?? props.detail(item.row)}
                 </td>
               </tr>
             ) : (
-              // The button at the end of the row does the same for keyboards and screen readers.
+              // The button at the end of the row does the same for keyboard and screen reader users.
               <tr
                 role="row"
                 key={key}
@@ -309,13 +320,12 @@ const Cells: typeof CellsOf = memo(CellsOf) as unknown as typeof CellsOf
 interface SortProps<T> {
   readonly columns: readonly Column<T>[]
   readonly sort: Sort | undefined
-  readonly onSort: (sort: Sort | undefined) => void
 }
 
-function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Omit<SortProps<T>, 'columns'>) {
+function Header<T>({ column, sort }: { readonly column: Column<T> } & Omit<SortProps<T>, 'columns'>) {
   const { key, title, align, isSortable } = column
   const sorted = sort?.column === key ? (sort.descending ? 'descending' : 'ascending') : undefined
-  const next = nextSort(key, align === 'end', sorted)
+  const next = nextSort(key, align !== undefined, sorted)
   return (
     <th
       role="columnheader"
@@ -327,7 +337,7 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
       {!isSortable ? (
         title
       ) : (
-        <button type="button" className={styles.sort} onClick={() => onSort(next)}>
+        <button type="button" className={styles.sort} onClick={() => changeUrl({ sort: next })}>
           {title}
           <span aria-hidden="true" className={styles.arrow}>
             {sorted === undefined ? '' : sorted === 'descending' ? '↓' : '↑'}
@@ -338,32 +348,27 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
   )
 }
 
-/** Sorts in one direction, then in the other, then in the view's own order. Numbers are first sorted in descending
- * order. */
+/** Returns the sort order after another click on the column's header: one direction, then the other, then the view's
+ * own order. Numbers are sorted in descending order first. */
 function nextSort(
   column: string,
   figures: boolean,
   sorted: 'ascending' | 'descending' | undefined,
 ): Sort | undefined {
   if (sorted === undefined) return { column, descending: figures }
-  const second = figures ? 'ascending' : 'descending'
-  return sorted === second ? undefined : { column, descending: !figures }
+  return (sorted === 'descending') === figures ? { column, descending: !figures } : undefined
 }
 
-/** On narrow screens, rows are cards without a header to click, so this sets the order. */
-function SortChooser<T>({ columns, sort, onSort }: SortProps<T>) {
+/** On narrow screens, the rows are cards and there is no header to click, so this menu sets the order. */
+function SortChooser<T>({ columns, sort }: SortProps<T>) {
   return (
     <label className={styles.chooser}>
       Sort by
       <select
-        value={sort === undefined ? '' : `${sort.descending ? '-' : ''}${sort.column}`}
+        value={sortText(sort)}
         onChange={event => {
           const chosen = event.target.value
-          onSort(
-            chosen === ''
-              ? undefined
-              : { column: chosen.replace(/^-/, ''), descending: chosen.startsWith('-') },
-          )
+          changeUrl({ sort: sortOf(chosen) })
         }}
       >
         <option value="">what needs attention</option>

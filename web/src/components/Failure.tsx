@@ -1,26 +1,37 @@
 import { isNotTried } from '../model/attention'
-import { clock } from '../model/format'
-import { useNow } from '../store/useStore'
+import { attemptWords, failingWords, firstRetry } from '../model/failureGroups'
+import { standing } from '../model/standing'
+import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './Failure.module.css'
 
-/** The full error, the attempt, and the countdown to the next one. */
-export function Failure({ pull }: { readonly pull: Pull }) {
+interface Props {
+  readonly pull: Pull
+  /** All pulls in the row. */
+  readonly pulls?: readonly Pull[]
+}
+
+/** The full error, the attempt number, the countdown to the next attempt, and how long the pulls have been failing. */
+export function Failure({ pull, pulls = [pull] }: Props) {
   const now = useNow()
-  const { error, nextRetryAt } = pull
+  const { context } = useSnapshot()
+  const error = pull.error ?? pull.earlier.at(-1)?.error
   if (error === undefined) return null
-  const retry =
-    nextRetryAt === undefined
-      ? ''
-      : nextRetryAt > now
-        ? `next attempt in about ${clock((nextRetryAt - now) / 1000)}`
-        : 'the next attempt is due'
-  const attempt = isNotTried(pull) ? 'The kubelet does not pull this image' : `Attempt ${pull.attempt}`
+  const isPast = standing(pull, context) === 'past'
+  const since = isPast ? '' : failingWords(pulls, context, now)
+  const attempt = isNotTried(pull)
+    ? 'The kubelet does not pull this image'
+    : isPast
+      ? `Attempt ${pull.attempt} failed`
+      : attemptWords(firstRetry(pulls) ?? pull, now)
   return (
     <div className={styles.failure}>
       <p className={styles.text}>{error}</p>
-      <p className={shared.failed}>{[attempt, retry].filter(Boolean).join('; ')}</p>
+      <p className={shared.failed}>
+        <span className={shared.nowrap}>{attempt}</span>
+        {since && `; ${since}`}
+      </p>
     </div>
   )
 }

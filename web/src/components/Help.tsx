@@ -11,12 +11,13 @@ import { Icon } from './Icon'
 import { GUESSED } from './ImageLabel'
 import { isShortcut } from './isShortcut'
 import bars from './ProgressBar.module.css'
+import { LEGEND } from './Waterfall'
 import phases from './Waterfall.module.css'
 
 const KEYS: readonly (readonly [string, string])[] = [
   ['/', 'go to the search'],
   ['↑ ↓', 'move between rows, as do Page Up and Down, Home and End'],
-  ['← →', 'in the chart: move to an earlier or later moment'],
+  ['← → Enter', 'in the chart: choose a moment, list its pulls'],
   ['Enter, Space', 'open or close a row'],
   ['Esc', 'close the row, the list of problems, or this help'],
   ['?', 'show this help'],
@@ -42,18 +43,9 @@ const ROLLOUT: Legend = [
   [rollout.stopped, 'stopped: cancelled, or failed without a waiting pod'],
 ]
 
-const LAYERS: Legend = [
-  [phases.waiting, 'waiting for a download slot'],
-  [phases.downloading, 'downloads'],
-  [phases.borrowed, 'fetched by another pull'],
-  [phases.downloaded, 'downloaded, not yet unpacked'],
-  [phases.extracting, 'unpacks'],
-  [phases.cached, 'already on the node'],
-  [phases.remote, 'served by the snapshotter on demand'],
-  [phases.failed, 'failed'],
-]
+const LAYERS: Legend = LEGEND.map(([phase, word]) => [phases[phase], word])
 
-/** The legend of all colours and symbols, and the keyboard shortcuts. */
+/** A legend for all colours and symbols, and the keyboard shortcuts. */
 export function Help() {
   const dialog = useRef<HTMLDialogElement>(null)
   const [isOpen, setOpen] = useState(false)
@@ -67,7 +59,7 @@ export function Help() {
     document.addEventListener('keydown', onKey)
     return () => document.removeEventListener('keydown', onKey)
   }, [])
-  // The help is rendered only when it is opened, so that the page opens faster.
+  // The content is rendered only when the dialog is opened, which makes the page load faster.
   useLayoutEffect(() => {
     if (isOpen) dialog.current?.showModal()
   }, [isOpen])
@@ -118,11 +110,11 @@ function Content({ onClose }: { readonly onClose: () => void }) {
         ))}
       </dl>
       <h3 className={shared.heading}>Bars</h3>
-      <p className={shared.dim}>The bar of a pull. The word below it names what limits the pull.</p>
+      <p className={shared.dim}>The word below the bar names what limits the pull.</p>
       <Swatches legend={BARS} />
       <p className={shared.dim}>The bar of an image counts nodes:</p>
       <Swatches legend={ROLLOUT} />
-      <p className={shared.dim}>An open pull has one lane per layer, on an axis of time since its start:</p>
+      <p className={shared.dim}>An open row shows each layer as a lane, from the start of the pull:</p>
       <Swatches legend={LAYERS} />
       <p className={shared.dim}>The chart has one colour for each registry:</p>
       <Registries />
@@ -131,9 +123,15 @@ function Content({ onClose }: { readonly onClose: () => void }) {
         <div>
           <dt className={shared.stalled}>2.9× usual 0:20</dt>
           <dd>
-            slower than usual: the pull takes, or is expected to take, 2.9 times as long as pulls like this
-            one; <code>status:slow</code> finds them
+            slower than usual: the pull has taken 2.9 times as long as pulls like this one;{' '}
+            <code>status:slow</code> finds them
           </dd>
+        </div>
+        <div>
+          <dt>
+            <span className={shared.failed}>▲</span> <span className={shared.cancelled}>▲</span>
+          </dt>
+          <dd>in the chart: a pull failed, or was cancelled</dd>
         </div>
         <div>
           <dt className={shared.code}>nginx:1.29?</dt>

@@ -1,4 +1,4 @@
-/** The icons of index.html, and the logo. */
+/** The icons defined in index.html, and the logo. */
 export type IconName =
   | 'failed'
   | 'stalled'
@@ -20,7 +20,7 @@ export type IconName =
   | 'info'
   | 'theme'
 
-/** Each icon is beside a word or in a labelled button, so screen readers skip it. */
+/** An icon always accompanies a word or is in a labelled button, so it is hidden from screen readers. */
 export function Icon({ name, size = 16 }: { readonly name: IconName; readonly size?: number }) {
   return <Drawing id={`icon-${name}`} size={size} />
 }

@@ -4,13 +4,13 @@ import { changeUrl, useUrl } from '../url/useUrl'
 import { Note } from './Note'
 
 interface Props {
-  /** The open rows in the URL that do not exist. */
+  /** The keys of rows that the URL lists as open but that do not exist. */
   readonly keys: readonly string[]
   readonly what: string
   readonly why: string
 }
 
-/** Explains that rows in the link no longer exist. */
+/** Says that rows in the link no longer exist. */
 export function MissingRows({ keys, what, why }: Props) {
   const { open } = useUrl()
   if (keys.length === 0) return null

@@ -6,13 +6,13 @@ import styles from './Name.module.css'
 
 interface Props {
   readonly name: string
-  /** A prefix such as the namespace. */
+  /** A prefix to show before the name, such as the namespace. */
   readonly before?: string
   readonly className?: string | undefined
 }
 
-/** The name of a pod, an owner or a node. A name that is too long is cut in the middle, because names often differ
- * only at the end. The tooltip and an open row show the full name. */
+/** The name of a pod, an owner or a node. Names often differ only at the end, so a long name is cut in the middle. The
+ * tooltip and an open row show the full name. */
 export function Name({ name, before = '', className }: Props) {
   const [start, end] = splitName(name)
   const widths = { '--before': `${before.length}ch`, '--end': `${end.length}ch` } as CSSProperties

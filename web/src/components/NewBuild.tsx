@@ -5,8 +5,8 @@ import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers a reload when the server has a different build from this page. If a reload did not help, it is not offered
- * again. */
+/** Offers to reload the page when the server is running a different build. If a reload for that server version did not
+ * help, it is not offered again. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')
@@ -42,6 +42,6 @@ function remember(version: string): void {
   try {
     sessionStorage.setItem(KEY, version)
   } catch {
-    // The browser may block the storage; the offer may then appear twice.
+    // If the browser blocks storage, the offer may appear twice.
   }
 }

@@ -5,10 +5,10 @@ import styles from './Notice.module.css'
 interface Props {
   readonly icon: IconName
   readonly title: string
-  readonly children: ReactNode
+  readonly children?: ReactNode
 }
 
-/** Shown instead of a table. Explains why there is no table, and what to do next. */
+/** A message in place of a table, explaining why there is no table and what to do next. */
 export function Notice({ icon, title, children }: Props) {
   return (
     <section className={styles.notice}>

@@ -2,7 +2,7 @@ import { isConnected } from '../store/connection'
 import { useSnapshot } from '../store/useStore'
 import { Note } from './Note'
 
-/** Explains why the page uses the list instead of the stream, and what to do about it. */
+/** Explains why the page is polling the list instead of using the stream, and what to do about it. */
 export function PollingNote() {
   const { connection } = useSnapshot()
   const refusal = connection.kind === 'polling' || connection.kind === 'lost' ? connection.refusal : undefined

@@ -1,64 +1,81 @@
-/** A short list of pulls inside another row; each links to its own row. */
+/** A short list of pulls inside another row. Each entry links to the pull's own row. */
+import { useMemo } from 'react'
 import { classes } from '../classes'
 import { percent, rate } from '../model/format'
-import { averageRate, knownPercent } from '../model/pullState'
-import { standing } from '../model/standing'
+import { hasFailed, knownPercent, shownRate } from '../model/pullState'
+import { blockedWords, livePulls, placeWords, type QueuePlace, queuePlace } from '../model/queue'
+import { podName, standing } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
-import { showPulls } from '../url/useUrl'
+import { showPull } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { ImageLabel } from './ImageLabel'
 import { ProgressBar } from './ProgressBar'
 import styles from './PullList.module.css'
 import { Reason } from './Reason'
 import { StateLabel } from './StateLabel'
-import { TimeLeft } from './TimeLeft'
+import { QueueTime, TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** How the list labels each pull: by its node or by its image. */
+  /** Whether the list names each pull by its node or by its image. */
   readonly name: 'node' | 'image'
 }
 
 const FIRST_SHOWN = 60
 
 export function PullList({ pulls, name }: Props) {
-  const { context } = useSnapshot()
+  const { context, pulls: all, shape } = useSnapshot()
+  // `shape` increases when a pull changes state.
+  const live = useMemo(() => livePulls(all.values()), [all, shape])
   const rest = pulls.length - FIRST_SHOWN
   return (
     <>
       <ul className={classes(styles.list, name === 'node' && styles.nodes)}>
-        {pulls.slice(0, FIRST_SHOWN).map(pull => (
-          <li key={pull.id} className={styles.pull}>
-            <StateLabel pull={pull} muted={standing(pull, context) === 'past'} />
-            <button
-              type="button"
-              className={styles.name}
-              onClick={() => showPulls(`image:${pull.imageRef} node:${pull.nodeName}`, pull.id)}
-            >
-              {name === 'node' ? (
-                <bdi>{pull.nodeName}</bdi>
+        {pulls.slice(0, FIRST_SHOWN).map(pull => {
+          const place = queuePlace(pull, live)
+          const words = place === undefined ? blockedWords(pull, live) : queuedWords(pull, place)
+          return (
+            <li key={pull.id} className={styles.pull}>
+              <StateLabel pull={pull} muted={standing(pull, context) === 'past'} />
+              <button type="button" className={styles.name} onClick={() => showPull(pull)}>
+                {name === 'node' ? (
+                  <bdi>{pull.nodeName}</bdi>
+                ) : (
+                  <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />
+                )}
+              </button>
+              {words === '' ? (
+                <>
+                  <span className={styles.progress}>
+                    {hasFailed(pull) ? <Reason pull={pull} /> : <ProgressBar pull={pull} />}
+                  </span>
+                  <span className={styles.figure}>{figure(pull)}</span>
+                </>
               ) : (
-                <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />
+                <span className={styles.queued}>{words}</span>
               )}
-            </button>
-            <span className={styles.progress}>
-              {pull.status === 'failed' ? <Reason pull={pull} /> : <ProgressBar pull={pull} />}
-            </span>
-            <span className={styles.figure}>{figure(pull)}</span>
-            <span className={styles.figure}>
-              <TimeLeft pull={pull} />
-            </span>
-          </li>
-        ))}
+              <span className={styles.figure}>
+                {place === undefined ? <TimeLeft pull={pull} /> : <QueueTime pull={pull} place={place} />}
+              </span>
+            </li>
+          )
+        })}
       </ul>
       {rest > 0 && <p className={styles.rest}>and {rest} more</p>}
     </>
   )
 }
 
-/** The current speed, so that nodes can be compared; the percentage if there is no speed. */
+/** `2nd in queue, for shop/cart-0 and 2 more` */
+function queuedWords({ pods }: Pull, place: QueuePlace): string {
+  const [first, ...others] = new Set(pods.map(podName))
+  const more = others.length > 0 ? ` and ${others.length} more` : ''
+  return [placeWords(place), first && `for ${first}${more}`].filter(Boolean).join(', ')
+}
+
+/** The pull's speed, which makes nodes comparable, or its percentage if there is no speed. */
 function figure(pull: Pull): string {
-  if (pull.status === 'failed') return ''
-  const speed = averageRate(pull) ?? (pull.status === 'downloading' ? pull.bytesPerSec : undefined)
+  if (hasFailed(pull)) return ''
+  const speed = shownRate(pull)
   return speed === undefined ? percent(knownPercent(pull)) : rate(speed)
 }

@@ -1,6 +1,7 @@
-import { ago, clock, count } from '../model/format'
-import { imageName } from '../model/images'
+import { ago, clock, count, secondOfDay } from '../model/format'
+import { shortName } from '../model/limit'
 import { lastEnded } from '../model/quiet'
+import { activeCount } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -8,12 +9,14 @@ import { linkTo, showPulls } from '../url/useUrl'
 import styles from './Attention.module.css'
 import { Icon } from './Icon'
 
-/** The strip while there are no problems. It takes up the same space, so that the page does not jump when a problem
- * appears. */
+/** The strip when there are no problems. It is as tall as the strip with problems, so that the page does not jump when
+ * a problem appears. */
 export function Quiet() {
-  const { counts, connection } = useSnapshot()
+  const { counts, connection, asOf } = useSnapshot()
+  if (counts !== undefined && asOf !== undefined)
+    return <p className={styles.quiet}>The figures are as of {secondOfDay(asOf)}.</p>
   if (counts === undefined || !isConnected(connection)) return <p className={styles.quiet} />
-  const active = counts.queued + counts.downloading + counts.extracting
+  const active = activeCount(counts)
   return (
     <p className={styles.quiet}>
       <Icon name="done" size={18} />
@@ -29,22 +32,21 @@ function LastPull() {
   const now = useNow()
   const last = lastEnded(pulls.values())
   if (last === undefined) return 'No image is being pulled.'
-  const { repository, tag } = imageName(last.pull.imageRef)
+  const { completedAt: endedAt = now } = last
   return (
     <>
-      No image is being pulled. The last pull ended {ago((now - last.endedAt) / 1000)}:{' '}
+      No image is being pulled. The last pull ended {ago((now - endedAt) / 1000)}:{' '}
       <a
         className={shared.link}
-        href={linkTo(last.pull.id)}
+        href={linkTo(last.id)}
         onClick={event => {
           event.preventDefault()
-          showPulls('', last.pull.id)
+          showPulls('', last.id)
         }}
       >
-        {repository}
-        {tag}
+        {shortName(last)}
       </a>{' '}
-      on {last.pull.nodeName}, {clock((last.endedAt - last.pull.startedAt) / 1000)}.
+      on {last.nodeName}, {clock((endedAt - last.startedAt) / 1000)}.
     </>
   )
 }

@@ -1,10 +1,12 @@
-import { isNeverPulled, REASON_WORDS } from '../model/attention'
-import { reasonOf } from '../model/failureGroups'
+import { isNeverPulled } from '../model/attention'
+import { REASON_WORDS, reasonOf } from '../model/failureGroups'
 import { pullState, stopped } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 
-/** Replaces the progress bar: the cause of a failure, or the progress of a cancelled pull. */
+/** The text that replaces the progress bar: the cause of a failure, the attempt that is running, or how far a cancelled
+ * pull got. */
 export function Reason({ pull }: { readonly pull: Pull }) {
   if (pullState(pull) === 'cancelled') return stopped(pull)
+  if (pull.status !== 'failed') return `attempt ${pull.attempt} is running`
   return isNeverPulled(pull) ? 'not on the node' : REASON_WORDS[reasonOf(pull)]
 }

@@ -1,8 +1,7 @@
-/** The search: free words and tokens. Completed tokens are chips, and the input contains the word that is being
- * typed. The URL contains both. */
+/** The search box for free words and tokens. Completed tokens are shown as chips, and the input contains the word
+ * being typed. The URL contains both. */
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { pullFacts } from '../model/pullRows'
 import {
   KEYS,
   type Key,
@@ -13,6 +12,7 @@ import {
   splitWords,
   suggest,
 } from '../model/query'
+import { factsOf } from '../model/rollout'
 import type { Context } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import { changeUrl, useUrl } from '../url/useUrl'
@@ -36,7 +36,7 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && !splitWords(typing).includes(word))
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // `shape` increases when the contents of the map have changed.
+  // `shape` increases whenever a change affects what a search can find.
   const known = useMemo(
     () => (focused ? knownValues(pulls.values(), context) : undefined),
     [focused, pulls, shape, context],
@@ -56,12 +56,12 @@ export function SearchBox() {
     return () => document.removeEventListener('keydown', onKey)
   }, [])
 
-  // The focus stays in the input, so the browser does not automatically scroll to the marked suggestion.
+  // The focus stays in the input, so the browser does not scroll to the marked suggestion by itself.
   useEffect(() => {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])
 
-  /** The input keeps what is being typed, with its spaces; a space after a token makes the token a chip. */
+  /** The input keeps the text being typed, including spaces. Typing a space after a token turns it into a chip. */
   const write = (text: string) => {
     const isToken = (word: string) => parseToken(word) !== undefined
     const written = splitWords(text)
@@ -125,7 +125,7 @@ export function SearchBox() {
         className={styles.input}
         type="text"
         role="combobox"
-        aria-label="Search pulls by image, node, namespace, pod, status, registry or limit"
+        aria-label="Search pulls by image, node, namespace, pod, status, registry, limit or time"
         aria-describedby={more > 0 ? `${listId}-more` : undefined}
         aria-expanded={isOpen}
         aria-controls={listId}
@@ -152,7 +152,7 @@ export function SearchBox() {
           type="button"
           className={styles.clear}
           aria-label="Clear the search"
-          // The input keeps its focus, and the button stays in place.
+          // Keeps the focus in the input, and the button in place.
           onMouseDown={event => event.preventDefault()}
           onClick={() => {
             setTyping('')
@@ -168,7 +168,7 @@ export function SearchBox() {
       <div className={styles.list} hidden={!isOpen}>
         <div id={listId} role="listbox" aria-label="Suggestions">
           {suggestions.map((suggestion, at) => (
-            // The input keeps the focus; keys act on it there.
+            // The focus stays in the input, which handles the keys.
             // biome-ignore lint/a11y/useFocusableInteractive: aria-activedescendant points here
             // biome-ignore lint/a11y/useKeyWithClickEvents: see above
             <div
@@ -216,14 +216,8 @@ function TokenWords({ word }: { readonly word: string }) {
   )
 }
 
-/** Every value that a search can currently find. */
+/** All values that a search can currently find. */
 function knownValues(pulls: Iterable<Pull>, context: Context): Known {
-  const known = Object.fromEntries(KEYS.map(key => [key, new Set<string>()])) as Record<Key, Set<string>>
-  for (const pull of pulls) {
-    const facts = pullFacts(pull, context)
-    for (const key of KEYS) {
-      for (const value of facts[key]) known[key].add(value)
-    }
-  }
-  return known
+  const facts = factsOf([...pulls], context)
+  return Object.fromEntries(KEYS.map(key => [key, new Set(facts[key])])) as Record<Key, Set<string>>
 }

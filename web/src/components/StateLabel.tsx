@@ -1,6 +1,7 @@
 import { classes } from '../classes'
+import { failingSince } from '../model/failureGroups'
 import { ago, duration, exactTime } from '../model/format'
-import { type PullState, pullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
+import { isRetry, type PullState, pullState, STATE_MEANING, STATE_WORD, stateWord } from '../model/pullState'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
@@ -9,35 +10,51 @@ import styles from './StateLabel.module.css'
 
 interface Props {
   readonly pull: Pull
-  /** A failed pull that no pod waits for is history and has no alarming colour. */
+  /** All pulls that are failing for the same reason. The label shows how long the first of them has been failing. */
+  readonly pulls?: readonly Pull[]
+  /** Whether to show a failed pull without an alarming colour, because no pod is waiting for it. */
   readonly muted?: boolean
 }
 
-export function StateLabel({ pull, muted = false }: Props) {
+export function StateLabel({ pull, pulls = [pull], muted = false }: Props) {
   const state = pullState(pull)
+  const failing = muted || !(state === 'failed' || isRetry(pull)) ? undefined : failingSince(pulls)
   const since = state === 'stalled' ? pull.stalledSince : state === 'queued' ? pull.startedAt : undefined
   return (
-    <State state={state} muted={muted}>
-      {since !== undefined && <Since at={since} />}
-      {pull.completedAt !== undefined && <Ended at={pull.completedAt} />}
+    <State state={state} pull={pull} muted={muted}>
+      {failing !== undefined ? (
+        <>
+          {state !== 'failed' && ','}
+          <Ended at={failing} before={state === 'failed' ? 'for' : 'failing for'} />
+        </>
+      ) : (
+        <>
+          {since !== undefined && <Since at={since} />}
+          {pull.completedAt !== undefined && <Ended at={pull.completedAt} />}
+        </>
+      )}
     </State>
   )
 }
 
 export function State({
   state,
+  pull,
   muted = false,
   children,
 }: {
   readonly state: PullState
+  readonly pull?: Pull | undefined
   readonly muted?: boolean
   readonly children?: React.ReactNode
 }) {
+  const isFailing = pull !== undefined && isRetry(pull) && pull.failingSince !== undefined
+  const look = shared[isFailing ? 'failed' : state]
   return (
-    <span className={classes(styles.state, muted ? shared.dim : shared[state])} title={STATE_MEANING[state]}>
+    <span className={classes(styles.state, muted ? shared.dim : look)} title={STATE_MEANING[state]}>
       <Icon name={state} />
       <span>
-        {STATE_WORD[state]}
+        {pull === undefined ? STATE_WORD[state] : stateWord(pull)}
         {children}
       </span>
     </span>
@@ -49,12 +66,18 @@ function Since({ at }: { readonly at: number }) {
   return <> {duration((now - at) / 1000)}</>
 }
 
-function Ended({ at }: { readonly at: number }) {
+/** How long ago the pull ended or, with words before it, for how long the image has been failing. */
+function Ended({ at, before }: { readonly at: number; readonly before?: string }) {
   const now = useNow()
+  const seconds = (now - at) / 1000
   return (
-    <time className={styles.ended} dateTime={new Date(at).toISOString()} title={exactTime(at)}>
+    <time
+      className={styles.ended}
+      dateTime={new Date(at).toISOString()}
+      title={(before ? 'failing since ' : '') + exactTime(at)}
+    >
       {' '}
-      {ago((now - at) / 1000)}
+      {before ? `${before} ${duration(seconds)}` : ago(seconds)}
     </time>
   )
 }

@@ -1,7 +1,9 @@
+import { useMemo } from 'react'
 import { classes } from '../classes'
+import { secondOfDay, timeOfDay } from '../model/format'
 import { waitingPodCount } from '../model/podRows'
 import { toggleValue, valuesOf, withValues } from '../model/query'
-import type { StateCounts } from '../model/standing'
+import { firstDone, type StateCounts } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { changeUrl, useUrl } from '../url/useUrl'
@@ -9,7 +11,7 @@ import styles from './Tiles.module.css'
 
 interface Filter {
   readonly state: Exclude<keyof StateCounts, 'stalled'>
-  /** The value of `status:` that finds the pulls in the tile's count. */
+  /** The value of `status:` that selects the pulls counted in the tile. */
   readonly word: string
   readonly title: string
 }
@@ -22,11 +24,17 @@ const FILTERS: readonly Filter[] = [
   { state: 'done', word: 'done', title: 'Done' },
 ]
 
-/** Counts of the whole cluster. A click on a tile shows only the pulls that it counts. */
+/** The counts for the whole cluster. Clicking a tile shows only the pulls that it counts. */
 export function Tiles() {
   const { view } = useUrl()
+  const { asOf, counts } = useSnapshot()
+  const isOld = asOf !== undefined && counts !== undefined
   return (
-    <ul className={styles.tiles} aria-label="Pulls by state">
+    <ul
+      className={classes(styles.tiles, isOld && styles.old)}
+      aria-label="Pulls by state"
+      title={isOld ? `as of ${secondOfDay(asOf)}` : undefined}
+    >
       <li>
         <button
           type="button"
@@ -69,14 +77,30 @@ function Tile({ filter: { state, word, title } }: { readonly filter: Filter }) {
         onClick={() => show(toggleValue(query, 'status', word))}
       >
         <b className={classes(styles.number, number === 0 ? shared.faint : shared[state])}>{number ?? '–'}</b>
-        <span className={styles.word}>{title}</span>
+        <span className={styles.word}>
+          {title}
+          {state === 'done' && <DoneSince />}
+        </span>
       </button>
       {state === 'downloading' && <Stalled />}
     </li>
   )
 }
 
-/** Stalled pulls are part of the downloads; this shows only them. */
+/** The period that the count of completed pulls covers. */
+function DoneSince() {
+  const { counts, pulls } = useSnapshot()
+  // `counts` changes whenever a pull has changed.
+  const since = useMemo(() => firstDone(pulls.values()), [counts, pulls])
+  return since === undefined ? null : (
+    <span className={styles.since} title="Finished pulls are kept for a limited time.">
+      {' '}
+      since {timeOfDay(since)}
+    </span>
+  )
+}
+
+/** A tile for stalled pulls, which are also counted as downloading. */
 function Stalled() {
   const { counts } = useSnapshot()
   const [query, show] = useQuery()
@@ -95,7 +119,7 @@ function Stalled() {
   )
 }
 
-/** The search of the Pulls view and a function that changes it. In another view, the search starts empty. */
+/** The search text of the Pulls view, and a function that changes it. In all other views, the text is empty. */
 function useQuery() {
   const { query, view } = useUrl()
   const isHere = view === 'pulls'

@@ -1,22 +1,25 @@
 import { classes } from '../classes'
+import { retryWords } from '../model/failureGroups'
 import { clock, times } from '../model/format'
-import { slowSentence, timeLeftWords } from '../model/limit'
-import { slowFactor, tookSeconds, unusualSeconds } from '../model/pullState'
-import { useNow } from '../store/useStore'
+import { basisWords, slowSentence, timeLeftWords, usualWords } from '../model/limit'
+import { tookSeconds, unusualSeconds } from '../model/pullState'
+import { forecast, type QueuePlace } from '../model/queue'
+import { standing } from '../model/standing'
+import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './TimeLeft.module.css'
 
-/** The time until the image is ready or until the next attempt, or the time that the pull took. */
+/** The time until the next attempt, how long the pull took, or the time until the image is ready. */
 export function TimeLeft({ pull }: { readonly pull: Pull }) {
   const now = useNow()
+  const { context } = useSnapshot()
   const took = tookSeconds(pull)
   const usual = unusualSeconds(pull, now)
   const verb = pull.status === 'failed' ? 'after' : 'took'
-  if (pull.status === 'failed' && pull.nextRetryAt !== undefined) {
-    const left = (pull.nextRetryAt - now) / 1000
-    return <span className={styles.retry}>{left > 0 ? `retry in ${clock(left)}` : 'retry due'}</span>
-  }
+  // The kubelet retries an image only while a pod is waiting for it.
+  const retry = pull.status === 'failed' && standing(pull, context) !== 'past' ? retryWords(pull, now) : ''
+  if (retry !== '') return <span className={styles.retry}>{retry}</span>
   if (took !== undefined) {
     return (
       <span className={shared.dim}>
@@ -34,16 +37,25 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   )
 }
 
+/** The time until a queued pull is expected to be ready, or a lower bound if a pull ahead of it has no estimate. */
+export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place: QueuePlace }) {
+  const { ready, unknown } = forecast(pull, place, useNow())
+  return (
+    <span className={shared.dim}>
+      {unknown === undefined ? clock(ready) : ready > 0 ? `> ${clock(ready)}` : '–'}
+    </span>
+  )
+}
+
 function Usual({ pull, seconds }: { readonly pull: Pull; readonly seconds: number }) {
-  const now = useNow()
-  const factor = slowFactor(pull, now)
+  const factor = pull.slowerThanUsual
   return factor === undefined ? (
-    <span className={styles.usual} title="usual time of the whole pull">
-      usually {clock(seconds)}
+    <span className={styles.usual} title={`usual time of the whole pull${basisWords(pull)}`}>
+      usually {usualWords(pull, seconds)}
     </span>
   ) : (
-    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull, now)}>
-      {times(factor)} usual {clock(seconds)}
+    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull)}>
+      {times(factor)} usual {usualWords(pull, seconds)}
     </span>
   )
 }

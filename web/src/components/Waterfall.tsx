@@ -6,13 +6,15 @@ import { useNow } from '../store/useStore'
 import type { Layer, Pull } from '../wire/wire'
 import styles from './Waterfall.module.css'
 
-const LEGEND: readonly (readonly [Phase, string])[] = [
+/** The colours of the lanes, which the help explains as well. */
+export const LEGEND: readonly (readonly [Phase, string])[] = [
   ['cached', 'already on the node'],
-  ['remote', 'served on demand'],
+  ['remote', 'served by the snapshotter on demand'],
   ['waiting', 'waiting'],
   ['downloading', 'downloading'],
   ['borrowed', 'fetched by another pull'],
-  ['extracting', 'extracting'],
+  ['downloaded', 'downloaded, not yet unpacked'],
+  ['extracting', 'unpacking'],
   ['failed', 'failed'],
 ]
 
@@ -85,13 +87,14 @@ function LaneRow({ lane: { layer, segments }, pull }: LaneProps) {
 
 const FETCHED_BY = { snapshotter: 'fetched by the snapshotter', 'other pull': 'fetched by another pull' }
 
-/** Describes the lane in words; screen readers announce this text instead of the lane. */
+/** Describes a layer's lane in words, which screen readers announce instead of the lane. */
 function describe(layer: Layer, pull: Pull): string {
   const speed = layerRate(layer)
   const fetcher = fetcherOf(layer, pull)
   const source = fetcher === undefined ? '' : ` · ${FETCHED_BY[fetcher]}`
   const details = `${speed === undefined ? '' : ` · ${rate(speed)}`}${source}`
   const hasFailed = pull.status === 'failed'
+  const ended = pullState(pull) === 'cancelled' ? 'stopped' : 'failed'
   switch (layer.state) {
     case 'cached':
       return 'already on the node'
@@ -101,7 +104,9 @@ function describe(layer: Layer, pull: Pull): string {
       if (hasFailed) return 'not started'
       return fetcher === undefined ? 'waiting' : FETCHED_BY[fetcher]
     case 'downloading':
-      // If the bytes are not observed, their number is unknown, not zero.
+      if (hasFailed)
+        return `${ended} · ${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)}`
+      // If the bytes are not observed, the byte count is unknown rather than zero.
       if (source !== '' && layer.downloadedBytes === 0) return `downloading${source}`
       return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${source}`
     case 'downloaded': {
@@ -111,10 +116,12 @@ function describe(layer: Layer, pull: Pull): string {
         : `downloaded · waiting for ${shortDigest(blocking.digest)}`
     }
     case 'extracting':
+      if (hasFailed) return `${ended} while extracting`
+      return `extracting${details}`
     case 'extracted':
-      return `${layer.state}${details}`
+      return `extracted${details}`
     case 'failed':
       if (layer.startedAt === undefined && layer.completedAt === undefined) return 'not started'
-      return pullState(pull) === 'cancelled' ? 'stopped' : 'failed'
+      return ended
   }
 }

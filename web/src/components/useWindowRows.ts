@@ -1,34 +1,35 @@
-/** Decides which rows of a long list are rendered while the page scrolls, and where. The heights of rows are
- * measured. */
+/** Decides which rows of a long list to render while the page scrolls, and where to place them. Rendered rows are
+ * measured, because their heights vary. */
 import { type RefCallback, useCallback, useLayoutEffect, useReducer, useRef, useState } from 'react'
 import { offsetsOf, type Range, rowsBetween } from '../model/offsets'
 
 interface Options {
   readonly keys: readonly string[]
-  /** The assumed height of a row until one of its kind has been measured. */
+  /** The assumed height of a row until a row of its kind has been measured. */
   readonly estimate: (index: number) => number
   /** Rows of the same kind have about the same height. */
   readonly kind: (index: number) => string
-  /** The distance of the list from the top of the page. */
+  /** The distance from the top of the page to the list. */
   readonly top: number
-  /** A row that is always rendered, such as the one with the focus. */
+  /** The index of a row that is always rendered, such as the focused row. */
   readonly keep: number
 }
 
 export interface WindowRows {
   readonly indexes: readonly number[]
   readonly height: number
-  /** The distance of a row from the top of the list. */
+  /** The distance from the top of the list to a row. */
   readonly start: (index: number) => number
-  /** The ref for each row's element; the element has the row's key in `data-row`. */
+  /** The ref callback for each row's element, whose `data-row` contains the row's key. */
   readonly measure: RefCallback<HTMLElement>
-  /** Scrolls only as far as needed to show the row. */
+  /** Scrolls only as far as necessary to show the row. */
   readonly scrollTo: (index: number) => void
 }
 
-/** This many rows are rendered outside the window, so that they are ready when the page scrolls a little. */
+/** The number of rows to render beyond each edge of the window, so that they are ready when the page scrolls a
+ * little. */
 const OVERSCAN = 6
-/** The sticky header covers the first rows of the window. */
+/** The height of the sticky header, which covers the topmost rows in the window. */
 const HEAD = 44
 
 interface Scroll {
@@ -41,7 +42,7 @@ const currentScroll = (): Scroll => ({ y: window.scrollY, height: window.innerHe
 export function useWindowRows({ keys, estimate, kind, top, keep }: Options): WindowRows {
   const [, redraw] = useReducer((count: number) => count + 1, 0)
   const heights = useRef(new Map<string, number>())
-  // Reading the position on each render would force a layout, so the event's value is used.
+  // The position comes from the scroll event, because reading it on each render would force a layout.
   const scroll = useRef<Scroll>(currentScroll())
   const typical = new Map<string, number>()
   keys.forEach((key, index) => {
@@ -71,7 +72,8 @@ export function useWindowRows({ keys, estimate, kind, top, keep }: Options): Win
     }
   }, [])
 
-  /** A row above the window that grows or shrinks must not move the rows in it. */
+  /** Stores a row's height, and returns whether it has changed. If a row above the window grows or shrinks, the rows
+   * in the window must not move. */
   const note = useCallback((element: HTMLElement, height: number): boolean => {
     const key = element.dataset.row ?? ''
     const { offsets: known, keys: present, top: above } = latest.current
@@ -135,7 +137,7 @@ function visible(offsets: readonly number[], { y, height }: Scroll, top: number)
 
 const MOST_FORGOTTEN = 1000
 
-/** Drops the heights of rows that no longer exist, because they would accumulate on a page that is open for days. */
+/** Drops the heights of rows that no longer exist, which would otherwise accumulate on a page left open for days. */
 function forget(heights: Map<string, number>, keys: readonly string[]): void {
   if (heights.size <= keys.length + MOST_FORGOTTEN) return
   const present = new Set(keys)

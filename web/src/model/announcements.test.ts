@@ -10,7 +10,7 @@ const announced = (
   connection,
 })
 
-it('lists the changes, and is empty if there are none', () => {
+it('the announcement lists the changes, and is empty if there are none', () => {
   expect(announcement(announced(), announced({ failed: 1, done: 3 }))).toBe('1 pull failed. 3 pulls done.')
   expect(announcement(announced({ done: 3 }), announced({ done: 1, downloading: 4 }))).toBe('')
 })
@@ -19,7 +19,7 @@ it('does not announce earlier events when the page opens', () => {
   expect(announcement(announced({}, 'connecting'), announced({ failed: 9, done: 40 }))).toBe('Connected.')
 })
 
-it('announces a lost connection and its return', () => {
+it('announces when the connection is lost and when it is back', () => {
   expect(announcement(announced(), announced({}, 'lost'))).toBe('The connection is lost.')
   expect(announcement(announced({}, 'connecting'), announced({ done: 2 }, 'polling'))).toMatch(
     /^The live stream is not arriving[^.]*\.$/,
@@ -27,7 +27,7 @@ it('announces a lost connection and its return', () => {
   expect(announcement(announced({}, 'lost'), announced({ done: 2 }))).toBe('Connected again. 2 pulls done.')
 })
 
-it('puts failures and active pulls into the title', () => {
+it('the title shows how many pulls have failed and how many are active', () => {
   expect(title({ ...counts, failed: 2, queued: 1, downloading: 4 }, 'live')).toBe(
     '2 failed, 5 active · Pulltrace',
   )
@@ -35,7 +35,7 @@ it('puts failures and active pulls into the title', () => {
   expect(title(counts, 'lost')).toBe('offline · Pulltrace')
 })
 
-it('shows the worst state in the icon', () => {
+it('the icon shows the worst state', () => {
   expect(favicon({ ...counts, downloading: 1 }, 'live')).toBe('busy')
   expect(favicon({ ...counts, downloading: 1, failed: 1 }, 'live')).toBe('failed')
   expect(favicon({ ...counts, failed: 1 }, 'lost')).toBe('offline')

@@ -1,6 +1,6 @@
 /** The announcements for screen readers, and the page's title and icon. */
 import { count } from './format'
-import type { StateCounts } from './standing'
+import { activeCount, type StateCounts } from './standing'
 
 export interface Announced {
   readonly counts: StateCounts
@@ -10,14 +10,14 @@ export interface Announced {
 const CONNECTION: Readonly<Record<Announced['connection'], string>> = {
   connecting: 'Connecting.',
   live: 'Connected again.',
-  polling: 'The live stream is not arriving, so the page requests the list every few seconds.',
+  polling: 'The live stream is not arriving, so the page polls the list.',
   lost: 'The connection is lost.',
 }
 
-/** Returns the text to announce; empty if nothing has happened that justifies an interruption. */
+/** Returns the text to announce, or an empty string if nothing justifies interrupting the user. */
 export function announcement(before: Announced, now: Announced): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
-  // The first list describes the current state, not a change.
+  // The first list is the current state, not a change.
   if (before.connection === 'connecting' && now.connection === 'polling') return CONNECTION.polling
   const parts: string[] = []
   if (now.connection !== before.connection) parts.push(CONNECTION[now.connection])
@@ -30,14 +30,14 @@ export function announcement(before: Announced, now: Announced): string {
   return parts.join(' ')
 }
 
-/** The tab's title: problems and progress come first, because tabs are narrow. */
+/** The tab's title, with problems and progress first, because tabs are narrow. */
 export function title(counts: StateCounts, connection: Announced['connection']): string {
-  const active = counts.queued + counts.downloading + counts.extracting
+  const active = activeCount(counts)
   const parts = [
-    ...(connection === 'lost' ? ['offline'] : []),
-    ...(counts.failed > 0 ? [`${counts.failed} failed`] : []),
-    ...(active > 0 ? [`${active} active`] : []),
-  ]
+    connection === 'lost' && 'offline',
+    counts.failed > 0 && `${counts.failed} failed`,
+    active > 0 && `${active} active`,
+  ].filter(Boolean)
   return [parts.join(', '), 'Pulltrace'].filter(Boolean).join(' · ')
 }
 
@@ -46,5 +46,5 @@ export type Favicon = 'idle' | 'busy' | 'failed' | 'offline'
 export function favicon(counts: StateCounts, connection: Announced['connection']): Favicon {
   if (connection === 'lost') return 'offline'
   if (counts.failed > 0) return 'failed'
-  return counts.queued + counts.downloading + counts.extracting > 0 ? 'busy' : 'idle'
+  return activeCount(counts) > 0 ? 'busy' : 'idle'
 }

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { ClusterNode, ErrorReason, Pull } from '../wire/wire'
 import { concerns, isNotTried } from './attention'
+import { failingWords, firstRetry, retryWords } from './failureGroups'
 
 const now = T0 + 60_000
 const pod = (podName: string) =>
@@ -23,7 +24,7 @@ it('the strip is empty while nothing is wrong', () => {
 })
 
 describe('a failure', () => {
-  it('a failure is one problem for all its nodes and pods, with cause, advice and next attempt', () => {
+  it('a failure is a single problem across its nodes and pods, with a cause, advice and the next attempt', () => {
     const all = found([
       failed({ id: 'a', nodeName: 'worker-01', attempt: 4, nextRetryAt: now + 102_000 }),
       failed({ id: 'b', nodeName: 'worker-02', pods: [pod('api-2'), pod('api-3')] }),
@@ -32,8 +33,8 @@ describe('a failure', () => {
     expect(all[0]).toMatchObject({
       subject: 'ghcr.io/acme/api:2',
       what: 'cannot be pulled on worker-01, worker-02: unauthorized.',
-      advice: 'The pull secret of namespace billing is missing or wrong. 3 pods are waiting. Attempt 4.',
-      retrySeconds: 102,
+      advice: 'The pull secret of namespace billing is missing or wrong. 3 pods are waiting.',
+      retry: 'Attempt 4 failed; attempt 5 in about 1:50.',
       query: 'image:ghcr.io/acme/api:2 status:failing',
       rowKey: 'failed/ghcr.io/acme/api:2/unauthorized',
     })
@@ -48,7 +49,7 @@ describe('a failure', () => {
     ['disk_full', 'is full'],
     ['invalid_reference', 'Correct the image’s name in Deployment/api'],
     ['server_error', 'server errors'],
-  ])('with reason %s has advice', (errorReason, words) => {
+  ])('with reason %s comes with advice', (errorReason, words) => {
     expect(found([failed({ errorReason })])[0]?.advice).toContain(words)
   })
 
@@ -84,7 +85,7 @@ describe('a failure', () => {
     expect(isNotTried(failed())).toBe(false)
   })
 
-  it('failures of many images from one registry are one problem', () => {
+  it('failures of many images from one registry count as one problem', () => {
     const pulls = ['a', 'b', 'c', 'd'].map((name, n) =>
       failed({ id: name, nodeName: `n${n}`, imageRef: `r.local/${name}:1`, errorReason: 'timeout' }),
     )
@@ -98,7 +99,7 @@ describe('a failure', () => {
   })
 })
 
-it('a problem is listed first if somebody has to fix it', () => {
+it('problems that somebody has to fix are listed first', () => {
   const reasons = ['unknown', 'timeout', 'tls', 'not_found', 'unauthorized'] as const
   const pulls = [
     aPull({ id: 'c', imageRef: 'r/c:1', status: 'failed', errorReason: 'canceled', pods: [pod('x')] }),
@@ -116,7 +117,7 @@ it('a problem is listed first if somebody has to fix it', () => {
   ])
 })
 
-it('the strip includes a cancelled pull only while a pod waits for it', () => {
+it('the strip includes a cancelled pull only while a pod is waiting for it', () => {
   const pull = failed({ errorReason: 'canceled', percent: 38.2 })
   expect(found([pull])[0]).toMatchObject({
     kind: 'cancelled',
@@ -134,7 +135,7 @@ describe('a stalled pull', () => {
     nodeName: 'gpu-02',
   })
 
-  it('a stalled pull shows its duration, and blames the node while the registry serves other pulls', () => {
+  it('shows how long a pull has been stalled, and blames the node while the registry serves other pulls', () => {
     const other = aPull({ id: 'b', imageRef: 'r.local/b:1', bytesPerSec: 300_000 })
     expect(found([stalled, other])[0]).toMatchObject({
       what: 'has received no bytes for 48 s on gpu-02 (41 %).',
@@ -142,12 +143,12 @@ describe('a stalled pull', () => {
     })
   })
 
-  it('a stalled pull blames the registry when no pull from this registry makes progress', () => {
+  it('a stall is blamed on the registry when no pull from this registry makes progress', () => {
     const other = { ...stalled, id: 'b', imageRef: 'r.local/b:1' }
     expect(found([stalled, other])[0]?.advice).toBe('No pull from r.local receives data: check the registry.')
   })
 
-  it('a stalled pull blames neither node nor registry when there is no other pull', () => {
+  it('blames neither the node nor the registry for a stall when there is no other pull', () => {
     expect(found([stalled])[0]?.advice).toBe('')
   })
 })
@@ -159,7 +160,7 @@ it('the strip includes a pull on a node without an agent', () => {
   })
 })
 
-it('the strip lists the nodes without an agent when the server does', () => {
+it('the strip lists the nodes without an agent if the server lists them', () => {
   const pulls = [aPull({ status: 'unobserved' })]
   const unobserved = [{ count: 1, names: ['worker-9'], reason: 'no agent has reported from it' }]
   const all = concerns(pulls, { nodes: [], unobserved }, aContext(pulls), now)
@@ -186,4 +187,79 @@ it('the strip includes agents that do not report', () => {
   expect(found([], undefined, [node, { ...node, name: 'n2', state: 'late' }])).toMatchObject([
     { kind: 'lost', subject: 'n1' },
   ])
+})
+
+it('a failure shows how long it has lasted, and a group shows the longest time', () => {
+  const now = T0 + 20 * 60_000
+  const one = aPull({ id: 'a', failingSince: T0 + 8 * 60_000 })
+  const other = aPull({ id: 'b', failingSince: T0 + 15 * 60_000 })
+  expect(failingWords([other, one, aPull()], aContext([other, one]), now)).toMatch(
+    /^failing for 12 min, since \d\d:\d\d$/,
+  )
+  expect(failingWords([aPull()], aContext([]), now)).toBe('')
+})
+
+describe('the next attempt', () => {
+  const retried = (seconds: number, waitingReason?: string) =>
+    aPull({ nextRetryAt: now + seconds * 1000, pods: [aPod('p', { waitingReason })] })
+
+  it('is shown as a rounded-up time until the kubelet reports its back-off', () => {
+    expect(retryWords(retried(38.4), now)).toBe('retry in about 40 s')
+    expect(retryWords(retried(38.4, 'ErrImagePull'), now)).toBe('retry in about 40 s')
+    expect(retryWords(retried(72), now)).toBe('retry in about 1:20')
+    expect(retryWords(retried(38.4, 'ImagePullBackOff'), now)).toBe('retry in 38 s')
+  })
+
+  it('may be due, or may not be expected', () => {
+    expect(retryWords(retried(-1), now)).toBe('retry due')
+    expect(retryWords(aPull(), now)).toBe('')
+    expect(retryWords(firstRetry([aPull()]), now)).toBe('')
+  })
+
+  it('is the earliest among several pulls', () => {
+    const soon = retried(20)
+    expect(firstRetry([aPull(), retried(300), soon, retried(40)])).toBe(soon)
+  })
+})
+
+describe('the time since which an image has been failing', () => {
+  const minute = (n: number) => T0 + n * 60_000
+  const cart = (nodeName: string, since: number, podName: string, change: Partial<Pull> = {}) =>
+    aPull({
+      id: nodeName,
+      nodeName,
+      status: 'failed',
+      completedAt: now,
+      failingSince: minute(since),
+      pods: [aPod(podName, { owner: 'Deployment/cart' })],
+      ...change,
+    })
+  const words = (pull: Pull, ...others: readonly Pull[]) =>
+    failingWords([pull], aContext([pull, ...others]), minute(20)).replace(/\d\d:/g, '')
+  const pull = cart('n2', 15, 'cart-b')
+
+  it('stays the same when the pod moves to another node', () => {
+    const before = cart('n1', 8, 'cart-a', { pods: [], waited: pull.pods })
+    expect(words(pull, before)).toBe('failing for 12 min, since 08 (on 2 nodes), on n2 since 15')
+    expect(words(before, pull)).toBe('failing for 12 min, since 08 (on 2 nodes)')
+  })
+
+  it('differs between owners and between images', () => {
+    const other = cart('n1', 8, 'web-a', { pods: [aPod('web-a', { owner: 'Deployment/web' })] })
+    expect(words(pull, other)).toBe('failing for 5 min, since 15')
+    expect(words(pull, cart('n1', 8, 'cart-a', { imageRef: 'redis' }))).toBe('failing for 5 min, since 15')
+    const alone = [aPod('cart-a', { owner: undefined })]
+    expect(words(pull, cart('n1', 8, 'cart-a', { pods: alone }))).toBe('failing for 5 min, since 15')
+  })
+
+  it('is later if any node has pulled the image in the meantime', () => {
+    const done = cart('n3', 0, 'cart-c', {
+      status: 'completed',
+      completedAt: minute(10),
+      failingSince: undefined,
+    })
+    const before = cart('n1', 8, 'cart-a')
+    expect(words(pull, before, done)).toBe('failing for 5 min, since 15')
+    expect(words(before, pull, done)).toBe('failing for 12 min, since 08 (on 2 nodes)')
+  })
 })

@@ -1,6 +1,18 @@
 /** The current problems in plain words, each with advice on how to fix it. */
 import type { ClusterNode, ErrorReason, NodeList, Pull, Unobserved } from '../wire/wire'
-import { type FailureGroup, failureGroups, groupBy, reasonOf, severity } from './failureGroups'
+import {
+  attemptWords,
+  type FailureGroup,
+  failingWords,
+  failureGroups,
+  firstRetry,
+  groupBy,
+  nodeNames,
+  REASON_WORDS,
+  reasonOf,
+  retryWords,
+  severity,
+} from './failureGroups'
 import { count, duration, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
 import { hasEnded, pullState } from './pullState'
@@ -11,29 +23,15 @@ export interface Concern {
   readonly kind: 'failed' | 'stalled' | 'cancelled' | 'unobserved' | 'lost'
   /** An image reference, a registry or a node's name. */
   readonly subject: string
-  /** Completes the sentence that `subject` begins. */
+  /** The rest of the sentence that begins with `subject`. */
   readonly what: string
   readonly advice: string
-  /** Seconds until the next attempt; missing if none is expected. */
-  readonly retrySeconds: number | undefined
-  /** A search that shows the affected rows. */
+  /** When the next attempt is expected; empty if none is. */
+  readonly retry: string
+  /** A query that finds the affected rows. */
   readonly query: string
-  /** The row to show. */
+  /** The key of the row to show. */
   readonly rowKey: string | undefined
-}
-
-export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
-  not_found: 'not found',
-  unauthorized: 'unauthorized',
-  rate_limited: 'rate limited',
-  timeout: 'timed out',
-  network: 'network error',
-  tls: 'certificate not trusted',
-  disk_full: 'disk full',
-  invalid_reference: 'not a valid reference',
-  canceled: 'cancelled',
-  server_error: 'the registry failed',
-  unknown: 'unknown error',
 }
 
 const MOST_NAMES = 3
@@ -84,7 +82,7 @@ function images(pulls: readonly Pull[]): readonly Group[] {
   )
 }
 
-/** A registry that fails for many images takes precedence over the problems of a single image. */
+/** A registry that fails for many images ranks above a problem with a single image. */
 function bySeverity(a: FailureGroup, b: FailureGroup, context: Context): number {
   return (
     Number(a.registry === undefined) - Number(b.registry === undefined) ||
@@ -130,9 +128,7 @@ function sentence(text: string): string {
 function failure({ key, pulls, registry }: FailureGroup, context: Context, now: number): Concern {
   const [first] = pulls
   const reason = reasonOf(first)
-  const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
-  const attempt = Math.max(...pulls.map(pull => pull.attempt))
-  const isTried = !isNotTried(first) && attempt > 1
+  const next = firstRetry(pulls)
   const imageCount = new Set(pulls.map(({ imageRef }) => imageRef)).size
   return {
     key,
@@ -141,30 +137,26 @@ function failure({ key, pulls, registry }: FailureGroup, context: Context, now: 
     what:
       registry === undefined
         ? `cannot be pulled ${where(pulls)}: ${isNeverPulled(first) ? 'not on the node' : REASON_WORDS[reason]}.`
-        : `: ${imageCount} images cannot be pulled on ${count(nodeCount(pulls), 'node')}: ${REASON_WORDS[reason]}.`,
+        : `: ${imageCount} images cannot be pulled on ${count(nodeNames(pulls).length, 'node')}: ${REASON_WORDS[reason]}.`,
     advice: sentences(
       advice(reason, pulls, context),
       waiting(waiterCount(pulls, context)),
-      isTried ? `Attempt ${attempt}.` : '',
+      sentence(failingWords(pulls, context, now)),
     ),
-    retrySeconds: retries.length === 0 ? undefined : Math.max(0, Math.min(...retries) - now) / 1000,
+    retry: sentence(isNotTried(first) ? retryWords(next, now) : attemptWords(next ?? first, now)),
     query: `${registry === undefined ? `image:${first.imageRef}` : `registry:${registry}`} status:failing`,
     rowKey: pulls.length > 1 ? key : first.id,
   }
 }
 
-function nodeCount(pulls: readonly Pull[]): number {
-  return new Set(pulls.map(({ nodeName }) => nodeName)).size
-}
-
-/** The pod's pull policy is Never, so the kubelet looks for the image on the node but never pulls it. */
+/** Whether the pod's pull policy is Never. The kubelet then looks for the image on the node but never pulls it. */
 export function isNeverPulled({ pods, error }: Pull): boolean {
   const reasons = pods.map(({ waitingReason }) => waitingReason)
   return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
 }
 
-/** The kubelet counts how often it checks an image name that it cannot pull. These checks are not attempts.
- * */
+/** True if the kubelet cannot even try to pull the image. It counts how often it checks such an image, but these
+ * checks are not attempts. */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
@@ -219,7 +211,7 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
     subject: named(first),
     what: `has received no bytes for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
     advice: stallAdvice(group, stalled, moving),
-    retrySeconds: undefined,
+    retry: '',
     query: `image:${first.imageRef} status:stalled`,
     rowKey: first.id,
   }
@@ -233,12 +225,12 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
   const others = moving.filter(sameRegistry).reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0)
   if (others > 0) return `${registry} serves other pulls at ${rate(others)}: check the node’s network.`
   const areStalled = stalled.filter(sameRegistry)
-  return nodeCount(areStalled) > 1 || areStalled.length > group.length
+  return nodeNames(areStalled).length > 1 || areStalled.length > group.length
     ? `No pull from ${registry} receives data: check the registry.`
     : ''
 }
 
-/** Servers of this version list these nodes; older servers list only their pulls. */
+/** Current servers list these nodes; older servers list only the pulls on them. */
 function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Concern {
   const one = nodeTotal === 1
   return {
@@ -247,7 +239,7 @@ function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Con
     subject: one ? names(nodes) : count(nodeTotal, 'node'),
     what: `: pods are waiting for images there, but ${reason}.`,
     advice: `Their progress is not known. Check the agent’s pod on ${one ? 'this node' : names(nodes)}.`,
-    retrySeconds: undefined,
+    retry: '',
     query: `node:${nodes.slice(0, MOST_SEARCHED).join(',')}`,
     rowKey: undefined,
   }
@@ -261,7 +253,7 @@ function blindPulls(group: Group): Concern {
     subject: named(first),
     what: `is being pulled ${where(group)}, where no agent reports.`,
     advice: 'Its progress is not known.',
-    retrySeconds: undefined,
+    retry: '',
     query: `image:${first.imageRef} status:unobserved`,
     rowKey: first.id,
   }
@@ -277,7 +269,7 @@ function cancellation(group: Group, context: Context): Concern {
       `was cancelled ${where(group)} ${group.length === 1 ? `at ${percent(first.percent)}` : ''}`.trim() +
       '.',
     advice: sentences('The kubelet tries again by itself.', waiting(waiterCount(group, context))),
-    retrySeconds: undefined,
+    retry: '',
     query: `image:${first.imageRef} status:cancelled`,
     rowKey: first.id,
   }
@@ -294,7 +286,7 @@ function silence(nodes: readonly ClusterNode[], now: number): Concern {
       ? `: its agent has not reported since ${timeOfDay(since)} (${duration((now - since) / 1000)}).`
       : `: ${nodes.length} agents are not reporting, the last one since ${timeOfDay(since)}.`,
     advice: `The pulls of ${one ? 'this node' : 'these nodes'} are not known. Check the node and the agent’s pod.`,
-    retrySeconds: undefined,
+    retry: '',
     query: '',
     rowKey: undefined,
   }

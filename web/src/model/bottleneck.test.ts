@@ -15,7 +15,7 @@ it('names the layer with most of the remaining bytes', () => {
   expect(words).toBe('Bottleneck: layer fat (2.6 GB), 80 % of the remaining bytes')
 })
 
-it('names no layer when all are about equal', () => {
+it('names no layer when all have about as many bytes left', () => {
   const three = ['a', 'b', 'c'].map(digest => aLayer({ digest, state: 'downloading' }))
   expect(line(three)).toBeUndefined()
 })
@@ -33,7 +33,7 @@ it('names the layers that other pulls are downloading', () => {
   )
 })
 
-it('names nothing while the snapshotter fetches layers, because their bytes are not observed', () => {
+it('names no bottleneck while the snapshotter fetches layers, because their bytes are not observed', () => {
   expect(line([aLayer({ state: 'downloading', fetchedBy: 'snapshotter' })])).toBeUndefined()
 })
 
@@ -44,13 +44,13 @@ it('names unpacking as the bottleneck when all bytes have arrived', () => {
   )
 })
 
-it('states for how long no bytes have arrived', () => {
+it('shows for how long no bytes have arrived', () => {
   expect(line([aLayer({ state: 'downloading' })], { stalledSince: at(12) })).toBe(
     'No bytes have arrived for 48 s',
   )
 })
 
-it('names the bottleneck of an ended pull', () => {
+it('names the bottleneck of a finished pull', () => {
   const fetched = { startedAt: at(0), completedAt: at(10), state: 'extracted' } as const
   expect(line([aLayer(fetched)], { status: 'completed', completedAt: at(40) })).toContain(
     'Unpacking took 30 s of 40 s',

@@ -1,15 +1,13 @@
-/**
- * Describes in one line which layer holds up a pull. Empty if the figures do not show such a layer.
- */
+/** Describes in one line what is holding up a pull. Returns undefined if the figures do not show it. */
 
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'
 import { hasEnded, tookSeconds } from './pullState'
 import { fetcherOf } from './waterfall'
 
-/** A layer with less than this share of the remaining bytes is not called the bottleneck. */
+/** A layer counts as the bottleneck only if it has at least this share of the remaining bytes. */
 const LARGE_SHARE = 0.5
-/** If a pull took less time than this, its bottleneck is not worth mentioning. */
+/** No bottleneck is shown for a pull that took less time than this. */
 const WORTH_SECONDS = 5
 
 export function bottleneck(pull: Pull, now: number): string | undefined {
@@ -21,7 +19,7 @@ export function bottleneck(pull: Pull, now: number): string | undefined {
   const left = layers.filter(layer => isLeft(layer))
   if (left.length === 0) return unpacking(layers)
   const fetchers = left.map(layer => fetcherOf(layer, pull))
-  // The remaining bytes of layers that the snapshotter fetches are unknown.
+  // For layers that the snapshotter fetches, the number of remaining bytes is unknown.
   if (fetchers.includes('snapshotter')) return undefined
   const borrowed = left.filter((_, at) => fetchers[at] === 'other pull')
   if (borrowed.length === left.length) {

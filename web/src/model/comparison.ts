@@ -10,10 +10,10 @@ export interface Comparison {
   readonly nodes: number
 }
 
-/** The speed of a pull is not meaningful until the pull has run for this long. */
+/** A pull's speed is not meaningful until the pull has run for this long. */
 const YOUNG_MS = 5000
 
-/** Bytes per second of a live or ended pull, over its whole duration so far. */
+/** The average bytes per second of a downloading or completed pull over its duration so far. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   // If the percentage counts layers, the bytes of the layers that are still being fetched are unknown.
@@ -23,7 +23,7 @@ export function speedOf(pull: Pull, now: number): number | undefined {
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }
 
-/** Undefined if this pull, or every pull on another node, has no speed. */
+/** Returns undefined if this pull has no speed, or if no pull on another node has one. */
 export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
   const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
   if (here === undefined) return undefined

@@ -1,15 +1,17 @@
-/** Groups of failures with the same cause: one image on several nodes, or many images from one registry. */
+/** Groups failures with the same cause: those of one image on several nodes, or of many images from one registry. */
 import type { ErrorReason, Pull } from '../wire/wire'
+import { clock, duration, timeOfDay } from './format'
 import { registryOf } from './images'
+import type { Context } from './standing'
 
 export interface FailureGroup {
   readonly key: string
   readonly pulls: readonly [Pull, ...Pull[]]
-  /** Set if the group has many images, all from this registry. */
+  /** The registry, if the group consists of many images from a single registry. */
   readonly registry: string | undefined
 }
 
-/** Causes that lie with a registry or the network, not with the image. */
+/** Causes that lie with a registry or the network rather than with the image. */
 const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'unauthorized',
   'rate_limited',
@@ -38,9 +40,88 @@ export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
   })
 }
 
-export const reasonOf = ({ errorReason }: Pull): ErrorReason => errorReason ?? 'unknown'
+/** Why the last attempt failed. */
+export const reasonOf = ({ errorReason, earlier }: Pull): ErrorReason =>
+  errorReason ?? earlier.at(-1)?.errorReason ?? 'unknown'
 
-/** The key of a row with several pulls: failures, or completed pulls of one image on one node. */
+export const isCancelled = ({ errorReason }: Pick<Pull, 'errorReason'>): boolean => errorReason === 'canceled'
+
+/** When the first of these pulls began to fail; undefined if unknown. */
+export function failingSince(pulls: readonly Pull[]): number | undefined {
+  return pulls.flatMap(pull => pull.failingSince ?? []).sort((a, b) => a - b)[0]
+}
+
+/** These pulls, and failing pulls of the same images for the same owners on other nodes, because a pod may have been
+ * replaced by one on another node. */
+export function failingAnywhere(pulls: readonly Pull[], { failing }: Context): readonly Pull[] {
+  const others = pulls.flatMap(pull => {
+    const owners = ownersOf(pull)
+    return (failing.get(pull.imageRef) ?? []).filter(other =>
+      ownersOf(other).some(one => owners.includes(one)),
+    )
+  })
+  return [...new Set([...pulls, ...others])]
+}
+
+/** The owners of the pods that are or were waiting for a pull. A pod without an owner counts as its own owner. */
+function ownersOf({ pods, waited }: Pull): readonly string[] {
+  return [...pods, ...waited].map(({ namespace, owner, podName }) => `${namespace} ${owner ?? podName}`)
+}
+
+/** `failing for 12 min, since 20:03 (on 3 nodes), on worker-2 since 20:10`; empty if the time is unknown. */
+export function failingWords(pulls: readonly Pull[], context: Context, now: number): string {
+  const all = failingAnywhere(pulls, context)
+  const since = failingSince(all)
+  if (since === undefined) return ''
+  const nodes = nodeNames(all)
+  const [node, ...rest] = nodeNames(pulls)
+  const here = failingSince(pulls) ?? since
+  return [
+    `failing for ${duration((now - since) / 1000)}`,
+    `since ${timeOfDay(since)}${nodes.length > 1 ? ` (on ${nodes.length} nodes)` : ''}`,
+    rest.length === 0 && timeOfDay(here) !== timeOfDay(since) && `on ${node} since ${timeOfDay(here)}`,
+  ]
+    .filter(Boolean)
+    .join(', ')
+}
+
+export function nodeNames(pulls: readonly Pull[]): readonly string[] {
+  return [...new Set(pulls.map(({ nodeName }) => nodeName))]
+}
+
+/** The pull that will be retried first, if any. */
+export function firstRetry(pulls: readonly Pull[]): Pull | undefined {
+  const retried = pulls.filter(({ nextRetryAt }) => nextRetryAt !== undefined)
+  return retried.sort((a, b) => (a.nextRetryAt ?? 0) - (b.nextRetryAt ?? 0))[0]
+}
+
+const ABOUT_SECONDS = 10
+
+/** `Attempt 5 failed; attempt 6 in 0:38`; only the first part if no retry is expected. `Attempt 6 is running` while it
+ * is. */
+export function attemptWords(pull: Pull, now: number): string {
+  if (pull.status !== 'failed') return `Attempt ${pull.attempt} is running`
+  const next = retryWords(pull, now, `attempt ${pull.attempt + 1}`)
+  return `Attempt ${pull.attempt} failed${next && `; ${next}`}`
+}
+
+/** `retry in 0:38`. Until the kubelet reports its back-off, the time is rounded up: `retry in about 40 s`. Empty if no
+ * retry is expected. */
+export function retryWords(
+  pull: Pick<Pull, 'nextRetryAt' | 'pods'> | undefined,
+  now: number,
+  what = 'retry',
+): string {
+  if (pull?.nextRetryAt === undefined) return ''
+  const left = (pull.nextRetryAt - now) / 1000
+  if (left <= 0) return `${what} due`
+  const isKnown = pull.pods.some(({ waitingReason }) => waitingReason === 'ImagePullBackOff')
+  return isKnown
+    ? `${what} in ${clock(left)}`
+    : `${what} in about ${clock(Math.ceil(left / ABOUT_SECONDS) * ABOUT_SECONDS)}`
+}
+
+/** Whether this is the key of a row with several pulls: failures, or completed pulls of one image on one node. */
 export function isGroupKey(key: string): boolean {
   return /^(failed|done)\//.test(key)
 }
@@ -55,21 +136,23 @@ export function groupBy<T>(all: readonly T[], key: (one: T) => string): Readonly
   return groups
 }
 
-/** Problems that somebody has to fix are listed before those that may resolve themselves. */
-const SEVERITY: readonly ErrorReason[] = [
-  'unauthorized',
-  'not_found',
-  'invalid_reference',
-  'tls',
-  'disk_full',
-  'rate_limited',
-  'server_error',
-  'network',
-  'timeout',
-  'unknown',
-  'canceled',
-]
+/** The reasons in words. Those that somebody has to fix come before those that may resolve themselves. */
+export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
+  unauthorized: 'unauthorized',
+  not_found: 'not found',
+  invalid_reference: 'not a valid reference',
+  tls: 'certificate not trusted',
+  disk_full: 'disk full',
+  rate_limited: 'rate limited',
+  server_error: 'the registry failed',
+  network: 'network error',
+  timeout: 'timed out',
+  unknown: 'unknown error',
+  canceled: 'cancelled',
+}
+
+const BY_SEVERITY = Object.keys(REASON_WORDS)
 
 export function severity(pull: Pull): number {
-  return SEVERITY.indexOf(reasonOf(pull))
+  return BY_SEVERITY.indexOf(reasonOf(pull))
 }

@@ -22,17 +22,17 @@ it.each([
   [187_000_000, '187 MB'],
   [2_600_000_000, '2.6 GB'],
   [-5, '0 B'],
-])('writes %d bytes as %s', (count, words) => {
+])('formats %d bytes as %s', (count, words) => {
   expect(bytes(count)).toBe(words)
 })
 
-it('writes both numbers in the unit of the total', () => {
+it('formats both numbers in the unit of the total', () => {
   expect(ofTotal(3.0e9, 5.3e9)).toBe('3.0 / 5.3 GB')
   expect(ofTotal(31.4e6, 134e6)).toBe('31 / 134 MB')
   expect(ofTotal(400e6, 1.2e9)).toBe('0.4 / 1.2 GB')
 })
 
-it('does not show a small part as 0', () => {
+it('does not show a small share as 0', () => {
   expect(ofTotal(4200, 5.3e9)).toBe('4.2 kB / 5.3 GB')
   expect(ofTotal(0, 5.3e9)).toBe('0.0 / 5.3 GB')
 })
@@ -43,14 +43,14 @@ it('never shows 100 % before the pull is complete', () => {
   expect(percent(140)).toBe('100 %')
 })
 
-it('writes time as a clock shows it', () => {
+it('formats durations like a clock', () => {
   expect(clock(6.4)).toBe('6 s')
   expect(clock(74)).toBe('1:14')
   expect(axisTime(0)).toBe('0:00')
   expect(axisTime(3729)).toBe('1:02:09')
 })
 
-it('writes lengths of time in words', () => {
+it('formats durations in words', () => {
   expect(duration(48)).toBe('48 s')
   expect(duration(185)).toBe('3 min')
   expect(duration(7500)).toBe('2 h 5 min')
@@ -70,6 +70,6 @@ it.each([
   ['ip-10-0-12-34.eu-central-1.compute.internal', 'ute.internal'],
   ['api', 'api'],
   ['', ''],
-])('keeps the end that distinguishes %j', (name, end) => {
+])('keeps the distinguishing end of %j', (name, end) => {
   expect(splitName(name)).toEqual([name.slice(0, name.length - end.length), end])
 })

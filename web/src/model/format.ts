@@ -1,4 +1,4 @@
-/** Formats numbers for people. Units are decimal, like the units of registries and the kubelet. */
+/** Formats numbers for display. Units are decimal, like those of registries and the kubelet. */
 
 export interface Quantity {
   readonly value: string
@@ -13,7 +13,7 @@ const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
 export function quantity(bytes: number): Quantity {
   let value = Math.max(0, bytes)
   let unit = 0
-  // 999.5 would be printed as 1000 of the smaller unit.
+  // Otherwise, 999.5 would be displayed as 1000 of the smaller unit.
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000
     unit += 1
@@ -36,7 +36,7 @@ export function ofTotal(done: number, total: number): string {
   const whole = quantity(total)
   const scale = 1000 ** whole.power
   const shown = (done / scale).toFixed(whole.value.includes('.') ? 1 : 0)
-  // A part too small for the unit of the total would be shown as 0.
+  // Otherwise, a part too small for the unit of the total would be shown as 0.
   return Number(shown) === 0 && done > 0 ? `${bytes(done)} / ${bytes(total)}` : `${shown} / ${bytes(total)}`
 }
 
@@ -51,7 +51,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(hours / 24)} d`
 }
 
-/** A duration in the format of a clock: `6 s`, `1:14`, `1:02:09`. */
+/** A duration formatted like a clock: `6 s`, `1:14`, `1:02:09`. */
 export function clock(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))
   return whole < 60 ? `${whole} s` : axisTime(whole)
@@ -66,7 +66,7 @@ export function axisTime(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
 }
 
-/** Whole per cent, rounded down, so that 100 is shown only when the pull is complete. */
+/** A whole percentage, rounded down so that 100 % is shown only when the pull is complete. */
 export function percent(value: number | undefined): string {
   if (value === undefined) return '–'
   return `${Math.floor(Math.min(100, Math.max(0, value)))} %`
@@ -94,7 +94,7 @@ export function secondOfDay(at: number): string {
   return exactTime(at).split(', ').at(-1) ?? ''
 }
 
-/** `5c0f3e1d77ab` of `sha256:5c0f3e1d77ab…`. */
+/** `5c0f3e1d77ab` for `sha256:5c0f3e1d77ab…`. */
 export function shortDigest(digest: string): string {
   const hex = digest.slice(digest.indexOf(':') + 1)
   return hex.slice(0, 12)
@@ -112,12 +112,12 @@ export function exactTime(at: number): string {
   return EXACT_TIME.format(at)
 }
 
-/** The longest end of a name that is always shown. */
+/** The maximum length of a name's end, which is always shown. */
 const LONGEST_END = 12
 
-/** Splits a name before its last part, which distinguishes it: `cart-7d9c5bd8f4` and `-k2x9p`. */
+/** Splits a name before its distinguishing last part: `cart-7d9c5bd8f4` and `-k2x9p`. */
 export function splitName(name: string): readonly [string, string] {
-  // A short name stays in one piece.
+  // A short name is not split.
   if (name.length <= LONGEST_END) return ['', name]
   const at = Math.max(name.lastIndexOf('-'), name.length - LONGEST_END)
   return [name.slice(0, at), name.slice(at)]

@@ -5,14 +5,14 @@ import { HUES, hueOf, huesOf } from './hues'
 const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
 const private_ = (count: number) => Array.from({ length: count }, (_, n) => `registry-${n}.corp`)
 
-it('gives a registry the same colour in any order, and different registries different colours', () => {
+it('assigns the same colours in any order, and a different colour to each registry', () => {
   const hosts = [...KNOWN, ...private_(HUES - KNOWN.length)]
   const hues = huesOf(hosts)
   expect(new Set(hosts.map(host => hues.get(host))).size).toBe(HUES)
   expect(huesOf([...hosts].reverse())).toEqual(hues)
 })
 
-it('keeps the colour of a registry if no other name gives the same colour', () => {
+it('a registry keeps its colour if no other registry has the same one', () => {
   const [alone = '', ...others] = private_(40)
   const own = huesOf([alone]).get(alone)
   const elsewhere = others.filter(host => huesOf([host]).get(host) !== own).slice(0, 4)
@@ -20,7 +20,7 @@ it('keeps the colour of a registry if no other name gives the same colour', () =
   expect(huesOf([...KNOWN, alone]).get(alone)).toBe(own)
 })
 
-it('gives the colour of two names to the alphabetically first name', () => {
+it('if two names lead to the same colour, the alphabetically first name gets it', () => {
   const hosts = private_(40)
   const hueAlone = (host: string) => huesOf([host]).get(host)
   const first = 'registry-0.corp'
@@ -35,7 +35,7 @@ it('gives the colour of two names to the alphabetically first name', () => {
   }
 })
 
-it('shares colours when all are taken', () => {
+it('reuses colours when all are taken', () => {
   for (const host of [...private_(30), '__proto__', '']) {
     const hue = hueOf(host)
     expect(hue).toBeGreaterThanOrEqual(0)
@@ -43,7 +43,7 @@ it('shares colours when all are taken', () => {
   }
 })
 
-/** Lightness and the two colour axes of OKLab, in which distances match what people see. */
+/** The lightness and the two colour axes of OKLab, in which distances correspond to perceived differences. */
 function oklab(colour: string): readonly [number, number, number] {
   const [r = 0, g = 0, b = 0] = linear(colour)
   const l = Math.cbrt(0.4122 * r + 0.5363 * g + 0.0514 * b)

@@ -1,33 +1,33 @@
-/** One colour for each registry. The colours depend only on the names, so they are the same after a reload and for
- * everyone. */
+/** Assigns a colour to each registry. The colours depend only on the names, so they are the same after a reload and
+ * for all users. */
 
-/** `styles/tokens.css` defines the same number of `--band-…` colours. */
+/** The number of colours. `styles/tokens.css` defines as many `--band-…` colours. */
 export const HUES = 12
 
 /** Well-known registries, each with its own colour. All other registries share the remaining colours. */
 const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
 const REST = HUES - KNOWN.length
 
-/** The registries that this page has shown so far. A registry that is idle keeps its colour. */
+/** The registries that this page has shown so far. An idle registry keeps its colour. */
 const shown = new Set<string>()
 let hues: ReadonlyMap<string, number> = new Map()
 
-/** Adds registries to those that need a colour. */
+/** Assigns a colour to each of these registries that does not have one yet. */
 export function addRegistries(registries: Iterable<string>): void {
   const before = shown.size
   for (const registry of registries) shown.add(registry)
   if (shown.size > before) hues = huesOf(shown)
 }
 
-/** Return the number of the registry's colour. */
+/** Returns the number of the registry's colour. */
 export function hueOf(registry: string): number {
   addRegistries([registry])
   return hues.get(registry) ?? 0
 }
 
 /**
- * Return the colour of each registry, regardless of their order. A registry gets the colour that is computed from its
- * name. If several names give the same colour, the alphabetically first name keeps it, and the others get the next free
+ * Returns the colour of each registry, regardless of their order. The colour is computed from the registry's name. If
+ * several names lead to the same colour, the alphabetically first name gets it, and the others get the next free
  * colours. Registries share a colour only when all colours are taken.
  */
 export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number> {
@@ -47,7 +47,7 @@ export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number
   return found
 }
 
-/** The colour that is computed from the name, or the colour `step` places after it. */
+/** The colour computed from the name, or the one `step` places after it. */
 function hue(registry: string, step = 0): number {
   let sum = 7
   for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521

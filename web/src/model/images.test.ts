@@ -12,7 +12,7 @@ it.each([
   expect(imageName(ref)).toEqual({ registry, repository, tag })
 })
 
-it('prefers the registry of the reference to the known one', () => {
+it('prefers the registry in the reference to the registry from another source', () => {
   expect(registryOf('ghcr.io/a/b:1', 'mirror.local')).toBe('ghcr.io')
   expect(registryOf('__pulling__', 'quay.io')).toBe('quay.io')
   expect(registryOf('__pulling__', undefined)).toBe('unknown')
@@ -25,6 +25,6 @@ it.each([
   ['localhost:5000/a:1', 'localhost:5000/a:1'],
   ['redis@sha256:0123456789abcdef', 'docker.io/library/redis@sha256:0123456789abcdef'],
   ['', ''],
-])('completes %s to the reference that the node requests', (image, reference) => {
+])('expands %s to the reference that the node requests', (image, reference) => {
   expect(fullReference(image)).toBe(reference)
 })

@@ -4,7 +4,7 @@ export interface ImageName {
   /** The registry with a trailing slash, or an empty string. */
   readonly registry: string
   readonly repository: string
-  /** The tag or digest with its `:` or `@`; digests are shortened. Empty if unknown. */
+  /** The tag or digest, including its `:` or `@`; digests are shortened. Empty if unknown. */
   readonly tag: string
 }
 
@@ -19,8 +19,7 @@ export function imageName(imageRef: string): ImageName {
   if (isUnknown(imageRef)) return { registry: '', repository: 'image not yet known', tag: '' }
   const slash = imageRef.indexOf('/')
   const first = slash < 0 ? '' : imageRef.slice(0, slash)
-  // The rule of the reference grammar: a first part that contains a dot or a port, or is localhost, is a
-  // host.
+  // According to the reference grammar, the first part is a host if it contains a dot or a port, or is localhost.
   const isHost = first.includes('.') || first.includes(':') || first === 'localhost'
   const registry = isHost ? `${first}/` : ''
   const rest = imageRef.slice(registry.length)
@@ -33,8 +32,8 @@ export function imageName(imageRef: string): ImageName {
   return { registry, repository, tag: tag !== '' ? tag : shorten(digest) }
 }
 
-/** The reference that a node requests for the name of an image in a pod's spec: `nginx` is
- * `docker.io/library/nginx:latest`. */
+/** The reference that a node requests for an image name in a pod's spec: `docker.io/library/nginx:latest` for
+ * `nginx`. */
 export function fullReference(image: string): string {
   const { registry, repository, tag } = imageName(image)
   if (isUnknown(image) || repository === '') return image

@@ -1,8 +1,16 @@
 import { describe, expect, it } from 'vitest'
-import { aLayer, aPull, T0 } from '../testing'
+import { aLayer, anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
-import { delayWords, explanation, limitSentence, limitWord, timeLeftWords } from './limit'
+import {
+  delayWords,
+  explanation,
+  limitSentence,
+  limitWord,
+  slowSentence,
+  timeLeftWords,
+  usualWords,
+} from './limit'
 import type { QueuePlace } from './queue'
 
 const now = T0 + 20_000
@@ -20,7 +28,7 @@ const elsewhere = (node: string, rate: number) =>
 describe('the comparison with other nodes', () => {
   const compared = (pull: Pull, ...others: readonly Pull[]) => compareNodes(pull, [pull, ...others], now)
 
-  it('takes the median of the other nodes', () => {
+  it('uses the median of the other nodes', () => {
     const others = [elsewhere('b', 28 * MB), elsewhere('c', 30 * MB), elsewhere('d', 2 * MB)]
     const found = compared(here, ...others)
     expect(found).toMatchObject({ here: 4.9 * MB, nodes: 3 })
@@ -28,10 +36,19 @@ describe('the comparison with other nodes', () => {
     expect(found && isSlowNode(found)).toBe(true)
   })
 
-  it('does not blame the node when the other nodes are as slow', () => {
+  it('does not blame the node if the other nodes are just as slow', () => {
     const found = compared(here, elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB))
     expect(found && isSlowNode(found)).toBe(false)
     expect(found && isLikeElsewhere(found)).toBe(true)
+  })
+
+  it('gives the figures, but names no limit that the server has not named', () => {
+    const why = 'The measurements do not identify one limit for this download.'
+    const pull: Pull = { ...here, bound: { by: 'unknown', why, figures: {} } }
+    const others = [elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB)]
+    expect(limitSentence(pull, undefined, [pull, ...others], now)).toBe(
+      `${why} 4.9 MB/s on this node, 5.0 MB/s on other nodes.`,
+    )
   })
 
   it.each([
@@ -47,7 +64,7 @@ describe('the comparison with other nodes', () => {
     expect(compared({ ...here, startedAt: now - 2000 }, elsewhere('b', 9 * MB))).toBeUndefined()
   })
 
-  it('does not judge a pull whose bytes are not observed', () => {
+  it('does not compare a pull whose bytes are not observed', () => {
     expect(compared({ ...here, percentBasis: 'layers' }, elsewhere('b', 90 * MB))).toBeUndefined()
   })
 })
@@ -84,7 +101,7 @@ describe('the word in the row', () => {
     expect(limitWord(aPull(change), undefined)).toBe(word)
   })
 
-  it('the word is the place in the queue if the pull is queued', () => {
+  it('the word for a queued pull is its place in the queue', () => {
     const queued = aPull({ status: 'queued' })
     expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('2nd in queue')
     expect(limitWord(queued, { position: 1, ahead: [] })).toBe('')
@@ -121,12 +138,12 @@ describe('the words for a waiting pod', () => {
 })
 
 describe('the sentence in the open row', () => {
-  it('the sentence is taken from the server’s verdict if there is a verdict', () => {
+  it('uses the server’s explanation if there is one', () => {
     const pull = aPull({ bound: { by: 'disk', why: 'The disk writes 80 MB/s', figures: {} } })
     expect(limitSentence(pull, undefined, [pull], now)).toBe('The disk writes 80 MB/s.')
   })
 
-  it('blames a slow node before a layer', () => {
+  it('blames a slow node rather than a layer', () => {
     const layers = [aLayer({ state: 'downloading', downloadedBytes: 1 })]
     const pull = { ...here, layers }
     expect(limitSentence(pull, undefined, [pull, elsewhere('b', 28 * MB)], now)).toBe(
@@ -146,19 +163,21 @@ describe('the sentence in the open row', () => {
   it('names the pull without an estimate, and the earliest start', () => {
     const ahead = [aPull({ etaSeconds: 70 }), aPull({ imageRef: 'r.io/a/b:1', status: 'queued' })]
     expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toMatch(
-      /It starts in 1:10 at the earliest: there is no estimate for a\/b:1\.$/,
+      /It starts in 1:10 at the earliest: no estimate for a\/b:1\.$/,
     )
   })
 
-  it('first compares a slow pull with its usual duration', () => {
+  it('compares a slow pull with its usual duration first', () => {
     const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9 })
-    expect(explanation(slow, undefined, [], now)).toBe('Slower than usual: 2.9× the usual 20 s.')
+    expect(explanation('', slow, undefined, [], now)).toBe('Slower than usual: 2.9× the usual 20 s.')
     const disk = { ...slow, bound: { by: 'disk', why: 'The disk is busy.', figures: {} } } as const
-    expect(explanation(disk, undefined, [], now)).toMatch(/^Slower than usual: .* The disk is busy\.$/)
-    expect(explanation(aPull({ usualSeconds: 20 }), undefined, [], now)).toBeUndefined()
+    expect(explanation('Blocked', disk, undefined, [], now)).toMatch(
+      /^Blocked\. Slower than usual: .* The disk is busy\.$/,
+    )
+    expect(explanation('', aPull({ usualSeconds: 20 }), undefined, [], now)).toBeUndefined()
   })
 
-  it('the sentence is absent without evidence', () => {
+  it('there is no sentence without evidence', () => {
     expect(limitSentence(aPull(), undefined, [], now)).toBeUndefined()
   })
 })
@@ -170,4 +189,30 @@ it('the estimate counts down between two events', () => {
   expect(timeLeftWords(pull, T0 + 90_000)).toBe('any moment')
   expect(timeLeftWords({ ...pull, status: 'extracting' }, T0)).toBe('about 1 min')
   expect(timeLeftWords(aPull(), T0)).toBeUndefined()
+})
+
+it('a retry states its reason, and a new pull states that the earlier attempt was cancelled', () => {
+  const earlier = [anAttempt({ errorReason: 'canceled', percent: 43 }), anAttempt({ attempt: 2 })]
+  const retry = aPull({ attempt: 3, status: 'queued', earlier })
+  expect(limitWord(retry, { position: 2, ahead: [aPull({ id: 'b' })] })).toBe(
+    'attempt 2: not found, 2nd in queue',
+  )
+  expect(limitWord(aPull({ attempt: 3, downloadedBytes: 1, earlier }), undefined)).toBe('cancelled before')
+  expect(limitWord(aPull({ attempt: 3, downloadedBytes: 1, earlier: earlier.slice(1) }), undefined)).toBe('')
+})
+
+it('a usual duration based on other pulls is marked as an estimate', () => {
+  const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9, usualBasis: 'node' })
+  expect(slowSentence(slow)).toBe(
+    'Slower than usual: 2.9× the usual ≈ 20 s, estimated from other registries on this node.',
+  )
+  expect(usualWords({ ...slow, usualBasis: 'image' }, 20)).toBe('20 s')
+})
+
+it('a usual duration from other nodes gives only a lower bound', () => {
+  const first = aPull({ id: 'b', etaSeconds: 30 })
+  const second = aPull({ status: 'queued', usualSeconds: 10, usualBasis: 'other_nodes' })
+  expect(delayWords(second, { position: 1, ahead: [first] }, T0)).toBe(
+    'behind library/nginx:1.27, this image may take longer than on other nodes',
+  )
 })

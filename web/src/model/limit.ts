@@ -1,11 +1,13 @@
-/** The factor that limits a pull: one word with its figure for the row, and a sentence for the open row. */
+/** Describes what limits a pull: a word and a figure for the row, and a sentence for the open row. */
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
+import { isCancelled, REASON_WORDS } from './failureGroups'
 import { clock, duration, percent, rate, times } from './format'
 import { imageName } from './images'
-import { hasEnded, remainingSeconds, slowFactor, unpackedShare } from './pullState'
-import { forecast, ordinal, placeWords, type QueuePlace } from './queue'
+
+import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
+import { forecast, isTooShort, ordinal, placeWords, type QueuePlace } from './queue'
 
 export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   registry: 'registry',
@@ -21,30 +23,43 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word and the figure in the row; neither needs the layers of the pull. */
+/** The word and the figure shown in a row, neither of which requires the pull's layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
-  if (place !== undefined) return placeWords(place)
-  if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
-    return `${LIMIT_WORDS[pull.bound.by]} ${figureOf(pull, pull.bound)}`.trim()
-  }
+  return [earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place)]
+    .filter(Boolean)
+    .join(', ')
+}
+
+function boundWord(pull: Pull): string {
+  const limit = limitNow(pull)
+  if (limit !== undefined) return `${LIMIT_WORDS[limit.by]} ${figureOf(pull, limit)}`.trim()
   const share = unpackedShare(pull)
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** Explains why a pod is waiting: names the pulls ahead in the queue, the factor that limits the pull, or the reason for
- * a missing estimate. */
+/** For a retry, why the last attempt failed, such as `attempt 4: not found`. For other pulls, whether an attempt was
+ * cancelled. */
+function earlierWords(pull: Pull): string {
+  if (!isRetry(pull)) return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
+  const last = pull.earlier.at(-1)
+  return last === undefined ? '' : `attempt ${last.attempt}: ${REASON_WORDS[last.errorReason]}`
+}
+
+/** Explains why a pod is waiting: names the pulls ahead in the queue, the limiting factor, or the reason why there is
+ * no estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
   const words =
     place === undefined
       ? [pull.etaMissing ?? limitWord(pull, undefined)]
-      : [behind(place), noEstimate(pull, forecast(pull, place, now).unknown)]
+      : [earlierWords(pull), behind(place), noEstimate(pull, forecast(pull, place, now).unknown)]
   return words.filter(Boolean).join(', ')
 }
 
-/** Empty if every pull has an estimate. */
+/** Names the pull that has no estimate. The text is empty if every pull has one. */
 function noEstimate(pull: Pull, unknown: Pull | undefined): string {
   if (unknown === undefined) return ''
-  return `no estimate for ${unknown === pull ? 'this image' : shortName(unknown)}`
+  const name = unknown === pull ? 'this image' : shortName(unknown)
+  return isTooShort(unknown) ? `${name} may take longer than on other nodes` : `no estimate for ${name}`
 }
 
 /** `library/nginx:1.29` */
@@ -53,8 +68,8 @@ export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
   return repository + tag
 }
 
-/** For an ended pull, for what share of its duration the factor limited it. For a live pull, the figure that shows the
- * limit best. */
+/** For a finished pull, the percentage of the time for which the factor limited the pull. For a live pull, the figure
+ * that best shows the limit. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
@@ -75,12 +90,12 @@ function figureOf(pull: Pull, { by, figures }: Limit): string {
   }
 }
 
-/** The sentences in the open row: whether the pull is slow, and what limits the pull. */
-export function explanation(...args: Parameters<typeof limitSentence>): string | undefined {
-  return join(slowSentence(args[0], args[3]), limitSentence(...args) ?? '') || undefined
+/** The sentences in the open row: whether the pull blocks others, whether it is slow, and what limits it. */
+export function explanation(blocked: string, ...args: Parameters<typeof limitSentence>): string | undefined {
+  return join(blocked, slowSentence(args[0]), limitSentence(...args) ?? '') || undefined
 }
 
-/** The factor that limits a pull. Other nodes are compared before a layer is blamed. */
+/** A sentence that explains what limits a pull. A slow node takes precedence over a slow layer. */
 export function limitSentence(
   pull: Pull,
   place: QueuePlace | undefined,
@@ -90,7 +105,8 @@ export function limitSentence(
   if (place !== undefined) return queueSentence(pull, place, now)
   const comparison = pull.stalledSince === undefined ? compareNodes(pull, pulls, now) : undefined
   const compared = comparison === undefined ? '' : comparisonSentence(comparison)
-  if (pull.bound !== undefined && pull.bound.why !== '') return join(pull.bound.why, compared)
+  const { why } = (pull.bound?.by === 'unknown' ? pull.bound : limitNow(pull)) ?? {}
+  if (why) return join(why, compared)
   if (comparison !== undefined && isSlowNode(comparison)) return compared
   return join(bottleneck(pull, now) ?? '', compared) || undefined
 }
@@ -111,7 +127,7 @@ function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
     `${position} in the queue of this node, ${ahead}`,
     unknown === undefined
       ? `If the pulls take as long as usual, it starts in ${clock(start)} and is ready in ${clock(ready)}`
-      : `It starts in ${clock(start)} at the earliest: there is ${noEstimate(pull, unknown)}`,
+      : `It starts in ${clock(start)} at the earliest: ${noEstimate(pull, unknown)}`,
   )
 }
 
@@ -126,14 +142,33 @@ function comparisonSentence(comparison: Comparison): string {
   const { here, elsewhere, nodes } = comparison
   const figures = `${rate(here)} on this node, ${rate(elsewhere)} on ${nodes === 1 ? 'another node' : 'other nodes'}`
   if (isSlowNode(comparison)) return `${figures}: the node or its network is slow.`
-  return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it limits the speed.` : ''
+  return isLikeElsewhere(comparison) ? `${figures}.` : ''
 }
 
-/** Empty if the pull is not slower than usual. */
-export function slowSentence(pull: Pull, now: number): string {
-  const factor = slowFactor(pull, now)
+/** Says how much slower than usual a pull is. The text is empty if the pull is not slower. */
+export function slowSentence(pull: Pull): string {
+  const factor = pull.slowerThanUsual
   if (factor === undefined || pull.usualSeconds === undefined) return ''
-  return `Slower than usual: ${times(factor)} the usual ${clock(pull.usualSeconds)}.`
+  return `Slower than usual: ${times(factor)} the usual ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}.`
+}
+
+const BASIS_WORDS: Readonly<Record<NonNullable<Pull['usualBasis']>, string>> = {
+  image: '',
+  repository: 'other tags',
+  size: 'images of this size',
+  registry: 'other images of this registry',
+  node: 'other registries on this node',
+  other_nodes: 'other nodes',
+}
+
+/** The usual duration; `≈` marks an estimate. */
+export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): string {
+  return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
+}
+
+/** The basis of an estimate, such as `, estimated from other tags`. Empty if it is based on pulls of this image. */
+export function basisWords({ usualBasis = 'image' }: Pull): string {
+  return BASIS_WORDS[usualBasis] && `, estimated from ${BASIS_WORDS[usualBasis]}`
 }
 
 /** The remaining time in words; undefined without an estimate. */

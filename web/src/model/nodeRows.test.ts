@@ -42,7 +42,7 @@ describe('a download that receives no bytes', () => {
     expect(row).toMatchObject({ limit: { word: 'the registry', why: 'docker.io serves none of 2 nodes.' } })
   })
 
-  it('is not explained if there is no other node to compare', () => {
+  it('is not explained if there is no other node to compare with', () => {
     const [row, other] = rowsOf(
       stalled,
       aPull({ id: 'b', nodeName: 'n2', imageRef: 'ghcr.io/a:1', bytesPerSec: 5 }),
@@ -71,4 +71,15 @@ it('a node counts its running and queued pulls separately', () => {
   const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
   const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
   expect(row).toMatchObject({ active: 1, queued: 1 })
+})
+
+it('blames a pull without pods for the queue behind it', () => {
+  const bound = { by: 'queue', why: '', figures: {} } as const
+  const pulls = [aPull(), aPull({ id: 'b', status: 'queued', bound })]
+  const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
+  const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
+  expect(row?.limit).toEqual({
+    word: 'a pull that no pod waits for',
+    why: 'No pod waits for it; 1 pull queues behind it',
+  })
 })

@@ -7,12 +7,13 @@ import { count } from './format'
 import { registryOf } from './images'
 import { LIMIT_WORDS } from './limit'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded } from './pullState'
+import { hasEnded, limitNow } from './pullState'
 import { isEmpty, matches, type Query } from './query'
+import { blockedWords } from './queue'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
 
-/** What limits the running pulls of a node: a word, and the sentence that explains it. */
+/** What limits a node's running pulls: a word, and a sentence that explains it. */
 export interface NodeLimit {
   readonly word: string
   readonly why: string
@@ -20,14 +21,14 @@ export interface NodeLimit {
 
 export interface NodeRow {
   readonly node: ClusterNode
-  /** Running pulls, then the queue, both starting with the oldest pull; then ended pulls, starting with the newest. */
+  /** The running pulls, then the queued pulls (both oldest first), then the finished pulls (newest first). */
   readonly pulls: readonly Pull[]
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
   /** How many of the running pulls are receiving no bytes. */
   readonly stalled: number
-  /** Whether bytes are expected because a pull with observable bytes is downloading. */
+  /** Whether any pull whose bytes can be observed is downloading. */
   readonly isDownloading: boolean
   readonly bytesPerSec: number
   readonly limit: NodeLimit | undefined
@@ -55,7 +56,8 @@ export const NODE_ORDER: Order<NodeRow> = {
   active: (a, b) => a.active - b.active || a.queued - b.queued,
   containerd: byText(({ node }) => node.containerdVersion),
   agent: byText(({ node }) => node.agentVersion),
-  seen: (a, b) => a.node.lastSeen - b.node.lastSeen,
+  // The column shows how long ago it was.
+  seen: (a, b) => b.node.lastSeen - a.node.lastSeen,
 }
 
 export interface NodeQuery {
@@ -69,19 +71,15 @@ export function nodeRows(
   { query, sort }: NodeQuery,
   context: Context,
 ): readonly NodeRow[] {
-  const byNode = new Map<string, Pull[]>()
-  for (const pull of pulls) {
-    const known = byNode.get(pull.nodeName)
-    if (known === undefined) byNode.set(pull.nodeName, [pull])
-    else known.push(pull)
-  }
+  const byNode = groupBy([...pulls], ({ nodeName }) => nodeName)
   const served = servedNodes(byNode)
   const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? [], served, context.now))
   const shown = isEmpty(query) ? rows : rows.filter(row => fits(query, row, context))
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
-/** The nodes that are receiving bytes from a registry, and the nodes whose pulls from that registry have stalled. */
+/** The nodes that are downloading from a registry, and the nodes whose downloads from that registry have
+ * stalled. */
 interface Served {
   readonly nodes: Set<string>
   readonly stalled: Set<string>
@@ -102,9 +100,14 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
 
 const registryOfPull = ({ imageRef, registry }: Pull): string => registryOf(imageRef, registry)
 
-/** If a pull is stalled, the node if the registry serves other nodes, or the registry if it serves none of several
- * nodes. If no pull is stalled, the factor that limits most of the pulls. */
+/** If pulls are queued behind a pull that no pod is waiting for, blames that pull. If a pull is stalled, blames the node
+ * if other nodes are receiving bytes from the same registry, or the registry if several nodes are stalled and none is
+ * receiving bytes. Otherwise, returns the factor that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
+  for (const pull of live) {
+    const why = blockedWords(pull, new Map([[pull.nodeName, live]]))
+    if (why !== '') return { word: 'a pull that no pod waits for', why }
+  }
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {
     const registry = registryOfPull(stalled)
@@ -114,19 +117,17 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
         word: 'the node',
         why: `${registry} serves ${count(nodes.size, 'other node')}, but not this one.`,
       }
-    // A single stalled node proves nothing, because there is no other node to compare.
+    // A single stalled node proves nothing, because there is no other node to compare it with.
     return others.size > 1
       ? { word: 'the registry', why: `${registry} serves none of ${others.size} nodes.` }
       : undefined
   }
-  const bounds = live.flatMap(({ bound, status }) =>
-    bound === undefined || bound.by === 'unknown' || status === 'queued' ? [] : bound,
-  )
+  const bounds = live.flatMap(pull => (pull.status === 'queued' ? [] : (limitNow(pull) ?? [])))
   const [most] = [...groupBy(bounds, ({ by }) => by).values()].sort((a, b) => b.length - a.length)
   return most && { word: NODE_WORDS[most[0].by] ?? LIMIT_WORDS[most[0].by], why: most[0].why }
 }
 
-/** The server names the factor `network` if other nodes are faster, so it is the network of this node. */
+/** The server reports `network` as the factor if other nodes are faster, so this node's network is meant. */
 const NODE_WORDS: Readonly<Partial<Record<LimitName, string>>> = { network: 'the node’s network' }
 
 const isStalled = ({ stalledSince }: Pull): boolean => stalledSince !== undefined
@@ -157,7 +158,7 @@ function nodeRow(
 
 const isQueued = ({ status }: Pull): boolean => status === 'queued'
 
-/** Running pulls first, then the queue; the oldest first in both. */
+/** Running pulls come first, then queued pulls, both oldest first. */
 function byTurn(a: Pull, b: Pull): number {
   return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
 }

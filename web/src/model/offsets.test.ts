@@ -14,7 +14,7 @@ it.each([
   [20, 49, { first: 2, end: 3 }],
   [-100, -1, { first: 0, end: 1 }],
   [500, 900, { first: 3, end: 4 }],
-])('finds the rows from %d to %d', (from, to, range) => {
+])('finds the rows between %d and %d', (from, to, range) => {
   expect(rowsBetween(offsets, from, to, 0)).toEqual(range)
 })
 

@@ -1,4 +1,4 @@
-/** The positions of the rows of a long list, from their heights. */
+/** The positions of the rows of a long list, calculated from their heights. */
 
 /** The distance of each row from the top; the last entry is the total height. */
 export function offsetsOf(heights: readonly number[]): readonly number[] {
@@ -17,14 +17,14 @@ export interface Range {
   readonly end: number
 }
 
-/** The rows between two distances from the top, with `more` additional rows on each side. */
+/** The rows between two distances from the top, plus `more` rows on each side. */
 export function rowsBetween(offsets: readonly number[], from: number, to: number, more: number): Range {
   const count = offsets.length - 1
   const first = Math.max(0, rowAt(offsets, from) - more)
   return { first, end: Math.min(count, rowAt(offsets, to) + 1 + more) }
 }
 
-/** Finds the row at the given distance from the top by bisection. */
+/** Finds the row at the given distance from the top, by bisection. */
 function rowAt(offsets: readonly number[], distance: number): number {
   let [low, high] = [0, Math.max(0, offsets.length - 2)]
   while (low < high) {

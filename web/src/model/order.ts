@@ -4,7 +4,8 @@ import type { Sort } from '../url/urlState'
 export type Compare<T> = (a: T, b: T) => number
 export type Order<T> = Readonly<Record<string, Compare<T>>>
 
-/** Rows without a figure are last in both directions, because an infinite difference is not reversed. */
+/** Compares rows by a figure. Rows without a figure come last in both directions: the difference is infinite, and
+ * infinite differences are not reversed. */
 export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
   return (a, b) => {
     const [x, y] = [figure(a), figure(b)]
@@ -17,7 +18,8 @@ export function byText<T>(text: (row: T) => string): Compare<T> {
   return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
 }
 
-/** The comparison for a column. The name of the column comes from the URL and can be any text, even `__proto__`. */
+/** The function that compares two rows by a column. The column's name comes from the URL, so it can be any text, even
+ * `__proto__`. */
 export function compareOf<T>(order: Order<T>, column: string): Compare<T> | undefined {
   return Object.hasOwn(order, column) ? order[column] : undefined
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { aPull, T0 } from '../testing'
+import { aPod, aPull, T0 } from '../testing'
 import { type Container, type Pod, type Pull, parsePodList } from '../wire/wire'
 import { ordered } from './order'
 import {
@@ -10,7 +10,9 @@ import {
   phaseSteps,
   podFacts,
   podRow,
+  podRows,
   readyLast,
+  startWords,
   waitingPodCount,
 } from './podRows'
 import { matches, parseQuery } from './query'
@@ -40,6 +42,7 @@ const pod = (...containers: readonly Container[]): Pod => ({
   containers,
   phases: [],
   tookSeconds: undefined,
+  startedAt: undefined,
 })
 
 const around = (...pulls: readonly Pull[]): Around => ({
@@ -61,7 +64,7 @@ it('a pod is ready when the last of its images is ready', () => {
   expect(row.state).toBe('downloading')
 })
 
-it('a pod has no estimate while one of its images has none', () => {
+it('a pod has no estimate if one of its images has no estimate', () => {
   expect(
     podRow(pod(container({ etaSeconds: 10 }), container({ state: 'queued' })), around()).etaSeconds,
   ).toBeUndefined()
@@ -74,7 +77,7 @@ it('prefers the stream to the list', () => {
   expect(done.containers[0]?.percent).toBe(100)
 })
 
-it('a container has no percentage if the size of its pull is not known', () => {
+it('a container has no percentage while the size of its pull is unknown', () => {
   const listed = container({ pullId: 'a', state: 'failed', percent: 0 })
   const row = podRow(pod(listed), around(aPull({ status: 'failed', totalKnown: false })))
   expect(row.containers[0]?.percent).toBeUndefined()
@@ -92,7 +95,7 @@ it('a pod counts as failed when one container has failed, regardless of the othe
   ).toBe('failed')
 })
 
-it('counts waiting pods in the list, or in the unfinished pulls if there is no list', () => {
+it('counts the waiting pods in the list, or the waiting pods of unfinished pulls if there is no list', () => {
   const who = {
     namespace: 'ml',
     podName: 'p',
@@ -122,7 +125,7 @@ it('a pod without an estimate sorts as the slowest', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
-it('a pod with an image that is not queued yet sorts as the slowest, and a failed pod as the first', () => {
+it('a pod with an image that is not queued yet sorts as the slowest, and a failed pod sorts first', () => {
   const named = (podName: string, ...containers: readonly Container[]) =>
     podRow({ ...pod(...containers), podName }, around())
   const rows = () => [
@@ -146,13 +149,19 @@ it('a pod with an image that is not queued yet sorts as the slowest, and a faile
   })
 })
 
-it('a pod knows the place of its image in the queue', () => {
+it('a pod that has its images but has not started is listed before the started pods', () => {
+  const named = (podName: string) => podRow({ ...pod(container({ state: 'completed' })), podName }, around())
+  const rows = [{ ...named('a-started'), isStarted: true }, named('b-starting')]
+  expect(rows.sort(byTrouble).map(({ pod: { podName } }) => podName)).toEqual(['b-starting', 'a-started'])
+})
+
+it('a pod shows the place of its image in the queue', () => {
   const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
   const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))
   expect(row.slowest?.place).toMatchObject({ position: 1, ahead: [{ id: 'a' }] })
 })
 
-it('expects the pods of one queue one after another, and says which is ready last', () => {
+it('expects queued pods to become ready one after another, and names the last of them', () => {
   const running = aPull({ etaSeconds: 700 })
   const seconds: Record<string, number | undefined> = { b: 20, c: 5, d: undefined, e: 40 }
   const queue = Object.entries(seconds).map(([id, usualSeconds], at) =>
@@ -196,13 +205,15 @@ it('a pod with an image that is not queued yet is ready only after the whole que
   expect(podRow({ ...both, nodeName: 'worker-01' }, around(running)).etaAtLeast).toBeUndefined()
 })
 
-it('a pod has the phases of its start, each with its duration', () => {
+it('a pod shows the phases of its start-up with their durations', () => {
   const phases = [
     { phase: 'scheduled', startedAt: T0, seconds: 2 },
     { phase: 'pulling', startedAt: T0 + 2000, seconds: undefined },
   ]
-  expect(phaseSteps({ ...pod(), phases }, T0 + 9000).map(({ seconds }) => seconds)).toEqual([2, 7])
-  expect(phaseSteps(pod(), T0)).toEqual([])
+  expect(phaseSteps(podRow({ ...pod(), phases }, around()), T0 + 9000).map(({ seconds }) => seconds)).toEqual(
+    [2, 7],
+  )
+  expect(phaseSteps(podRow(pod(), around()), T0)).toEqual([])
 })
 
 it('a pod that has started is not waiting and sorts last', () => {
@@ -210,4 +221,38 @@ it('a pod that has started is not waiting and sorts last', () => {
   const waits = podRow(pod(container({ state: 'downloading' })), around())
   expect(started).toMatchObject({ isStarted: true, state: 'done', etaSeconds: undefined })
   expect(byTrouble(started, waits)).toBeGreaterThan(0)
+})
+
+const started = (podName: string, at: number): Pod => ({
+  ...pod(),
+  podName,
+  startedAt: at,
+  tookSeconds: 90,
+  phases: [
+    { phase: 'scheduled', startedAt: at - 90_000, seconds: 2 },
+    { phase: 'queued', startedAt: at - 88_000, seconds: 84 },
+    { phase: 'pulling', startedAt: at - 4000, seconds: 3 },
+    { phase: 'started', startedAt: at - 1000, seconds: 1 },
+  ],
+})
+
+it('lists the pods that started last first, below the waiting pods, and finds them by their state', () => {
+  const pods = [started('a', T0), started('b', T0 + 5000), pod(container({}))]
+  const rows = [...podRows(pods, new Map(), T0 + 9000)].sort(byTrouble)
+  expect(rows.map(({ pod: { podName } }) => podName)).toEqual(['p', 'b', 'a'])
+  const search = parseQuery('status:started')
+  expect(rows.map(row => matches(search, podFacts(row)))).toEqual([false, true, true])
+})
+
+it('says how long a start took, how much of that time the image took, and whether attempts failed', () => {
+  const pull = aPull({
+    status: 'completed',
+    attempt: 4,
+    waited: [{ ...aPod('a'), namespace: 'ml' }],
+  })
+  const [quick, late] = podRows([started('b', T0), started('a', T0)], new Map([['a', pull]]), T0)
+  expect(quick && startWords(quick)).toBe('took 1:30, 1:27 of it for the image')
+  expect(late && startWords(late)).toBe('took 1:30, 1:27 of it for the image, 3 attempts failed')
+  expect(quick && phaseSteps(quick, T0)[1]?.phase).toBe('queued')
+  expect(late && phaseSteps(late, T0)[1]?.phase).toBe('failing (3 attempts)')
 })

@@ -1,5 +1,6 @@
-/** Pods that wait for images, with the live state of each image, and pods that started recently. */
+/** Pods that are waiting for images, with the live state of each image, and pods that started recently. */
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
+import { clock, count } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
@@ -17,7 +18,7 @@ export interface ContainerRow {
   readonly place: QueuePlace | undefined
   readonly percent: number | undefined
   readonly etaSeconds: number | undefined
-  /** Like `etaSeconds`, but a lower bound if a pull ahead of it has no estimate. */
+  /** Like `etaSeconds`, but a lower bound if a pull ahead in the queue has no estimate. */
   readonly etaAtLeast: number | undefined
 }
 
@@ -29,11 +30,13 @@ export interface PodRow {
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
+  /** How many attempts to pull an image of this pod have failed. */
+  readonly failures: number
   /** Containers whose images the kubelet has not requested yet, because it pulls other images first. */
   readonly later: readonly ContainerRow[]
-  /** Seconds until the last of its images is ready; undefined if one of them has no estimate. */
+  /** Seconds until the last of the pod's images is ready; undefined if an image has no estimate. */
   readonly etaSeconds: number | undefined
-  /** Seconds until all images with an estimate are ready; the pod cannot be ready earlier. */
+  /** Seconds until all images that have an estimate are ready; the pod cannot be ready sooner. */
   readonly etaAtLeast: number | undefined
 }
 
@@ -50,9 +53,8 @@ const WORST_FIRST: readonly ContainerRowState[] = [
   'done',
 ]
 
-/** Pods with problems are first, then the pods that will probably be ready soonest. Pods with an image that is not
- * queued yet are last.
- */
+/** Pods with problems come first, then the pods that will probably be ready soonest. Pods with an image that is not
+ * queued yet come last. */
 const POD_RANK: Readonly<Record<ContainerRowState, number>> = {
   failed: 0,
   cancelled: 1,
@@ -72,12 +74,26 @@ export function podRows(
   now: number,
 ): readonly PodRow[] {
   const live = livePulls(pulls.values())
-  return pods.map(pod => podRow(pod, { pulls, live, now }))
+  const failures = failuresByPod(pulls.values())
+  return pods.map(pod => podRow(pod, { pulls, live, failures, now }))
+}
+
+/** For each pod that waits or waited for a pull with failed attempts, the number of these attempts. */
+function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
+  const found = new Map<string, number>()
+  for (const { attempt, status, pods, waited } of pulls) {
+    const failed = status === 'failed' ? attempt : attempt - 1
+    if (failed > 0)
+      for (const pod of [...pods, ...waited])
+        found.set(podName(pod), Math.max(failed, found.get(podName(pod)) ?? 0))
+  }
+  return found
 }
 
 export interface Around {
   readonly pulls: ReadonlyMap<string, Pull>
   readonly live: LivePulls
+  readonly failures?: ReadonlyMap<string, number>
   readonly now: number
 }
 
@@ -97,6 +113,7 @@ export function podRow(pod: Pod, around: Around): PodRow {
     containers,
     slowest,
     isStarted,
+    failures: around.failures?.get(podName(pod)) ?? 0,
     later,
     state: isStarted ? 'done' : (slowest?.state ?? 'waiting'),
     etaSeconds: isStarted || open.length === 0 || !known ? undefined : Math.max(...etas),
@@ -108,7 +125,7 @@ function containerRow(container: Container, { pulls, live, now }: Around): Conta
   const pull = container.pullId === undefined ? undefined : pulls.get(container.pullId)
   const place = pull === undefined ? undefined : queuePlace(pull, live)
   const queued = pull === undefined || place === undefined ? undefined : forecast(pull, place, now)
-  // The stream is newer than the list.
+  // The stream is more recent than the list.
   const left = pull === undefined ? container.etaSeconds : remainingSeconds(pull, now)
   return {
     container,
@@ -129,44 +146,49 @@ function slowestFirst(a: ContainerRow, b: ContainerRow): number {
   )
 }
 
-export function podFacts({ pod, containers }: PodRow): Facts {
+export function podFacts({ pod, containers, isStarted }: PodRow): Facts {
   const lower = (words: readonly string[]) => words.map(word => word.toLowerCase())
   return {
-    // Two names: the one in the pod's spec (nginx) and the one that the node requested
+    // A search finds both the name in the pod's spec (nginx) and the name that the node requested
     // (docker.io/library/nginx:latest).
     image: lower(containers.flatMap(({ container, pull }) => [container.image, pull?.imageRef ?? ''])),
     node: lower([pod.nodeName]),
     ns: lower([pod.namespace]),
     pod: lower([pod.podName, pod.owner ?? '']),
-    status: containers.flatMap(({ state }) => (state === 'failed' ? [state, 'failing'] : [state])),
+    status: isStarted
+      ? ['started']
+      : containers.flatMap(({ state }) => (state === 'failed' ? [state, 'failing'] : [state])),
     registry: lower(
       containers.map(({ container, pull }) => registryOf(pull?.imageRef ?? container.image, pull?.registry)),
     ),
     limit: containers.flatMap(({ pull }) => (pull === undefined ? [] : limitsOf(pull))),
+    spans: [[pod.waitingSince ?? pod.startedAt ?? 0, pod.startedAt ?? Infinity]],
   }
 }
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
 /** A pod with an image that is not queued yet ranks as waiting, unless a pull failed, stalled or was
- * cancelled. */
+ * cancelled. A pod that has its images but has not started yet ranks before the started pods. */
 function rankOf({ state, later, isStarted }: PodRow): number {
-  if (isStarted) return POD_RANK.done
+  if (isStarted) return POD_RANK.done + 1
   return later.length > 0 && POD_RANK[state] > POD_RANK.stalled ? POD_RANK.waiting : POD_RANK[state]
 }
 
-/** The place in the queue of a node. */
+/** The place in the node's queue. */
 const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
-/** Waiting pods are before started ones. Failing pods are first, and the pods that will probably be ready last are at
- * the end. */
+const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
+
+/** Waiting pods come before started pods. Among the waiting pods, failing ones come first, and those that will
+ * probably be ready last come last. Of the started pods, the newest is first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
-  rankOf(a) - rankOf(b) || queued(a) - queued(b) || byName(a, b)
+  rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
 
 const LATER = 2e9
 
-/** A pod without an estimate ranks by its lower bound. Pods without either come last, after them those with an
- * image that is not queued yet. */
+/** A pod without an estimate ranks by its lower bound. Pods that have neither an estimate nor a lower bound come next,
+ * and pods with an image that is not queued yet come last. */
 function readyIn(row: PodRow): number {
   const { later, etaSeconds, etaAtLeast } = row
   if (later.length > 0) return LATER + (etaAtLeast ?? 0)
@@ -178,7 +200,7 @@ export function isBlind({ etaSeconds, etaAtLeast }: PodRow): boolean {
   return etaSeconds === undefined && !etaAtLeast
 }
 
-/** A pod that has failed has no time until it is ready, so it is above the others in both directions. Started pods are
+/** A failed pod has no time until it is ready, so it stays above the other pods in both directions. Started pods stay
  * below them. */
 const byReady: Compare<PodRow> = (a, b) => {
   const [x, y] = [a, b].map(readySection) as [number, number]
@@ -192,13 +214,13 @@ function readySection({ isStarted, state }: PodRow): number {
 export interface ReadyLast {
   /** The pod that will probably be ready last, among those with an estimate or a lower bound. */
   readonly row: PodRow
-  /** How many pods have neither. */
+  /** How many pods have neither an estimate nor a lower bound. */
   readonly blind: number
   /** How many pods cannot be ready, because a pull failed, stalled or was cancelled. */
   readonly stuck: number
 }
 
-/** Undefined if fewer than two pods are waiting for a pull. */
+/** Returns undefined if fewer than two pods are waiting for a pull. */
 export function readyLast(rows: readonly PodRow[]): ReadyLast | undefined {
   const waiting = rows.filter(({ isStarted }) => !isStarted)
   const pulling = waiting.filter(({ state }) => POD_RANK[state] > POD_RANK.stalled)
@@ -218,24 +240,37 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byReady,
 }
 
-/** The pods from the list if there is one, otherwise those named by unfinished pulls in the stream. */
+/** The number of waiting pods in the list or, without a list, of the pods named by unfinished pulls in the stream. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
-  const found = new Set<string>()
-  for (const pull of pulls) {
-    if (pull.status === 'completed') continue
-    for (const pod of pull.pods) found.add(podName(pod))
-  }
-  return found.size
+  const unfinished = [...pulls].filter(({ status }) => status !== 'completed')
+  return new Set(unfinished.flatMap(pull => pull.pods.map(podName))).size
 }
 
-/** The phases of a pod's start, each with its duration; the last one may still be in progress. */
-export function phaseSteps(
-  { phases }: Pod,
-  now: number,
-): readonly (StartPhase & { readonly seconds: number })[] {
-  return phases.map(step => ({
+export interface PhaseStep extends StartPhase {
+  readonly seconds: number
+}
+
+/** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
+ * failed attempts and the time between them as queued. */
+export function phaseSteps({ pod, failures }: PodRow, now: number): readonly PhaseStep[] {
+  return pod.phases.map(step => ({
     ...step,
+    phase: step.phase === 'queued' && failures > 0 ? `failing (${count(failures, 'attempt')})` : step.phase,
     seconds: step.seconds ?? Math.max(0, now - step.startedAt) / 1000,
   }))
+}
+
+/** `took 4 s, 3 s of it for the image`: the time from scheduling to the start, and the time until the image was on the
+ * node. */
+export function startWords({ pod, failures }: PodRow): string {
+  const ofImage = pod.phases.filter(({ phase }) => ['queued', 'pulling', 'unpacking'].includes(phase))
+  const seconds = ofImage.reduce((sum, { seconds = 0 }) => sum + seconds, 0)
+  return [
+    `took ${clock(pod.tookSeconds ?? 0)}`,
+    ofImage.length > 0 && `${clock(seconds)} of it for the image`,
+    failures > 0 && `${count(failures, 'attempt')} failed`,
+  ]
+    .filter(Boolean)
+    .join(', ')
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { aContext, aPod, aPull, T0 } from '../testing'
+import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { isGroupKey } from './failureGroups'
-import { isRestless, pullRows } from './pullRows'
+import { isRestless, pullFacts, pullRows } from './pullRows'
 import { parseQuery } from './query'
 
 const at = (id: string, change: Partial<Pull> = {}) => aPull({ id, nodeName: `on-${id}`, ...change })
@@ -32,7 +32,7 @@ function rows({ sort, query = '', open = [], of = pulls }: Change = {}) {
 }
 const keys = (change?: Change) => rows(change).map(({ key }) => key)
 
-it('starts with live pulls (first those that a pod waits for), then failures, the queue and history', () => {
+it('lists live pulls first (led by those that a pod is waiting for), then failures, the queue and history', () => {
   expect(keys()).toEqual([
     'stalled',
     'wanted',
@@ -46,13 +46,15 @@ it('starts with live pulls (first those that a pod waits for), then failures, th
   ])
 })
 
-it('sorts by a column in both directions, and compares the numbers in names', () => {
+it('sorts by a column in both directions, and compares numbers in names by their value', () => {
   expect(keys({ sort: '-speed' }).slice(0, 2)).toEqual(['new', 'old'])
+  const average = at('average', { status: 'completed', downloadedBytes: 700, completedAt: T0 + 10_000 })
+  expect(keys({ sort: '-speed', of: [...pulls, average] }).slice(0, 2)).toEqual(['new', 'old'])
   expect(keys({ sort: 'node' }).slice(-3)).toEqual(['old', 'queued', 'new'])
   expect(keys({ sort: '-node' }).slice(0, 3)).toEqual(['new', 'queued', 'old'])
 })
 
-it('sorts unknown times as the longest, and ended pulls last in both directions', () => {
+it('sorts unknown times and finished pulls last in both directions', () => {
   const of = [
     at('unknown'),
     at('slow', { etaSeconds: 90 }),
@@ -60,11 +62,11 @@ it('sorts unknown times as the longest, and ended pulls last in both directions'
     at('ended', { status: 'completed', completedAt: T0 }),
   ]
   expect(keys({ of, sort: 'left' })).toEqual(['fast', 'slow', 'unknown', 'ended'])
-  expect(keys({ of, sort: '-left' })).toEqual(['unknown', 'slow', 'fast', 'ended'])
+  expect(keys({ of, sort: '-left' })).toEqual(['slow', 'fast', 'unknown', 'ended'])
 })
 
 it.each(['colour', '__proto__', 'constructor', 'valueOf', 'hasOwnProperty', 'toString'])(
-  'keeps its own order for the unknown column %s',
+  'keeps the default order for the unknown column %s',
   column => {
     expect(keys({ sort: column })).toEqual(keys())
   },
@@ -85,7 +87,7 @@ describe('failures of one image with one cause', () => {
   const of = [failing('b'), failing('a'), failing('c', { completedAt: T0 + 5000 })]
   const key = 'failed/docker.io/library/nginx:1.27/not_found'
 
-  it('failures with one cause share one row', () => {
+  it('failures with the same cause share a row', () => {
     const [row, ...others] = rows({ of })
     expect(others).toEqual([])
     expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'], waiters: 1, standing: 'failing' })
@@ -97,10 +99,15 @@ describe('failures of one image with one cause', () => {
   })
 
   it('failures keep their row while one of them is retried', () => {
-    const retry = failing('a', { status: 'resolving', attempt: 2, errorReason: undefined })
+    const retry = failing('a', {
+      status: 'resolving',
+      attempt: 2,
+      errorReason: undefined,
+      earlier: [anAttempt()],
+    })
     const [row, ...others] = rows({ of: [...of.filter(({ id }) => id !== 'a'), retry] })
     expect(others).toEqual([])
-    expect(row?.ids).toEqual(['b', 'c', 'a'])
+    expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'] })
   })
 
   it('failures have separate rows when one of them is open, or when the table is sorted by a column', () => {
@@ -112,7 +119,7 @@ describe('failures of one image with one cause', () => {
     expect(keys({ of: of.slice(0, 1), open: [key] })).toEqual([key])
   })
 
-  it('failures of many images from one registry share one row, but failures of a few images do not', () => {
+  it('failures of many images from one registry share a row, but those of a few images do not', () => {
     const many = [1, 2, 3, 4].map(n =>
       failing(`i${n}`, { imageRef: `r.io/i${n}:1`, errorReason: 'timeout', nodeName: `n${n % 2}` }),
     )
@@ -136,6 +143,34 @@ it('keeps the order of failures regardless of their times', () => {
   expect(order(T0, T0 + 1)).toEqual(order(T0 + 1, T0))
 })
 
+describe('a row whose image is tried again', () => {
+  const failing = (id: string, change: Partial<Pull> = {}) =>
+    at(id, { status: 'failed', errorReason: 'tls', imageRef: `r/${id}:1`, pods: [aPod('p')], ...change })
+  const others = [failing('a'), failing('c')]
+  const again = (change: Partial<Pull>) => {
+    const earlier = [anAttempt({ errorReason: 'tls' })]
+    return failing('b', { errorReason: undefined, attempt: 2, earlier, failingSince: T0, ...change })
+  }
+  const bound = (by: 'unknown' | 'queue') => ({ by, why: '', figures: {} })
+
+  it.each([
+    ['is resolving', again({ status: 'resolving' })],
+    ['is about to start', again({ status: 'queued', bound: bound('unknown') })],
+    ['was queued just now', again({ status: 'queued', bound: bound('queue'), startedAt: T0 + 59_000 })],
+  ])('keeps its place while the attempt %s', (_, retry) => {
+    const of = [...others, retry]
+    expect(keys({ of })).toEqual(['a', 'b', 'c'])
+    expect(keys({ of, query: 'status:failing' })).toEqual(['a', 'b', 'c'])
+  })
+
+  it.each([
+    ['moves to the queue if the attempt waits there', again({ status: 'queued', bound: bound('queue') }), 2],
+    ['moves up once a byte arrives', again({ status: 'downloading', downloadedBytes: 5 }), 0],
+  ])('%s', (_, retry, place) => {
+    expect(keys({ of: [...others, retry] }).indexOf('b')).toBe(place)
+  })
+})
+
 it('lists a queued retry at its place in the queue', () => {
   const queued = (id: string, attempt: number, startedAt: number) =>
     at(id, { status: 'queued', attempt, startedAt, nodeName: 'n' })
@@ -147,7 +182,7 @@ it('lists a queued retry at its place in the queue', () => {
   ])
 })
 
-it('lists the oldest pull of the queue first', () => {
+it('lists the oldest pull in the queue first', () => {
   const queued = (id: string, startedAt: number) => at(id, { status: 'queued', startedAt, nodeName: 'n' })
   const of = [queued('second', T0 + 2), queued('first', T0 + 1), at('active', { nodeName: 'n' })]
   expect(rows({ of }).map(({ key, place }) => [key, place?.position])).toEqual([
@@ -157,7 +192,7 @@ it('lists the oldest pull of the queue first', () => {
   ])
 })
 
-it('lists all queued pulls of a node together, including pulls that no pod waits for', () => {
+it('lists all queued pulls of a node together, including those that no pod is waiting for', () => {
   const queued = (id: string, nodeName: string, startedAt: number, change: Partial<Pull> = {}) =>
     at(id, { status: 'queued', startedAt, nodeName, ...change })
   const of = [
@@ -169,25 +204,25 @@ it('lists all queued pulls of a node together, including pulls that no pod waits
   expect(keys({ of })).toEqual(['a1', 'b1', 'b2', 'c1'])
 })
 
-it('finds pulls that the server calls slow, and those that are expected to take much longer than usual', () => {
+it('finds only pulls that the server calls slow', () => {
   const of = [
     at('judged', { slowerThanUsual: 2, usualSeconds: 10 }),
     at('expected', { usualSeconds: 30, etaSeconds: 60 }),
     at('usual', { usualSeconds: 80, etaSeconds: 30 }),
   ]
-  expect(keys({ of, query: 'status:slow' })).toEqual(['expected', 'judged'])
+  expect(keys({ of, query: 'status:slow' })).toEqual(['judged'])
 })
 
 const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
   at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
 
-it('an ended pull keeps its position in the list when its end time becomes more precise', () => {
+it('a finished pull keeps its position in the list when its end time becomes more precise', () => {
   const order = (end: number) =>
     rows({ of: [done('a', end), done('b', T0 + 700, { nodeName: 'm' })] }).map(({ key }) => key)
   expect(order(T0)).toEqual(order(T0 + 900))
 })
 
-it('the completed pulls of an image on a node have one row', () => {
+it('the completed pulls of an image on a node share a row', () => {
   const of = [done('a', T0), done('b', T0 + 5000), done('c', T0 + 2000, { nodeName: 'm' })]
   const key = 'done/n/docker.io/library/nginx:1.27'
   expect(rows({ of }).map(row => [row.key, row.ids])).toEqual([
@@ -199,8 +234,15 @@ it('the completed pulls of an image on a node have one row', () => {
   expect(isGroupKey(key)).toBe(true)
 })
 
-it('knows which columns contain figures that change all the time', () => {
+it('knows which columns contain constantly changing figures', () => {
   expect(isRestless({ column: 'speed', descending: true })).toBe(true)
   expect(isRestless({ column: 'node', descending: true })).toBe(false)
   expect(isRestless(undefined)).toBe(false)
+})
+
+it('a search finds a cancelled attempt even after it was retried', () => {
+  const retried = aPull({ attempt: 2, earlier: [anAttempt({ errorReason: 'canceled' })] })
+  expect(pullFacts(retried, aContext([retried])).status).toContain('cancelled')
+  const failed = aPull({ attempt: 2, earlier: [anAttempt()] })
+  expect(pullFacts(failed, aContext([failed])).status).not.toContain('cancelled')
 })

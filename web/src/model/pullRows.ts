@@ -1,40 +1,55 @@
 /** The rows of the Pulls view and their order. */
 import type { Sort } from '../url/urlState'
 import type { Pull } from '../wire/wire'
-import { failureGroups, groupBy, severity } from './failureGroups'
+import { failureGroups, groupBy, isCancelled, severity } from './failureGroups'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded, type PullState, pullState, slowFactor } from './pullState'
+
+import { hasEnded, isRetry, limitNow, type PullState, pullState, shownRate } from './pullState'
+
 import { type Facts, isEmpty, matches, type Query } from './query'
-import { livePulls, type QueuePlace, queuePlace } from './queue'
-import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
+import { blockedWords, livePulls, type QueuePlace, queuePlace } from './queue'
+import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
 
 /** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node.
- * Its properties depend on states and pods, not on bytes. */
+ * Its attributes depend on the states and pods of those pulls, but not on their bytes. */
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
-  /** How many pods are waiting for the pulls of this row now. */
+  /** How many pods are currently waiting for this row's pulls. */
   readonly waiters: number
   readonly standing: Standing
   /** The pull's place in the queue of its node. */
   readonly place: QueuePlace | undefined
+  /** Says that pulls are queued behind this one although no pod is waiting for it; otherwise empty. */
+  readonly blocked: string
 }
 
-/** The values of `status:` that match a pull. Stalled and resolving pulls also count as downloading, as in
+const MOMENT_MS = 3000
+
+/** Whether the pull's row is listed with the failures. An attempt that was queued just now often fails at once, so its
+ * row stays there for a moment. */
+function isFailure(pull: Pull, { now }: Context): boolean {
+  const isNew = isRetry(pull) && pull.failingSince !== undefined && now - pull.startedAt < MOMENT_MS
+  return isNew || pullState(pull) === 'failed'
+}
+
+/** The values of `status:` that a pull matches. Stalled and resolving pulls also count as downloading, as they do in
  * the tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   const words: string[] = [state]
   if (state === 'stalled' || state === 'resolving') words.push('downloading')
-  if (state === 'failed' && standing(pull, context) === 'failing') words.push('failing')
-  if (slowFactor(pull, context.now) !== undefined) words.push('slow')
+  if (isFailure(pull, context) && standing(pull, context) !== 'past') words.push('failing')
+  if (pull.slowerThanUsual !== undefined) words.push('slow')
+  // The list of failures in a period includes the failures whose retry succeeded.
+  words.push(...pull.earlier.map(attempt => (isCancelled(attempt) ? 'cancelled' : 'failed')))
   return words
 }
 
-/** The value of `limit:` that matches a pull. */
-export function limitsOf({ bound }: Pull): readonly string[] {
-  return bound === undefined || bound.by === 'unknown' ? [] : [bound.by]
+/** The value of `limit:` that a pull matches. */
+export function limitsOf(pull: Pull): readonly string[] {
+  return limitNow(pull)?.by.split(' ') ?? []
 }
 
 export function pullFacts(pull: Pull, context: Context): Facts {
@@ -46,11 +61,15 @@ export function pullFacts(pull: Pull, context: Context): Facts {
     status: statusWords(pull, context),
     registry: [registryOf(pull.imageRef, pull.registry).toLowerCase()],
     limit: limitsOf(pull),
+    spans: [pull, ...pull.earlier].map(({ startedAt, completedAt = Infinity }) => [
+      startedAt ?? completedAt,
+      completedAt,
+    ]),
   }
 }
 
-/** The order of the sections. Live pulls come first, starting with stalled ones, followed by failures, which the strip
- * shows too. The queue and the history are last. */
+/** The order of the sections: first live pulls (stalled ones at the top), then failures, which the strip also
+ * shows, and finally the queue and the history. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,
   extracting: 1,
@@ -65,16 +84,13 @@ const RANK: Readonly<Record<PullState, number>> = {
 
 interface Section {
   readonly rank: number
-  /** Whether a pod is waiting for the pull. Such pulls are listed first in their section. */
+  /** Whether a pod is waiting for the pull. Such pulls come first in their section. */
   readonly isWaitedFor: boolean
 }
 
 function sectionOf(pull: Pull, context: Context): Section {
   if (standing(pull, context) === 'past') return { rank: RANK.done, isWaitedFor: false }
-  // The kubelet retries a failed image again and again; its row keeps its place during a retry. A queued retry is
-  // listed at its place in the queue, which its row names.
-  const isQueued = pull.status === 'queued'
-  const rank = isRetry(pull) && !isQueued ? RANK.failed : RANK[pullState(pull)]
+  const rank = RANK[isFailure(pull, context) ? 'failed' : pullState(pull)]
   return { rank, isWaitedFor: rank !== RANK.queued && waitersOf(pull, context).length > 0 }
 }
 
@@ -104,9 +120,9 @@ function within(rank: number, a: Pull, b: Pull): number {
   return rank === RANK.queued ? byNode(a, b) || a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Active pulls by the time until they are ready, with unknown times last; ended pulls have no such time. */
-function timeLeft(pull: Pull): number | undefined {
-  return hasEnded(pull) ? undefined : (pull.etaSeconds ?? 1e9)
+/** Compares live pulls by a figure. Finished pulls come last in both directions. */
+function whileLive(figure: (pull: Pull) => number | undefined): Compare<Pull> {
+  return byFigure(pull => (hasEnded(pull) ? undefined : figure(pull)))
 }
 
 export const PULL_ORDER: Order<Pull> = {
@@ -115,12 +131,12 @@ export const PULL_ORDER: Order<Pull> = {
   node: byNode,
   pods: (a, b) => a.pods.length - b.pods.length,
   progress: (a, b) => a.percent - b.percent,
-  speed: (a, b) => a.bytesPerSec - b.bytesPerSec,
+  speed: whileLive(shownRate),
   size: (a, b) => a.totalBytes - b.totalBytes,
-  left: byFigure(timeLeft),
+  left: whileLive(({ etaSeconds }) => etaSeconds),
 }
 
-/** The columns whose figures change all the time. */
+/** The columns with constantly changing figures. */
 const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
 
 export function isRestless(sort: Sort | undefined): boolean {
@@ -152,6 +168,7 @@ export function pullRows(
       waiters: waiterCount(ofRow, context),
       standing: standing(pull, context),
       place: queuePlace(pull, live),
+      blocked: blockedWords(pull, live),
     }
   })
 }
@@ -164,7 +181,7 @@ interface Group {
 
 const NO_GROUPS: ReadonlyMap<string, Group> = new Map()
 
-/** The group that each grouped pull belongs to, by the pull's id. */
+/** The group to which each grouped pull belongs, by the pull's id. */
 function groupsOf(
   pulls: readonly Pull[],
   open: readonly string[],
@@ -172,17 +189,12 @@ function groupsOf(
 ): ReadonlyMap<string, Group> {
   const found = new Map<string, Group>()
   const closed = pulls.filter(({ id }) => !open.includes(id))
-  const failed = closed.filter(pull => pullState(pull) === 'failed')
-  const isFailing = (pull: Pull) => standing(pull, context) === 'failing'
-  const retries = groupBy(closed.filter(isRetry), ({ imageRef }) => imageRef)
-  for (const { key, pulls: ofCause } of failureGroups(failed.filter(isFailing))) {
-    const images = new Set(ofCause.map(({ imageRef }) => imageRef))
-    const again = [...images].flatMap(imageRef => retries.get(imageRef) ?? [])
-    add({ key, pulls: [...ofCause].sort(byImageAndNode).concat(again) })
-  }
-  for (const { key, pulls: ofCause } of failureGroups(failed.filter(pull => !isFailing(pull)))) {
+  const failed = closed.filter(pull => isFailure(pull, context))
+  const isPast = (pull: Pull) => standing(pull, context) === 'past'
+  for (const { key, pulls: ofCause } of failureGroups(failed.filter(pull => !isPast(pull))))
+    add({ key, pulls: [...ofCause].sort(byImageAndNode) })
+  for (const { key, pulls: ofCause } of failureGroups(failed.filter(isPast)))
     add({ key: `${key}/past`, pulls: [...ofCause].sort(newestEndFirst) })
-  }
   const done = closed.filter(({ status }) => status === 'completed')
   for (const [place, ofPlace] of groupBy(done, ({ nodeName, imageRef }) => `${nodeName}/${imageRef}`)) {
     add({ key: `done/${place}`, pulls: [...ofPlace].sort(newestEndFirst) })
@@ -199,8 +211,7 @@ function byImageAndNode(a: Pull, b: Pull): number {
   return byImage(a, b) || byNode(a, b) || byId(a, b)
 }
 
-/** Ends are compared in whole seconds, because the kubelet's time of an end is replaced by the agent's more precise
- * time. */
+/** End times are compared in whole seconds, because the agent's more precise end time later replaces the kubelet's. */
 function newestEndFirst(a: Pull, b: Pull): number {
   return endSecond(b) - endSecond(a) || byId(a, b)
 }

@@ -1,5 +1,5 @@
 /** The state of a pull in words, and its figures. */
-import type { Pull } from '../wire/wire'
+import type { Limit, LimitName, Pull } from '../wire/wire'
 import { percent } from './format'
 
 export type PullState =
@@ -26,11 +26,10 @@ export const STATE_WORD: Readonly<Record<PullState, string>> = {
 }
 
 export const STATE_MEANING: Readonly<Record<PullState, string>> = {
-  failed: 'The pull ended with an error.',
-  cancelled:
-    'The pull was stopped before it ended, for example because its pod was deleted. It is not a failure; the open row names the pod.',
-  stalled: 'No bytes have arrived for 30 seconds.',
-  resolving: 'The node is requesting the manifest of the image from the registry.',
+  failed: 'The pull failed with an error.',
+  cancelled: 'The pull was stopped, for example because its pod was deleted. The open row names the pod.',
+  stalled: 'No bytes have arrived recently.',
+  resolving: 'The node requests the image’s manifest.',
   downloading: 'The node is downloading layers.',
   extracting: 'The node is unpacking layers; all bytes may already have arrived.',
   queued: 'The kubelet has requested the image, but the node has not started to pull it.',
@@ -42,10 +41,33 @@ export function pullState(pull: Pull): PullState {
   if (pull.status === 'completed') return 'done'
   if (pull.status === 'failed') return pull.errorReason === 'canceled' ? 'cancelled' : 'failed'
   if (pull.stalledSince !== undefined) return 'stalled'
-  return pull.status
+  return isRetrying(pull) ? 'failed' : pull.status
 }
 
-/** Undefined while the size of the download is unknown. */
+/** Whether a failed image is being tried again. Such an attempt often fails within a second, so the image counts as
+ * failed until the first byte arrives. An attempt that waits behind other pulls counts as queued. */
+export function isRetrying(pull: Pull): boolean {
+  const { status, bound, earlier } = pull
+  const isStarting = status === 'resolving' || bound?.by === 'unknown'
+  return isRetry(pull) && isStarting && earlier.at(-1)?.errorReason !== 'canceled'
+}
+
+/** Whether the pull shows a failure or a cancellation instead of its progress. */
+export function hasFailed(pull: Pull): boolean {
+  return pull.status === 'failed' || isRetrying(pull)
+}
+
+/** Whether the pull is another attempt, of which no byte has arrived. */
+export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
+  return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
+}
+
+export function stateWord(pull: Pull): string {
+  const state = pullState(pull)
+  return state === 'queued' && isRetry(pull) ? 'Retry queued' : STATE_WORD[state]
+}
+
+/** The pull's percentage; undefined while the size of the download is unknown. */
 export function knownPercent(pull: Pull): number | undefined {
   return pull.totalKnown || pull.status === 'completed' || pull.percentBasis === 'layers'
     ? pull.percent
@@ -60,7 +82,7 @@ export function tookSeconds(pull: Pull): number | undefined {
   return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
 }
 
-/** Bytes per second over the whole duration of an ended pull; undefined if nothing was downloaded. */
+/** The average bytes per second of a finished pull; undefined if nothing was downloaded. */
 export function averageRate(pull: Pull): number | undefined {
   const took = tookSeconds(pull)
   return took === undefined || took <= 0 || pull.downloadedBytes === 0
@@ -68,50 +90,57 @@ export function averageRate(pull: Pull): number | undefined {
     : pull.downloadedBytes / took
 }
 
-/** Seconds until the image is ready. The server's estimate is valid at `updatedAt` and counts down from
- * there. */
+/** The current bytes per second of a download or the average of a completed pull; undefined if it is not known. */
+export function shownRate(pull: Pull): number | undefined {
+  if (pull.status === 'completed') return averageRate(pull)
+  const isHidden = pull.percentBasis === 'layers' && pull.bytesPerSec === 0
+  return pull.status === 'downloading' && !isHidden ? pull.bytesPerSec : undefined
+}
+
+/** Seconds until the image is ready. The server's estimate is valid at `updatedAt` and counts down from then. */
 export function remainingSeconds(pull: Pull, now: number): number | undefined {
   if (hasEnded(pull) || pull.etaSeconds === undefined) return undefined
   const elapsed = pull.updatedAt === 0 ? 0 : Math.max(0, now - pull.updatedAt) / 1000
   return Math.max(0, pull.etaSeconds - elapsed)
 }
 
-/** The share of the downloaded bytes that has been unpacked, 0 to 1; undefined while it is unknown. */
+/**
+ * Factors that can limit unpacking as well. The server may have measured any other factor before the last byte arrived.
+ */
+const OF_UNPACKING: readonly LimitName[] = ['disk', 'cpu', 'queue', 'snapshotter']
+
+/** The factor that currently limits the pull; undefined if unknown. */
+export function limitNow({ bound, status }: Pull): Limit | undefined {
+  if (bound === undefined || bound.by === 'unknown') return undefined
+  return status !== 'extracting' || OF_UNPACKING.includes(bound.by) ? bound : undefined
+}
+
+/** The fraction of the downloaded bytes that has been unpacked, from 0 to 1; undefined while it is unknown. */
 export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
 }
 
-/** How far a cancelled pull got. */
+/** Describes how far a cancelled pull got. */
 export function stopped({ layerCount, percent: done }: Pull): string {
   return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
 
-/** The usual duration is mentioned only if the actual one differs by at least this factor and this many seconds. */
+/** The usual duration is mentioned only if the actual duration differs from it by at least this factor and this many
+ * seconds. */
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** How many times slower than usual a pull is; undefined if it is not slower. The server considers the time that the
- * pull has taken so far. The page also considers the time that the pull is expected to take. */
-export function slowFactor(pull: Pull, now: number): number | undefined {
-  if (pull.slowerThanUsual !== undefined) return pull.slowerThanUsual
-  const usual = pull.usualSeconds
-  const expected = expectedSeconds(pull, now)
-  // The first estimates for a pull are too uncertain.
-  if (usual === undefined || expected === undefined || now - pull.startedAt < 1000 * UNUSUAL_SECONDS)
-    return undefined
-  return expected >= usual * UNUSUAL && expected - usual >= UNUSUAL_SECONDS ? expected / usual : undefined
-}
-
-/** The duration of a live pull from its start until it is expected to be ready. */
+/** The expected total duration of a live pull. */
 function expectedSeconds(pull: Pull, now: number): number | undefined {
   const left = remainingSeconds(pull, now)
   return left === undefined ? undefined : (now - pull.startedAt) / 1000 + left
 }
 
-/** The usual duration of this image on this node, if the pull is slow or if the difference is large. */
+/** The usual duration of pulls of this image on this node; undefined unless the pull is slow or the difference is
+ * large. */
 export function unusualSeconds(pull: Pull, now: number): number | undefined {
   const usual = pull.usualSeconds
-  if (slowFactor(pull, now) !== undefined) return usual
+  if (pull.slowerThanUsual !== undefined) return usual
   if (pull.status === 'failed') return undefined
   const whole = tookSeconds(pull) ?? expectedSeconds(pull, now)
   if (usual === undefined || whole === undefined) return undefined

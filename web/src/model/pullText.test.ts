@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { aPod, aPull, T0 } from '../testing'
+import { aContext, aPod, aPull, T0 } from '../testing'
 import { pullText } from './pullText'
 import { lastEnded } from './quiet'
 
@@ -11,7 +11,7 @@ it('describes a live pull in a few lines', () => {
     etaSeconds: 12,
     pods: [aPod('p')],
   })
-  expect(pullText(pull, 'The disk is slow.', 'http://x/?open=a', T0)).toBe(
+  expect(pullText(pull, 'The disk is slow.', 'http://x/?open=a', aContext([pull]), T0)).toBe(
     [
       'docker.io/library/nginx:1.27 on worker-01',
       'Downloading · 41 % · 41 / 100 MB · 5.0 MB/s · ready in 12 s',
@@ -29,13 +29,13 @@ it('contains the error of a failed pull', () => {
     error: 'no such tag',
     completedAt: T0 + 2000,
   })
-  expect(pullText(pull, undefined, 'link', T0)).toContain('Failed: not found')
-  expect(pullText(pull, undefined, 'link', T0)).toContain('no such tag')
+  expect(pullText(pull, undefined, 'link', aContext([pull]), T0)).toContain('Failed: not found')
+  expect(pullText(pull, undefined, 'link', aContext([pull]), T0)).toContain('no such tag')
 })
 
-it('finds the pull that ended last', () => {
+it('finds the pull that ended most recently', () => {
   const old = aPull({ id: 'old', completedAt: T0 })
   const last = aPull({ id: 'last', completedAt: T0 + 5 })
-  expect(lastEnded([old, last, aPull({ id: 'active' })])).toEqual({ pull: last, endedAt: T0 + 5 })
+  expect(lastEnded([old, last, aPull({ id: 'active' })])).toBe(last)
   expect(lastEnded([aPull()])).toBeUndefined()
 })

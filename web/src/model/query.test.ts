@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { aContext, aPod, aPull } from '../testing'
+import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
+import { secondOfDay } from './format'
 import { pullFacts as factsOf } from './pullRows'
 import { type Known, matches, parseQuery, STATUS_WORDS, suggest, toggleValue, withValues } from './query'
 
@@ -20,7 +21,7 @@ describe('a search', () => {
     'registry:nvcr pod:trainer',
   ])('finds the pull with %j', text => expect(fits(text)).toBe(true))
 
-  it('finds a pull by the factor that limits it', () => {
+  it('finds a pull by its limiting factor', () => {
     const slow = pullFacts(aPull({ bound: { by: 'rate_limit', why: '', figures: {} } }))
     expect(fits('limit:rate_limit', slow)).toBe(true)
     expect(fits('limit:disk', slow)).toBe(false)
@@ -31,6 +32,33 @@ describe('a search', () => {
   it.each(['nginx', 'pytorch worker', 'ns:shop', 'status:failed', 'status:down', 'ns:ml node:worker'])(
     'does not find the pull with %j',
     text => expect(fits(text)).toBe(false),
+  )
+
+  it('finds the attempts that were running at a moment or since a time', () => {
+    const failed = anAttempt({ startedAt: T0 - 600_000, completedAt: T0 - 590_000 })
+    const done = pullFacts(
+      aPull({ status: 'completed', startedAt: T0 - 200_000, completedAt: T0 - 100_000, earlier: [failed] }),
+    )
+    const found = (text: string) => matches(parseQuery(text, T0), done)
+    const at = (seconds: number) => found(`at:${secondOfDay(T0 - seconds * 1000)}`)
+    expect([640, 620, 595, 550, 240, 220, 150, 80, 60].map(at)).toEqual([
+      false,
+      true,
+      true,
+      false,
+      false,
+      true,
+      true,
+      true,
+      false,
+    ])
+    expect(['since:10m', 'since:1m', 'since:2m', 'since:60m'].map(found)).toEqual([true, false, true, true])
+    expect(found('status:failed since:10m')).toBe(true)
+    expect(matches(parseQuery('since:1m', T0), pullFacts(aPull({ startedAt: T0 - 600_000 })))).toBe(true)
+  })
+
+  it.each(['at:', 'at:1', 'since:10', 'since:soon'])('ignores the incomplete time %j', text =>
+    expect(fits(text)).toBe(true),
   )
 
   it('ignores an unfinished token', () => {
@@ -49,13 +77,13 @@ describe('a search', () => {
 })
 
 describe('a tile', () => {
-  it('adds its value and removes it again', () => {
+  it('adds a value and removes it again', () => {
     expect(toggleValue('ns:ml', 'status', 'failed')).toBe('ns:ml status:failed')
     expect(toggleValue('ns:ml status:failed', 'status', 'done')).toBe('ns:ml status:failed,done')
     expect(toggleValue('status:failed nginx', 'status', 'failed')).toBe('nginx')
   })
 
-  it('combines values of one key', () => {
+  it('combines the values of a key', () => {
     expect(withValues('status:a x status:b', 'status', ['c'])).toBe('x status:c')
   })
 })
@@ -69,21 +97,27 @@ describe('suggestions', () => {
     status: new Set(['failed']),
     registry: new Set(),
     limit: new Set(['disk', 'rate_limit']),
+    at: new Set(),
+    since: new Set(),
   }
   const words = (text: string, values = known) => suggest(text, values).shown.map(({ word }) => word)
-  const KEY_WORDS = ['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:', 'limit:']
+  const KEY_WORDS = ['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:', 'limit:', 'at:', 'since:']
+
+  const PROBLEM_WORDS = ['status:stalled', 'status:slow', 'status:cancelled', 'status:unobserved']
 
   it('offer the keys first, and count the values', () => {
-    expect(words('')).toEqual(KEY_WORDS)
+    expect(words('')).toEqual([...KEY_WORDS, ...PROBLEM_WORDS])
     expect(suggest('', known).more).toBe(8)
   })
 
-  it('offer the problems of the pulls before anything is typed', () => {
+  it('offer the problems before anything is typed, and mark those that no pull has', () => {
     const troubled = { ...known, status: new Set(['downloading', 'unobserved', 'stalled']) }
-    expect(words('', troubled)).toEqual([...KEY_WORDS, 'status:stalled', 'status:unobserved'])
+    const problems = suggest('', troubled).shown.slice(KEY_WORDS.length)
+    expect(problems.map(({ word }) => word)).toEqual(PROBLEM_WORDS)
+    expect(problems.map(({ hint }) => hint)).toEqual(['', 'none now', 'none now', ''])
   })
 
-  it.each(STATUS_WORDS)('offer status:%s for a part of it', state => {
+  it.each(STATUS_WORDS)('offer status:%s when part of it is typed', state => {
     expect(words(state.slice(0, 3))).toContain(`status:${state}`)
     expect(words('status:')).toContain(`status:${state}`)
   })
@@ -101,7 +135,7 @@ describe('suggestions', () => {
     expect(more).toBe(402)
   })
 
-  it('offer values of a key, starting with those that begin with the text', () => {
+  it('offer the values of a key, with those that begin with the text first', () => {
     expect(words('ns:m')).toEqual(['ns:ml', 'ns:monitoring'])
     expect(words('node:02')).toEqual(['node:worker-02'])
   })
@@ -110,7 +144,7 @@ describe('suggestions', () => {
     expect(words('node:worker-01,')).toEqual(['node:worker-01,worker-02'])
   })
 
-  it('offers the fields in which a free word occurs', () => {
+  it('offer the fields in which a free word occurs', () => {
     expect(words('ngi')).toEqual(['image:docker.io/library/nginx:1.27'])
   })
 })

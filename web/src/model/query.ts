@@ -1,6 +1,7 @@
-/** The search box: free words and `key:value,value` tokens. A query is stored only as its text. */
+/** The search box: free words and `key:value,value` tokens. Only the text of a query is stored. */
 
-export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit'] as const
+/** `at:14:05:30` and `since:10m` filter by time; the other keys have values. */
+export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit', 'at', 'since'] as const
 export type Key = (typeof KEYS)[number]
 
 /** The values of `status:`. */
@@ -16,6 +17,7 @@ export const STATUS_WORDS: readonly string[] = [
   'cancelled',
   'unobserved',
   'done',
+  'started',
 ]
 
 export interface Token {
@@ -26,61 +28,93 @@ export interface Token {
 export interface Query {
   readonly tokens: readonly Token[]
   readonly words: readonly string[]
+  readonly windows: readonly Span[]
 }
 
-/** The lower-case values of a row that a search looks at. */
-export type Facts = Readonly<Record<Key, readonly string[]>>
+/** The start and the end of a period. */
+export type Span = readonly [number, number]
 
-const TOKEN = /^(image|node|ns|pod|status|registry|limit):(.*)$/i
+/** The searchable values of a row, in lower case; none for the keys that filter by time. */
+export type Facts = Readonly<Partial<Record<Key, readonly string[]>>> & {
+  /** When the row's attempts were running. A running attempt has no end: it is infinite. */
+  readonly spans: readonly Span[]
+}
 
 export function parseToken(word: string): Token | undefined {
-  const found = TOKEN.exec(word)
-  const key = KEYS.find(known => known === found?.[1]?.toLowerCase())
-  if (key === undefined) return undefined
-  const values = (found?.[2] ?? '').toLowerCase().split(',').filter(Boolean)
-  return { key, values }
+  const lower = word.toLowerCase()
+  const key = KEYS.find(known => lower.startsWith(`${known}:`))
+  return (
+    key && {
+      key,
+      values: lower
+        .slice(key.length + 1)
+        .split(',')
+        .filter(Boolean),
+    }
+  )
 }
 
-export function parseQuery(text: string): Query {
+export function parseQuery(text: string, now = Date.now()): Query {
   const tokens: Token[] = []
   const words: string[] = []
+  const windows: Span[] = []
   for (const word of splitWords(text)) {
     const token = parseToken(word)
     if (token === undefined) words.push(word.toLowerCase())
+    else if (isTime(token.key)) windows.push(...token.values.flatMap(value => windowOf(value, now)))
     else if (token.values.length > 0) tokens.push(token)
   }
-  return { tokens, words }
+  return { tokens, words, windows }
+}
+
+const isTime = (key: Key): boolean => key === 'at' || key === 'since'
+
+/** The pulls within this time of a moment belong to it. */
+const AROUND_MS = 30_000
+const HOUR_MS = 3_600_000
+
+/** The window of `10m`, which ends now, or of `14:05:30`, the last such time of day in the reader's time zone. Empty if
+ * the value is not complete. */
+function windowOf(value: string, now: number): readonly Span[] {
+  if (/^\d+m$/.test(value)) return [[now - Number.parseInt(value, 10) * 60_000, Infinity]]
+  const [hours = 0, minutes, seconds = 0] = value.split(':').map(Number)
+  if (minutes === undefined) return []
+  let at = new Date(now).setHours(hours, minutes, seconds, 0)
+  if (at > now + HOUR_MS) at -= 24 * HOUR_MS
+  return [[at - AROUND_MS, at + AROUND_MS]]
 }
 
 export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** Every token and every word must match. A token matches if one of its values does. */
+/** All tokens and all words of the query must match. A token matches if one of its values matches. */
 export function matches(query: Query, facts: Facts): boolean {
   return (
+    query.windows.every(([from, to]) => facts.spans.some(([start, end]) => start <= to && end >= from)) &&
     query.tokens.every(({ key, values }) =>
       values.some(value =>
-        facts[key].some(fact => (key === 'status' ? fact === value : fact.includes(value))),
+        facts[key]?.some(fact => (key === 'status' ? fact === value : fact.includes(value))),
       ),
-    ) && query.words.every(word => KEYS.some(key => facts[key].some(fact => fact.includes(word))))
+    ) &&
+    query.words.every(word => KEYS.some(key => facts[key]?.some(fact => fact.includes(word))))
   )
 }
 
 export function isEmpty(query: Query): boolean {
-  return query.tokens.length === 0 && query.words.length === 0
+  return query.tokens.length + query.words.length + query.windows.length === 0
 }
 
 export function tokenText({ key, values }: Token): string {
   return `${key}:${values.join(',')}`
 }
 
-/** The values that a query contains for a key. */
+/** The values of a key in a query. */
 export function valuesOf(text: string, key: Key): readonly string[] {
   return parseQuery(text).tokens.flatMap(token => (token.key === key ? token.values : []))
 }
 
-/** Replaces the values of the key in a query; the rest of the query is unchanged. */
+/** Replaces the values of a key in a query, leaving the rest of the query unchanged. */
 export function withValues(text: string, key: Key, values: readonly string[]): string {
   const rest = splitWords(text).filter(word => parseToken(word)?.key !== key)
   if (values.length > 0) rest.push(tokenText({ key, values }))
@@ -93,10 +127,10 @@ export function toggleValue(text: string, key: Key, value: string): string {
 }
 
 export interface Suggestion {
-  /** The word that replaces the one being typed. */
+  /** The word that replaces the typed word. */
   readonly word: string
   readonly hint: string
-  /** A key still needs its value, so the caret is placed behind it. */
+  /** Whether the word is complete. A key is not, because its value has yet to be typed. */
   readonly complete: boolean
 }
 
@@ -108,13 +142,16 @@ const HINTS: Readonly<Record<Key, string>> = {
   status: 'queued, failing, slow, cancelled…',
   registry: 'a registry host',
   limit: 'disk, layer, network…',
+  at: '14:05:30',
+  since: '10m',
 }
 
-/** The values of `status:` that no tile shows; they are suggested before anything is typed. */
+/** The values of `status:` that no tile shows; they are suggested before anything is typed, even if no pull matches
+ * them now. */
 const PROBLEMS: readonly string[] = ['stalled', 'slow', 'cancelled', 'unobserved']
 const MOST_SHOWN = 100
 
-/** The values that exist now; for `status:`, those that match a pull. */
+/** The values that currently exist; for `status:`, the values that match a pull. */
 export type Known = Readonly<Record<Key, ReadonlySet<string>>>
 
 export interface Suggestions {
@@ -123,7 +160,7 @@ export interface Suggestions {
   readonly more: number
 }
 
-/** Completions of the word at the caret. */
+/** Suggests completions for the word at the caret. */
 export function suggest(word: string, known: Known): Suggestions {
   const token = parseToken(word)
   if (token !== undefined) {
@@ -139,14 +176,15 @@ export function suggest(word: string, known: Known): Suggestions {
     complete: false,
   }))
   if (part === '') {
-    const problems = PROBLEMS.filter(value => known.status.has(value))
+    const isKnown = (value: string) => known.status.has(value)
+    const problems = PROBLEMS.map(value => ({
+      ...offer('status', value),
+      hint: isKnown(value) ? '' : 'none now',
+    }))
     const count = KEYS.reduce((sum, key) => sum + known[key].size, 0)
-    return {
-      shown: [...keys, ...problems.map(value => offer('status', value))],
-      more: count - problems.length,
-    }
+    return { shown: [...keys, ...problems], more: count - PROBLEMS.filter(isKnown).length }
   }
-  // The keys with the fewest values are first.
+  // Suggestions for keys with few possible values, such as `limit`, come first.
   const values = [...KEYS].reverse().flatMap(key => ranked(key, known, part).map(value => offer(key, value)))
   return first([...keys, ...values])
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { aPull, T0 } from '../testing'
+import { aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
-import { forecast, livePulls, ordinal, queuePlace } from './queue'
+import { blockedWords, forecast, livePulls, ordinal, queuePlace } from './queue'
 
 const active = aPull({ id: 'active', etaSeconds: 70, startedAt: T0 })
 const first = aPull({ id: 'first', status: 'queued', startedAt: T0 + 1000 })
@@ -10,7 +10,7 @@ const elsewhere = aPull({ id: 'elsewhere', nodeName: 'other', startedAt: T0 - 50
 const ended = aPull({ id: 'ended', status: 'completed', startedAt: T0 - 9000 })
 const live = livePulls([second, ended, first, elsewhere, active])
 
-it('lists the live pulls of each node, the oldest first', () => {
+it('lists the live pulls of each node, oldest first', () => {
   expect(live.get('worker-01')?.map(({ id }) => id)).toEqual(['active', 'first', 'second'])
 })
 
@@ -39,14 +39,14 @@ describe('the forecast of a queued pull', () => {
         return [found?.start, found?.ready, found?.unknown?.id]
       })
 
-  it('the forecast adds the usual durations of the pulls ahead and of the queued pull', () => {
+  it('the forecast adds up the usual durations of the pulls ahead and of the queued pull', () => {
     expect(forecasts(active, queued('b', 20, 1), queued('c', 5, 2))).toEqual([
       [70, 90, undefined],
       [90, 95, undefined],
     ])
   })
 
-  it('the forecast uses each slot of the node as soon as the slot is free', () => {
+  it('the forecast fills each slot of the node as soon as it is free', () => {
     const quick = aPull({ id: 'quick', etaSeconds: 10, startedAt: T0 })
     expect(forecasts(active, quick, queued('b', 100, 1), queued('c', 5, 2), queued('d', 1, 3))).toEqual([
       [10, 110, undefined],
@@ -64,7 +64,7 @@ describe('the forecast of a queued pull', () => {
     expect(forecasts(aPull({ id: 'unpacking' }), queued('b', 20, 1))).toEqual([[0, 20, 'unpacking']])
   })
 
-  it('the forecast starts at once if no pull is ahead', () => {
+  it('a queued pull with no pulls ahead is expected to start immediately', () => {
     expect(forecasts(queued('b', 20, 1))).toEqual([[0, 20, undefined]])
   })
 
@@ -75,7 +75,7 @@ describe('the forecast of a queued pull', () => {
   })
 })
 
-it('writes ordinals', () => {
+it('formats ordinals', () => {
   expect([1, 2, 3, 4, 11, 12, 13, 21, 102, 111].map(ordinal)).toEqual([
     '1st',
     '2nd',
@@ -88,4 +88,19 @@ it('writes ordinals', () => {
     '102nd',
     '111th',
   ])
+})
+
+it('says that pulls are queued behind the only running pull of a node although no pod waits for it', () => {
+  const bound = { by: 'queue', why: '', figures: {} } as const
+  const gone = aPull({ id: 'gone' })
+  const queued = aPull({ id: 'q', status: 'queued', pods: [aPod('q')], bound })
+  const words = (pull: Pull, ...others: readonly Pull[]) =>
+    blockedWords(pull, livePulls([pull, ...others, queued]))
+  expect(words(gone)).toBe('No pod waits for it; 1 pull queues behind it')
+  expect(words(gone, { ...queued, id: 'r' })).toBe('No pod waits for it; 2 pulls queue behind it')
+  expect(words(gone, aPull({ id: 'other' }))).toBe('')
+  expect(words({ ...gone, imageRef: '__pulling__' })).toBe('')
+  expect(words({ ...gone, pods: [aPod('q')] })).toBe('')
+  expect(blockedWords(gone, livePulls([gone]))).toBe('')
+  expect(blockedWords(queued, livePulls([gone, queued]))).toBe('')
 })

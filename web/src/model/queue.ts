@@ -1,16 +1,18 @@
 /** The queue of each node: a queued pull waits for the older live pulls of its node. */
 import type { Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
+import { count } from './format'
+import { isUnknown } from './images'
 import { hasEnded, remainingSeconds } from './pullState'
 
 export interface QueuePlace {
-  /** 1 for the pull that starts next. */
+  /** The pull that starts next has position 1. */
   readonly position: number
-  /** The running pulls of the node, followed by the pulls that were queued earlier; the oldest first in both. */
+  /** The node's running pulls, followed by the pulls that were queued earlier, both oldest first. */
   readonly ahead: readonly Pull[]
 }
 
-/** The live pulls of each node, the oldest first. */
+/** The live pulls of each node, oldest first. */
 export type LivePulls = ReadonlyMap<string, readonly Pull[]>
 
 export function livePulls(pulls: Iterable<Pull>): LivePulls {
@@ -34,33 +36,48 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   return { position: queued.length + 1, ahead: [...active, ...queued] }
 }
 
-/** When a queued pull is expected to start and to end, in seconds from now. Each pull is expected to take as long as
- * usual. */
+/** `No pod waits for it; 6 pulls queue behind it`, if the pull is the only running one of its node; otherwise empty. */
+export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
+  const ofNode = live.get(nodeName) ?? []
+  const running = ofNode.filter(({ status }) => status !== 'queued')
+  const queued = ofNode.filter(({ status, bound }) => status === 'queued' && bound?.by === 'queue').length
+  const isAlone = running.length === 1 && running[0]?.id === id
+  return isAlone && queued > 0 && pods.length === 0 && !isUnknown(imageRef)
+    ? `No pod waits for it; ${count(queued, 'pull queues', 'pulls queue')} behind it`
+    : ''
+}
+
+/** When a queued pull will start and be ready, in seconds from now, if each pull takes as long as usual. */
 export interface Forecast {
   readonly start: number
   readonly ready: number
-  /** The first pull without an estimate: if there is one, both times are lower bounds. */
+  /** The first pull without a reliable estimate, if any; both times are then lower bounds. */
   readonly unknown: Pull | undefined
 }
 
-/** The node starts the queued pulls in order, and pulls as many images at a time as it does now. */
+/** Whether the usual duration is that of other nodes, which may be faster than this one. */
+export function isTooShort({ status, usualBasis }: Pull): boolean {
+  return status === 'queued' && usualBasis === 'other_nodes'
+}
+
+/** Assumes that the node starts queued pulls in order, and pulls as many images at a time as it does now. */
 export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Forecast {
-  /** When each running pull ends. */
+  /** The expected end time of each running pull, in seconds from now. */
   const ends: number[] = []
   let unknown: Pull | undefined
   let start = 0
   for (const one of [...ahead, pull]) {
     const isQueued = one.status === 'queued'
     const seconds = isQueued ? one.usualSeconds : remainingSeconds(one, now)
-    if (seconds === undefined) unknown ??= one
+    if (seconds === undefined || isTooShort(one)) unknown ??= one
     start = isQueued ? (ends.sort((a, b) => a - b).shift() ?? 0) : 0
     ends.push(start + (seconds ?? 0))
   }
   return { start, ready: ends.at(-1) ?? 0, unknown }
 }
 
-/** Seconds until a pull that the kubelet has not requested yet can start at the earliest: after the whole queue of its
- * node. */
+/** The earliest start, in seconds from now, of a pull that the kubelet has not requested yet: the pull starts
+ * after the whole queue of its node. */
 export function queueEnd(ofNode: readonly Pull[], now: number): number {
   const queued = ofNode.filter(({ status }) => status === 'queued')
   const active = ofNode.filter(({ status }) => status !== 'queued')

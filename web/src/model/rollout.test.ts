@@ -28,8 +28,8 @@ it('counts nodes by the state of their latest pull', () => {
   ])
   expect(row).toMatchObject({ done: 1, pulling: 1, queued: 1, failed: 1, stopped: 2 })
   expect(row && unfinished(row)).toBe(3)
-  // The failed pull is not the slowest one: the others are still in progress.
-  expect(row?.slowest).toBe('n1')
+  // The failed pull is not the slowest pull, because the other pulls are still in progress.
+  expect(row?.last).toEqual({ node: 'n1', state: 'queued' })
 })
 
 const waitingPod = (podName: string, nodeName: string, image: string, more: object = {}) => ({
@@ -53,7 +53,12 @@ it('counts nodes where a pod is waiting but the kubelet has not requested the im
   })
   const pulls = [done('n1', 10), done('n2', 90)]
   const [nginx, redis] = rowsOf(pulls, pods, aContext(pulls))
-  expect(nginx).toMatchObject({ done: 2, waiting: ['edge-1'], nodeCount: 3, slowest: 'edge-1' })
+  expect(nginx).toMatchObject({
+    done: 2,
+    waiting: ['edge-1'],
+    nodeCount: 3,
+    last: { node: 'edge-1', state: 'waiting' },
+  })
   expect(nginx && unfinished(nginx)).toBe(1)
   expect(redis).toMatchObject({
     imageRef: 'docker.io/library/redis:latest',
@@ -72,8 +77,14 @@ it('counts nodes where a pod is waiting but the kubelet has not requested the im
 it('shows the median and the longest duration of the pulls that downloaded something', () => {
   const cached = aPull({ id: 'c', nodeName: 'n9', status: 'completed', completedAt: T0 })
   const [row] = imageRows([done('n1', 10), done('n2', 30), done('n3', 20), done('n4', 90), cached])
-  expect(row).toMatchObject({ medianSeconds: 25, worstSeconds: 90, done: 5 })
+  expect(row).toMatchObject({ medianSeconds: 25, longest: { nodeName: 'n4' }, last: undefined, done: 5 })
   expect(imageRows([cached])[0]?.medianSeconds).toBeUndefined()
+})
+
+it('names a failing node only if no other node needs the image', () => {
+  const failed = aPull({ id: 'f', nodeName: 'n1', status: 'failed', completedAt: T0, pods: [aPod('p')] })
+  expect(imageRows([failed, done('n2', 5)])[0]?.last).toEqual({ node: 'n1', state: 'failed' })
+  expect(imageRows([failed, aPull({ id: 'q', nodeName: 'n3' })])[0]?.last?.node).toBe('n3')
 })
 
 it('lists unfinished rollouts first', () => {
@@ -81,4 +92,22 @@ it('lists unfinished rollouts first', () => {
     ...imageRows([done('n1', 1), { ...done('n2', 1), id: 'z' }, aPull({ id: 'p', imageRef: 'quay.io/z:1' })]),
   ].sort(byRollout)
   expect(rows.map(({ imageRef }) => imageRef)).toEqual(['quay.io/z:1', 'docker.io/library/nginx:1.27'])
+})
+
+it('a node whose pull is queued behind others is slower than a node that is pulling now', () => {
+  const [row] = imageRows([
+    aPull({ id: 'now', nodeName: 'n1', etaSeconds: 50 }),
+    aPull({ id: 'ahead', nodeName: 'n2', imageRef: 'docker.io/library/big:1', etaSeconds: 45 }),
+    aPull({ id: 'later', nodeName: 'n2', startedAt: T0 + 1, status: 'queued', usualSeconds: 10 }),
+    aPull({ id: 'soon', nodeName: 'n3', status: 'queued', usualSeconds: 10 }),
+  ])
+  expect(row?.last?.node).toBe('n2')
+  expect(row?.pulls.map(({ id }) => id)).toEqual(['later', 'now', 'soon'])
+})
+
+it('a queued pull without an estimate ranks as slower than a running one without an estimate', () => {
+  const queued = { nodeName: 'n2', startedAt: T0 + 1, status: 'queued' } as const
+  const ahead = aPull({ id: 'ahead', nodeName: 'n2', imageRef: 'docker.io/library/big:1', etaSeconds: 45 })
+  const [row] = imageRows([aPull({ id: 'now', nodeName: 'n1' }), ahead, aPull({ id: 'later', ...queued })])
+  expect(row?.last?.node).toBe('n2')
 })

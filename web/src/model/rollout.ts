@@ -1,16 +1,18 @@
 /** One row per image, with its progress across the nodes. */
 import type { Pod, Pull } from '../wire/wire'
+import { groupBy } from './failureGroups'
 import { fullReference, isUnknown, registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { pullFacts } from './pullRows'
-import { hasEnded, tookSeconds } from './pullState'
-import { type Facts, KEYS, type Key } from './query'
+import { hasEnded, hasFailed, stateWord, tookSeconds } from './pullState'
+import { type Facts, KEYS, type Key, type Span } from './query'
+import { forecast, type LivePulls, livePulls, queuePlace } from './queue'
 import { type Context, standing, waitsNow } from './standing'
 
 export interface ImageRow {
   readonly imageRef: string
   readonly registry: string
-  /** The latest pull of each node, unfinished ones first. */
+  /** The latest pull on each node; unfinished pulls come first. */
   readonly pulls: readonly Pull[]
   readonly done: number
   readonly pulling: number
@@ -18,13 +20,14 @@ export interface ImageRow {
   readonly failed: number
   /** Cancelled pulls, and failed pulls that no pod is waiting for. */
   readonly stopped: number
-  /** Nodes on which a pod is waiting for the image but the kubelet has not requested it yet. */
+  /** Nodes on which a pod is waiting for this image, but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
-  /** The name of the node that delays the rollout most. */
-  readonly slowest: string | undefined
+  /** The node that will probably be done last, and what it is doing; undefined if no node needs the image any more. */
+  readonly last: { readonly node: string; readonly state: string } | undefined
   readonly medianSeconds: number | undefined
-  readonly worstSeconds: number | undefined
+  /** The completed pull that took longest. */
+  readonly longest: Pull | undefined
   readonly imageBytes: number
 }
 
@@ -33,25 +36,22 @@ export function imageRows(
   pods: readonly Pod[],
   context: Context,
 ): readonly ImageRow[] {
-  const byImage = new Map<string, Map<string, Pull>>()
-  for (const pull of pulls) {
-    if (isUnknown(pull.imageRef)) continue
-    const nodes = byImage.get(pull.imageRef) ?? new Map<string, Pull>()
-    byImage.set(pull.imageRef, nodes)
-    const known = nodes.get(pull.nodeName)
-    if (known === undefined || known.startedAt < pull.startedAt) nodes.set(pull.nodeName, pull)
-  }
+  const all = [...pulls]
+  const known = all.filter(({ imageRef }) => !isUnknown(imageRef)).sort((a, b) => a.startedAt - b.startedAt)
+  const byImage = groupBy(known, ({ imageRef }) => imageRef)
   const waiting = waitingNodes(pods)
+  const live = livePulls(all)
   return [...new Set([...byImage.keys(), ...waiting.keys()])].map(imageRef => {
-    const ofImage = [...(byImage.get(imageRef)?.values() ?? [])]
+    // The latest pull on each node.
+    const ofImage = [...new Map(byImage.get(imageRef)?.map(pull => [pull.nodeName, pull])).values()]
     const isPulled = (node: string) =>
       ofImage.some(({ nodeName, status }) => nodeName === node && status !== 'failed')
     const nodes = [...(waiting.get(imageRef) ?? [])].filter(node => !isPulled(node))
-    return imageRow(imageRef, ofImage, nodes, context)
+    return imageRow(imageRef, ofImage, nodes, { context, live })
   })
 }
 
-/** For each image, the nodes on which pods wait for the image but no pull of it is running. */
+/** For each image, the nodes on which pods are waiting for it but no pull of it has started. */
 function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<string>> {
   const found = new Map<string, Set<string>>()
   for (const pod of pods) {
@@ -69,41 +69,50 @@ function imageRow(
   imageRef: string,
   pulls: readonly Pull[],
   waiting: readonly string[],
-  context: Context,
+  { context, live }: { readonly context: Context; readonly live: LivePulls },
 ): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
-  // A node that already had the image does not show how long a pull takes.
-  const took = pulls
+  // Pulls on nodes that already had the image say nothing about how long a download takes.
+  const completed = pulls
     .filter(({ status, downloadedBytes }) => status === 'completed' && downloadedBytes > 0)
-    .flatMap(pull => tookSeconds(pull) ?? [])
-    .sort((a, b) => a - b)
-  const slowestFirst = [...pulls].sort((a, b) => need(b) - need(a))
-  const slowest = slowestFirst.find(pull => !hasEnded(pull))?.nodeName ?? waiting[0]
-  const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
+    .sort(byFigure(tookSeconds))
+  const needs = new Map(pulls.map(pull => [pull, need(pull, live, context.now)]))
+  const slowestFirst = [...pulls].sort((a, b) => (needs.get(b) ?? 0) - (needs.get(a) ?? 0))
+  const isFailing = (pull: Pull) => standing(pull, context) === 'failing'
+  const isLive = (pull: Pull) => !hasEnded(pull) && !isFailing(pull)
+  const late = (pull: Pull) => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
   return {
     imageRef,
     registry: registryOf(imageRef, pulls[0]?.registry),
     pulls: slowestFirst,
     done: count(({ status }) => status === 'completed'),
-    queued: count(({ status }) => status === 'queued'),
-    failed: count(pull => standing(pull, context) === 'failing'),
-    stopped: count(pull => pull.status === 'failed' && standing(pull, context) !== 'failing'),
-    pulling: count(pull => !hasEnded(pull) && pull.status !== 'queued'),
+    queued: count(pull => isLive(pull) && pull.status === 'queued'),
+    failed: count(isFailing),
+    stopped: count(pull => pull.status === 'failed' && !isFailing(pull)),
+    pulling: count(pull => isLive(pull) && pull.status !== 'queued'),
     waiting,
-    nodeCount,
-    slowest: nodeCount > 1 ? (slowest ?? slowestFirst[0]?.nodeName) : undefined,
-    medianSeconds: median(took),
-    worstSeconds: took.at(-1),
+    nodeCount: new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size,
+    // A failed pull may never succeed, so other nodes are named first.
+    last: [
+      ...slowestFirst.filter(isLive).map(late),
+      ...waiting.map(node => ({ node, state: 'waiting' })),
+      ...slowestFirst.filter(isFailing).map(late),
+    ][0],
+    medianSeconds: median(completed.flatMap(pull => tookSeconds(pull) ?? [])),
+    longest: completed.at(-1),
     imageBytes: Math.max(0, ...pulls.map(pull => pull.imageBytes)),
   }
 }
 
-/** Sorts nodes by how much they delay the rollout: failed ones, then those with the longest remaining time,
- * then the slowest completed ones. */
-function need(pull: Pull): number {
-  if (pull.status === 'failed') return 3e9
+/** Ranks a pull's node by how much it delays the rollout: first failed nodes, then nodes with the longest remaining
+ * time, then the slowest completed nodes. A queued pull first waits for the pulls ahead of it. */
+function need(pull: Pull, live: LivePulls, now: number): number {
+  if (hasFailed(pull)) return 3e9
   if (pull.status === 'completed') return tookSeconds(pull) ?? 0
-  return 1e9 + (pull.etaSeconds ?? 1e9)
+  const place = queuePlace(pull, live)
+  if (place === undefined) return 1e9 + (pull.etaSeconds ?? 1e9)
+  const { ready, unknown } = forecast(pull, place, now)
+  return 1e9 + ready + (unknown === undefined ? 0 : 1e9)
 }
 
 function median(sorted: readonly number[]): number | undefined {
@@ -112,7 +121,7 @@ function median(sorted: readonly number[]): number | undefined {
   return a === undefined || b === undefined ? undefined : (a + b) / 2
 }
 
-/** The properties of an image; without a pull, only its name and its nodes are known. */
+/** The searchable properties of an image. Without a pull, only its name and nodes are known. */
 export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Context): Facts {
   const facts = factsOf(pulls, context)
   if (waiting.length === 0) return facts
@@ -125,17 +134,19 @@ export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Cont
   }
 }
 
-/** Combines the properties of several pulls into those of one row. */
-export function factsOf(pulls: readonly Pull[], context: Context): Facts {
+/** Combines the searchable properties of several pulls into those of one row. */
+export function factsOf(pulls: readonly Pull[], context: Context): Required<Facts> {
   const merged = Object.fromEntries(KEYS.map(key => [key, [] as string[]])) as Record<Key, string[]>
+  const spans: Span[] = []
   for (const pull of pulls) {
     const facts = pullFacts(pull, context)
-    for (const key of KEYS) merged[key].push(...facts[key])
+    for (const key of KEYS) merged[key].push(...(facts[key] ?? []))
+    spans.push(...facts.spans)
   }
-  return merged
+  return { ...merged, spans }
 }
 
-/** Nodes without the image, except those where the pull was stopped, because they no longer need it. */
+/** The number of nodes that still need the image. Nodes where the pull was stopped no longer need it. */
 export const unfinished = ({ pulling, queued, failed, waiting }: ImageRow): number =>
   pulling + queued + failed + waiting.length
 
@@ -151,5 +162,5 @@ export const IMAGE_ORDER: Order<ImageRow> = {
   nodes: (a, b) => a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   median: byFigure(({ medianSeconds }) => medianSeconds),
-  worst: byFigure(({ worstSeconds }) => worstSeconds),
+  worst: byFigure(({ longest }) => longest && tookSeconds(longest)),
 }

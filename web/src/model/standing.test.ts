@@ -1,7 +1,17 @@
 import { describe, expect, it } from 'vitest'
-import { aContext, aPod, aPull, T0 } from '../testing'
+import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
 import { type Pull, parsePodList } from '../wire/wire'
-import { contextOf, countStates, isRetry, standing, waiterCount, waitersOf, waitingPods } from './standing'
+import { isRetry, stateWord } from './pullState'
+import {
+  contextOf,
+  countStates,
+  firstDone,
+  standing,
+  waitedNames,
+  waiterCount,
+  waitersOf,
+  waitingPods,
+} from './standing'
 
 const failed = (change: Partial<Pull> = {}) =>
   aPull({ status: 'failed', errorReason: 'not_found', completedAt: T0 + 1000, pods: [aPod('p')], ...change })
@@ -12,11 +22,11 @@ describe('a pull', () => {
   it.each([
     ['live while it is in progress', aPull(), [], 'live'],
     ['past once it is complete', aPull({ status: 'completed' }), [], 'past'],
-    ['failing while its pod waits', failed(), ['shop/p'], 'failing'],
+    ['failing while its pod is waiting', failed(), ['shop/p'], 'failing'],
     ['past when its pod no longer waits', failed(), [], 'past'],
     ['failing when it ended after the list was made', failed({ completedAt: T0 + 90_000 }), [], 'failing'],
-    ['live when it was cancelled and its pod waits', failed({ errorReason: 'canceled' }), ['shop/p'], 'live'],
-    ['past when it was cancelled and no pod waits', failed({ errorReason: 'canceled' }), [], 'past'],
+    ['live when cancelled while its pod is waiting', failed({ errorReason: 'canceled' }), ['shop/p'], 'live'],
+    ['past when cancelled while no pod is waiting', failed({ errorReason: 'canceled' }), [], 'past'],
   ] as const)('is %s', (_, pull, waiting, expected) => {
     expect(standingOf(pull, waiting)).toBe(expected)
   })
@@ -41,7 +51,7 @@ it('counts each waiting pod once', () => {
   expect(waiterCount(pulls, aContext(pulls, ['shop/p']))).toBe(1)
 })
 
-it('uses the pods in the stream for a live pull', () => {
+it('takes the pods of a live pull from the stream', () => {
   const pull = aPull({ pods: [aPod('p')] })
   expect(waitersOf(pull, aContext([pull], []))).toHaveLength(1)
 })
@@ -56,7 +66,7 @@ it('does not count started pods as waiting', () => {
   expect([...(waitingPods(list, T0)?.names ?? [])]).toEqual(['shop/p'])
 })
 
-it('the waiting pods are unknown without a list of pods', () => {
+it('the number of waiting pods is unknown until the pods have been listed', () => {
   expect(waitingPods('missing', T0)).toBeUndefined()
   expect(waitingPods(undefined, T0)).toBeUndefined()
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
@@ -81,10 +91,49 @@ it('counts failures that a pod is waiting for, but no cancelled pulls', () => {
   })
 })
 
-it('a pull counts as a retry until its first byte arrives', () => {
+it('an image that is tried again counts as failing until its first byte arrives', () => {
+  const retry = aPull({ status: 'resolving', attempt: 2, earlier: [anAttempt()], pods: [aPod('p')] })
+  expect(standingOf(retry, ['shop/p'])).toBe('failing')
+  expect(countStates([retry], aContext([retry], ['shop/p']))).toMatchObject({ failed: 1, downloading: 0 })
+  expect(standingOf({ ...retry, downloadedBytes: 5 }, ['shop/p'])).toBe('live')
+  const cancelled = [anAttempt({ errorReason: 'canceled' })]
+  expect(standingOf({ ...retry, earlier: cancelled }, ['shop/p'])).toBe('live')
+})
+
+it('another attempt counts as a retry until its first byte arrives', () => {
   expect(isRetry(aPull({ attempt: 2, status: 'resolving' }))).toBe(true)
   expect(isRetry(aPull({ attempt: 2, status: 'downloading', downloadedBytes: 5 }))).toBe(false)
   expect(isRetry(aPull({ status: 'queued' }))).toBe(false)
+})
+
+it('a queued attempt after another one is called a retry', () => {
+  expect(stateWord(aPull({ attempt: 2, status: 'queued' }))).toBe('Retry queued')
+  expect(stateWord(aPull({ attempt: 2, status: 'resolving' }))).toBe('Failed')
+  expect(stateWord(aPull({ status: 'queued' }))).toBe('Queued')
+})
+
+it('names the pods that waited for a pull, with their owners, whether or not the pull has changed since', () => {
+  const owned = aPod('cart-0', { owner: 'Deployment/cart' })
+  const waits = aPod('cart-1')
+  const pull = aPull({
+    status: 'failed',
+    errorReason: 'canceled',
+    completedAt: T0,
+    waited: [owned],
+    pods: [waits, aPod('left')],
+  })
+  const context = aContext([pull], ['shop/cart-1'])
+  expect(waitedNames(pull, context)).toBe('shop/cart-0 (Deployment/cart), shop/left')
+  const many = aPull({ waited: ['a', 'b', 'c', 'd', 'e'].map(name => aPod(name)) })
+  expect(waitedNames(many, context)).toBe('shop/a, shop/b, shop/c and 2 more')
+  expect(waitedNames(aPull(), context)).toBe('')
+})
+
+it('the count of completed pulls covers the time since the first of them ended', () => {
+  const ended = (id: string, completedAt: number) => aPull({ id, status: 'completed', completedAt })
+  const failed = aPull({ status: 'failed', completedAt: T0 })
+  expect(firstDone([failed, aPull(), ended('b', T0 + 9), ended('c', T0 + 5)])).toBe(T0 + 5)
+  expect(firstDone([failed, aPull()])).toBeUndefined()
 })
 
 it('the context is empty without pulls', () => {

@@ -1,9 +1,10 @@
-/** Whether a pull needs attention, is in progress, or is history. All parts of the page use these rules. */
+/** Whether a pull needs attention, is in progress, or is history. All parts of the page apply the same rules. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
-import { hasEnded, type PullState, pullState } from './pullState'
+import { groupBy } from './failureGroups'
+import { hasEnded, isRetrying, type PullState, pullState } from './pullState'
 
 /**
- * The names (`namespace/name`) of the pods that are waiting now, and the server time of this list.
+ * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list arrived.
  */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>
@@ -11,10 +12,12 @@ export interface WaitingPods {
 }
 
 export interface Context {
-  /** Undefined until the server's list of pods is known, or if the server cannot see pods. */
+  /** The waiting pods; undefined until the server's list of pods has arrived, or if the server cannot see pods. */
   readonly waiting: WaitingPods | undefined
-  /** The start of the newest pull of each image on each node. */
+  /** When the newest pull of each image on each node started. */
   readonly newest: ReadonlyMap<string, number>
+  /** For each image, the pulls that have been failing since the image was last pulled successfully on any node. */
+  readonly failing: ReadonlyMap<string, readonly Pull[]>
   readonly now: number
 }
 
@@ -24,7 +27,7 @@ const NEWS_MS = 5 * 60_000
 export const podName = ({ namespace, podName: name }: Pick<PodRef, 'namespace' | 'podName'>): string =>
   `${namespace}/${name}`
 
-/** A started pod is listed for a while; it no longer waits. */
+/** Whether a pod is still waiting. Started pods remain in the list for a while. */
 export function waitsNow({ tookSeconds }: Pick<Pod, 'tookSeconds'>): boolean {
   return tookSeconds === undefined
 }
@@ -38,14 +41,20 @@ const place = ({ nodeName, imageRef }: Pull): string => `${nodeName} ${imageRef}
 
 export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefined, now: number): Context {
   const newest = new Map<string, number>()
+  const pulledAt = new Map<string, number>()
+  const failing: Pull[] = []
   for (const pull of pulls) {
+    const { imageRef, status, completedAt = 0 } = pull
     const known = newest.get(place(pull))
     if (known === undefined || known < pull.startedAt) newest.set(place(pull), pull.startedAt)
+    if (status === 'completed') pulledAt.set(imageRef, Math.max(pulledAt.get(imageRef) ?? 0, completedAt))
+    else if (pull.failingSince !== undefined) failing.push(pull)
   }
-  return { waiting, newest, now }
+  const isLater = ({ imageRef, failingSince = 0 }: Pull) => failingSince > (pulledAt.get(imageRef) ?? 0)
+  return { waiting, newest, failing: groupBy(failing.filter(isLater), ({ imageRef }) => imageRef), now }
 }
 
-/** The pods that are waiting for this pull now. The waiting pods of an ended pull are taken from the list of pods,
+/** The pods that are currently waiting for this pull. For a finished pull, they are taken from the list of pods,
  * because the pull itself no longer changes. */
 export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods
@@ -53,34 +62,39 @@ export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   return pull.pods.filter(pod => waiting.names.has(podName(pod)))
 }
 
-/** How many different pods are waiting for any of these pulls now. */
+/** How many different pods are currently waiting for any of these pulls. */
 export function waiterCount(pulls: readonly Pull[], context: Context): number {
   return new Set(pulls.flatMap(pull => waitersOf(pull, context).map(podName))).size
 }
 
 const MOST_NAMES = 3
 
-/** The pods that waited for an ended pull: `shop/cart-0, shop/cart-1`; empty if none is known. */
-export function waitedNames({ waited }: Pull): string {
-  const names = [...new Set(waited.map(podName))]
+/** The pods that waited for a pull and no longer do: `shop/cart-0 (Deployment/cart), shop/cart-1`; empty if none is
+ * known. */
+export function waitedNames(pull: Pull, context: Context): string {
+  const waiting = new Set(waitersOf(pull, context).map(podName))
+  const gone = [...pull.waited, ...pull.pods].filter(pod => !waiting.has(podName(pod)))
+  const names = [...new Map(gone.map(pod => [podName(pod), ownedName(pod)])).values()]
   const rest = names.length - MOST_NAMES
   return names.slice(0, MOST_NAMES).join(', ') + (rest > 0 ? ` and ${rest} more` : '')
 }
 
-/** Whether a later pull of the same image on the same node has replaced this one. */
+const ownedName = (pod: PodRef): string => podName(pod) + (pod.owner === undefined ? '' : ` (${pod.owner})`)
+
+/** Whether there is a later pull of the same image on the same node. */
 function isSuperseded(pull: Pull, { newest }: Context): boolean {
   return (newest.get(place(pull)) ?? 0) > pull.startedAt
 }
 
 /**
- * - `failing`: it failed and a pod waits for it.
- * - `live`: it is in progress, or it was cancelled and is retried because a pod waits.
- * - `past`: it has ended, and no pod waits for it.
+ * - `failing`: the pull failed, and a pod is waiting for it; the image may be tried again right now.
+ * - `live`: the pull is in progress, or was cancelled and will be retried because a pod is waiting for it.
+ * - `past`: the pull has finished, and no pod is waiting for it.
  */
 export type Standing = 'failing' | 'live' | 'past'
 
 export function standing(pull: Pull, context: Context): Standing {
-  if (!hasEnded(pull)) return 'live'
+  if (!hasEnded(pull)) return isRetrying(pull) && isWaitedFor(pull, context) ? 'failing' : 'live'
   if (pull.status === 'completed' || isSuperseded(pull, context)) return 'past'
   if (pull.errorReason === 'canceled') return waitersOf(pull, context).length > 0 ? 'live' : 'past'
   return isWaitedFor(pull, context) ? 'failing' : 'past'
@@ -92,26 +106,17 @@ function isWaitedFor(pull: Pull, context: Context): boolean {
   return pull.nextRetryAt !== undefined || context.now - (pull.completedAt ?? context.now) < NEWS_MS
 }
 
-/** The kubelet retries a failed image: until a byte arrives, the retry belongs to the failure before it. */
-export function isRetry(pull: Pull): boolean {
-  return (
-    pull.attempt > 1 &&
-    pull.downloadedBytes === 0 &&
-    (pull.status === 'queued' || pull.status === 'resolving')
-  )
-}
-
 export interface StateCounts {
   readonly queued: number
   readonly downloading: number
   readonly extracting: number
   readonly failed: number
   readonly done: number
-  /** Stalled pulls are also counted as downloading. */
+  /** Stalled pulls are counted as downloading as well. */
   readonly stalled: number
 }
 
-/** The counts if there are no pulls. */
+/** The counts when there are no pulls. */
 export const NO_COUNTS: StateCounts = {
   queued: 0,
   downloading: 0,
@@ -119,6 +124,20 @@ export const NO_COUNTS: StateCounts = {
   failed: 0,
   done: 0,
   stalled: 0,
+}
+
+/** When the first of the completed pulls ended; undefined if no pull has completed. */
+export function firstDone(pulls: Iterable<Pull>): number | undefined {
+  let first: number | undefined
+  for (const { status, completedAt } of pulls)
+    if (status === 'completed' && completedAt !== undefined)
+      first = Math.min(first ?? completedAt, completedAt)
+  return first
+}
+
+/** How many pulls are queued or running. */
+export function activeCount({ queued, downloading, extracting }: StateCounts): number {
+  return queued + downloading + extracting
 }
 
 const TILE: Readonly<Partial<Record<PullState, Exclude<keyof StateCounts, 'stalled'>>>> = {
@@ -130,7 +149,7 @@ const TILE: Readonly<Partial<Record<PullState, Exclude<keyof StateCounts, 'stall
   done: 'done',
 }
 
-/** Resolving and stalled pulls count as downloading; failed pulls count only if a pod waits for them. */
+/** Resolving and stalled pulls count as downloading; failed pulls count only if a pod is waiting for them. */
 export function countStates(pulls: Iterable<Pull>, context: Context): StateCounts {
   const counts = { ...NO_COUNTS }
   for (const pull of pulls) {

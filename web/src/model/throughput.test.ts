@@ -1,10 +1,13 @@
-import { expect, it } from 'vitest'
-import { aPull, T0 } from '../testing'
+import { describe, expect, it } from 'vitest'
+import { anAttempt, aPull, T0 } from '../testing'
+import type { Pull } from '../wire/wire'
 import {
   areas,
   axis,
   happened,
   highest,
+  marks,
+  marksAt,
   ratesByRegistry,
   reading,
   type Sample,
@@ -38,7 +41,7 @@ it('adds up the speeds of live pulls by registry', () => {
   expect(total(rates)).toBe(13)
 })
 
-it('drops samples older than the window, so that a page open for a day does not grow', () => {
+it('drops samples that are older than the window, so that a page left open for a day does not grow', () => {
   let samples: readonly Sample[] = []
   for (let second = 0; second < 2000; second += 1)
     samples = withSample(samples, sample(second * 1000, { a: 1 }))
@@ -73,21 +76,21 @@ it('stacks the lines and leaves gaps open', () => {
   ])
 })
 
-it('keeps the band of a registry when others become faster', () => {
+it('a registry keeps its band when others become faster', () => {
   const first = Object.fromEntries([...'bcdefghijklm'].map(registry => [registry, 1]))
   const later = Object.fromEntries([...'uvwxyz'].map(registry => [registry, 500]))
   const names = series([sample(0, first), sample(1000, later)]).map(({ registry }) => registry)
   expect(names).toEqual([...Object.keys(first), 'other'])
 })
 
-it('marks a round figure near the top as the scale', () => {
+it('marks a round number near the top of the scale', () => {
   const tops = [1.1e6, 99e6, 420e6, 5e9]
   expect(tops.map(scaleMark)).toEqual([1e6, 90e6, 400e6, 5e9])
   expect(highest(series([sample(0, { a: 30e6, b: 20e6 })]))).toBeCloseTo(55e6)
   expect(highest([])).toBeCloseTo(1.1e6)
 })
 
-it('shows the server’s history before its own samples', () => {
+it('puts the server’s history before the page’s own samples', () => {
   const history = {
     since: T0 - 30_000,
     stepMs: 10_000,
@@ -110,7 +113,7 @@ it('drops history older than the window, and accepts history without registries'
   expect(withHistory([], { ...old, registries: [] }, T0)).toEqual([])
 })
 
-it('draws one closed path for each line, which has several parts if there is a gap', () => {
+it('draws one closed path per line, in several parts if there is a gap', () => {
   const samples = [
     sample(0, { a: 1e6 }),
     sample(30_000, { a: 2e6 }),
@@ -127,7 +130,7 @@ it('draws nothing without samples', () => {
   expect(areas([], [])).toEqual([])
 })
 
-it('returns the rates in the nearest sample, sorted from the fastest registry to the slowest', () => {
+it('returns the rates in the nearest sample, sorted from the fastest to the slowest registry', () => {
   const samples = [sample(0, { a: 1 }), sample(300_000), sample(600_000, { a: 2, b: 3 })]
   expect(reading(samples, 0)).toEqual({ at: T0, rates: [['a', 1]] })
   expect(reading(samples, 0.45)).toEqual({ at: T0 + 300_000, rates: undefined })
@@ -143,13 +146,57 @@ it('the chart covers at least a minute', () => {
   expect(axis([sample(0), sample(90_000)])).toEqual([T0, T0 + 90_000])
 })
 
-it('states what happened, and in which period', () => {
+it('describes what happened, and during which period', () => {
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
-  const words = (change: object) => happened({ ...history, ...change }, T0 + WINDOW_MS)
-  expect(words({})).toBe('last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded')
-  expect(words({ completed: 1, failed: 0, canceled: 3 })).toBe(
-    'last 10 min: 1 pull completed, 3 cancelled, 4.2 GB downloaded',
-  )
-  expect(words({ completed: undefined })).toBe('')
-  expect(happened(undefined, T0)).toBe('')
+  const period = (change: object) => happened({ ...history, ...change }, T0 + WINDOW_MS)
+  expect(period({})).toEqual({
+    words: 'last 10 min',
+    happenings: [
+      { words: '12 pulls completed', query: 'status:done since:10m' },
+      { words: '1 attempt failed', query: 'status:failed since:10m' },
+      { words: '4.2 GB downloaded' },
+    ],
+  })
+  expect(period({ completed: 1, failed: 0, canceled: 3 })?.happenings.slice(0, 2)).toEqual([
+    { words: '1 pull completed', query: 'status:done since:10m' },
+    { words: '3 cancelled', query: 'status:cancelled since:10m' },
+  ])
+  expect(period({ completed: undefined })).toBeUndefined()
+  expect(happened(undefined, T0)).toBeUndefined()
+  expect(happened(history, T0 + 25_000)?.happenings[0]?.query).toBe('status:done since:1m')
+})
+
+describe('the chart’s marks', () => {
+  const failed = (nodeName: string, seconds: number, errorReason: Pull['errorReason'] = 'not_found') =>
+    aPull({ nodeName, status: 'failed', errorReason, completedAt: T0 + seconds * 1000 })
+  const period = [T0, T0 + 600_000] as const
+
+  it('combine the attempts that failed or were cancelled at about the same time', () => {
+    const pulls = [failed('n1', 60), failed('n2', 61, 'canceled'), failed('n3', 300, 'canceled')]
+    expect(marks(pulls, period)).toEqual([
+      {
+        place: 12,
+        look: 'failed',
+        words: ['library/nginx:1.27 on n1: not found', 'library/nginx:1.27 on n2: cancelled'],
+      },
+      { place: 60, look: 'cancelled', words: ['library/nginx:1.27 on n3: cancelled'] },
+    ])
+  })
+
+  it('include earlier attempts, but nothing outside the period', () => {
+    const retried = aPull({
+      earlier: [anAttempt({ completedAt: T0 + 5000 }), anAttempt({ completedAt: T0 - 1 })],
+    })
+    expect(marks([retried, failed('n2', 601), aPull()], period).map(({ place }) => place)).toEqual([1])
+  })
+
+  it('are described at and next to their place, as far as there is room', () => {
+    const all = marks(
+      Array.from({ length: 6 }, (_, n) => failed(`n${n}`, 60)),
+      period,
+    )
+    expect(marksAt(all, 14)).toEqual([])
+    expect(marksAt(all, 13)).toHaveLength(5)
+    expect(marksAt(all, 11).at(-1)).toBe('and 2 more')
+  })
 })

@@ -1,21 +1,23 @@
-/** Bytes per second by registry over the last minutes. */
+/** The bytes per second from each registry over the last few minutes. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
+import { groupBy, REASON_WORDS } from './failureGroups'
 import { bytes, count, duration } from './format'
 import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
+import { shortName } from './limit'
 import { hasEnded } from './pullState'
 
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this would be hard to tell apart. */
 const MOST_SERIES = 12
-/** The server uses this name too, for the registries beyond its own limit. */
+/** The server also uses this name for the registries beyond its own limit. */
 export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
 
 export interface Sample {
   readonly at: number
-  /** Missing while there is no connection: the chart then shows a gap instead of zero. */
+  /** The rates; undefined while there is no connection, which the chart shows as a gap rather than as zero. */
   readonly rates: Rates | undefined
 }
 
@@ -35,18 +37,38 @@ export function total(rates: Rates | undefined): number {
   return sum
 }
 
-/** What happened in the server's history: `last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded`. Empty
- * if the server does not count pulls and bytes. */
-export function happened(history: ThroughputHistory | undefined, now: number): string {
-  if (history?.completed === undefined) return ''
+export interface Happening {
+  /** `12 pulls completed` */
+  readonly words: string
+  /** A search for these pulls; undefined for the bytes. */
+  readonly query?: string
+}
+
+export interface Period {
+  /** `last 10 min` */
+  readonly words: string
+  readonly happenings: readonly Happening[]
+}
+
+/** What happened during the period that the server's history covers; undefined if the server does not count pulls and
+ * bytes. */
+export function happened(history: ThroughputHistory | undefined, now: number): Period | undefined {
+  if (history?.completed === undefined) return undefined
   const { since, completed, failed, canceled, downloadedBytes } = history
-  const facts = [
-    `${count(completed, 'pull')} completed`,
-    failed > 0 && `${count(failed, 'attempt')} failed`,
-    canceled > 0 && `${canceled} cancelled`,
-    `${bytes(downloadedBytes)} downloaded`,
-  ]
-  return `last ${duration((now - since) / 1000)}: ${facts.filter(Boolean).join(', ')}`
+  const seconds = (now - since) / 1000
+  const one = (words: string, status: string) => ({
+    words,
+    query: `status:${status} since:${Math.ceil(seconds / 60)}m`,
+  })
+  return {
+    words: `last ${duration(seconds)}`,
+    happenings: [
+      one(`${count(completed, 'pull')} completed`, 'done'),
+      ...(failed ? [one(`${count(failed, 'attempt')} failed`, 'failed')] : []),
+      ...(canceled ? [one(`${canceled} cancelled`, 'cancelled')] : []),
+      { words: `${bytes(downloadedBytes)} downloaded` },
+    ],
+  }
 }
 
 /** Appends a sample, and drops the samples that are older than the window. */
@@ -79,9 +101,9 @@ export interface Series {
 }
 
 /**
- * The registries in the chart, in alphabetical order, so that each always has the same position. If there are too many
- * registries, the first ones that served bytes have separate bands, and the rest are combined into `other`. A registry
- * must not change its colour because another one is faster now.
+ * The registries in the chart, in alphabetical order, so that each registry always has the same position. If there
+ * are too many, the registries that served bytes first have bands of their own, and the rest are combined into
+ * `other`. The speed does not matter, because a registry must not change its colour when another one becomes faster.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
   const seen = new Set<string>()
@@ -116,17 +138,58 @@ export function stack(lines: readonly Series[]): readonly (readonly (number | nu
   )
 }
 
-/** The colour of a registry; grey for the registries beyond the limit, and for images not yet known. */
+/** The colour of a registry; grey for registries beyond the limit, and for images whose registry is not known yet. */
 export function bandColour(registry: string): string {
   return registry === OTHERS || registry === UNKNOWN_REGISTRY
     ? 'var(--fill-grey)'
     : `var(--band-${hueOf(registry)})`
 }
 
+/** The time axis is divided into this many steps: ten minutes in steps of five seconds. */
+export const PLACES = 120
+
+/** Attempts that failed or were cancelled at about the same time. */
+export interface Mark {
+  /** The step of the time axis, from 0 to `PLACES`. */
+  readonly place: number
+  readonly look: 'failed' | 'cancelled'
+  /** `library/nginx:1.29 on worker-1: not found` */
+  readonly words: readonly string[]
+}
+
+export function marks(pulls: Iterable<Pull>, [start, end]: readonly [number, number]): readonly Mark[] {
+  const ends = [...pulls].flatMap(pull =>
+    [...pull.earlier, ...(pull.status === 'failed' ? [pull] : [])].flatMap(
+      ({ completedAt = 0, errorReason }) =>
+        completedAt < start || completedAt > end
+          ? []
+          : {
+              place: Math.round((PLACES * (completedAt - start)) / (end - start)),
+              reason: errorReason ?? 'unknown',
+              words: `${shortName(pull)} on ${pull.nodeName}: ${REASON_WORDS[errorReason ?? 'unknown']}`,
+            },
+    ),
+  )
+  return [...groupBy(ends, ({ place }) => `${place}`).values()].map(group => ({
+    place: group[0].place,
+    look: group.every(({ reason }) => reason === 'canceled') ? 'cancelled' : 'failed',
+    words: [...new Set(group.map(({ words }) => words))],
+  }))
+}
+
+/** The texts of the marks at a step of the axis and next to it. */
+export function marksAt(all: readonly Mark[], place: number): readonly string[] {
+  const words = all.filter(mark => Math.abs(mark.place - place) <= 1).flatMap(mark => mark.words)
+  const rest = words.length - MOST_WORDS
+  return rest > 0 ? [...words.slice(0, MOST_WORDS), `and ${rest} more`] : words
+}
+
+const MOST_WORDS = 4
+
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
-/** The axis covers at least this time. It is not always ten minutes long, because the history of a page that has just
- * been opened would be too narrow. */
+/** The shortest period that the axis covers. If it always covered ten minutes, the short history of a newly opened
+ * page would be too narrow. */
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
@@ -135,13 +198,14 @@ export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }
 
-/** The rate that marks the scale of the chart: a round number in the upper half, one digit followed by zeros. */
+/** The rate at which the chart's scale is marked: a round number (one digit followed by zeros) in the upper half of the
+ * chart. */
 export function scaleMark(top: number): number {
   const power = 10 ** Math.floor(Math.log10(top))
   return Math.floor(top / power) * power
 }
 
-/** The first and the last time of the chart. */
+/** The chart's start and end times. */
 export function axis(samples: readonly Sample[]): readonly [number, number] {
   const end = samples.at(-1)?.at ?? 0
   return [Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS), end]
@@ -153,7 +217,7 @@ export interface Reading {
   readonly rates: readonly (readonly [string, number])[] | undefined
 }
 
-/** The sample nearest to a position on the time axis; the positions go from 0 to 1. */
+/** The sample that is nearest to a position on the time axis; positions range from 0 to 1. */
 export function reading(samples: readonly Sample[], place: number): Reading | undefined {
   const [start, end] = axis(samples)
   const distance = ({ at }: Sample) => Math.abs(at - start - place * (end - start))
@@ -163,8 +227,8 @@ export function reading(samples: readonly Sample[], place: number): Reading | un
   return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
 }
 
-/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has several parts if there are
- * gaps or periods without bytes, because the area has no height there. */
+/** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps and periods without bytes,
+ * where the area has no height, split a path into several parts. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const [start, end] = axis(samples)
   const heights = stack(lines)
@@ -184,8 +248,7 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The half-open ranges of the indexes that are drawn. Unknown values are left out, and so are zeros with zeros
- * on both sides. */
+/** The half-open index ranges to draw. They leave out unknown values, and zeros between zeros. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

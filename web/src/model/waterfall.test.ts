@@ -13,7 +13,7 @@ describe('a waterfall', () => {
     expect(now).toBeCloseTo(0.4)
   })
 
-  it('the axis stops at the end of an ended pull', () => {
+  it('the axis of a finished pull stops where the pull ended', () => {
     const { now, readySeconds, lengthSeconds } = waterfall(
       aPull({ status: 'completed', completedAt: at(30) }),
       at(900),
@@ -162,7 +162,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
     ])
   })
 
-  it('shows only the wait for a layer that was unpacked before the agent saw it', () => {
+  it('shows a layer that was unpacked before the agent saw it only as waiting', () => {
     const [lane] = lanesOf(fetching({ state: 'extracted', startedAt: at(31), extractedAt: at(30) }))
     expect(lane?.segments).toEqual([segment('waiting', 0, 0.3)])
   })
@@ -172,7 +172,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
     ['snapshotter', 'downloading'],
     ['a', 'downloading'],
     [undefined, 'downloading'],
-  ])('marks only layers of other pulls: fetched by %s is %s', (fetchedBy, phase) => {
+  ])('marks only layers fetched by other pulls: fetched by %s is %s', (fetchedBy, phase) => {
     const [lane] = lanesOf(fetching({ state: 'downloading', fetchedBy }))
     expect(lane?.segments.at(-1)?.phase).toBe(phase)
   })

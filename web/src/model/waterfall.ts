@@ -1,4 +1,4 @@
-/** The layers of a pull as lanes on a shared time axis. */
+/** Shows each layer of a pull as a lane on a shared time axis. */
 import type { Layer, LayerPhase, Pull } from '../wire/wire'
 import { pullState, remainingSeconds } from './pullState'
 
@@ -14,7 +14,7 @@ export type Phase =
 
 export interface Segment {
   readonly phase: Phase
-  /** Shares of the axis, 0 to 1. */
+  /** Positions on the axis, from 0 to 1. */
   readonly from: number
   readonly to: number
 }
@@ -82,33 +82,34 @@ interface Axis {
   readonly pull: Pull
 }
 
-/** Who downloads a layer; undefined if the pull itself does. An earlier attempt of the pull
- * counts as the pull itself. */
+/** What is downloading a layer, if it is neither this pull nor one of its earlier attempts. */
 export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | 'other pull' | undefined {
   if (fetchedBy === undefined || fetchedBy === id) return undefined
   return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
 }
 
-/** A cancelled pull stops its layers; they have not failed. */
+/** Cancelling a pull stops the downloads of its layers, but the layers have not failed. */
 function hasFailed({ state }: Layer, { pull }: Axis): boolean {
   return state === 'failed' && pullState(pull) !== 'cancelled'
 }
 
-/** Layers that never change: their lane is one segment. */
+/** Layers in these phases never change, so their lane is a single segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {
   const { start, present } = axis
   if (layer.state === 'cached' || layer.state === 'remote')
     return [{ phase: layer.state, from: start, to: present }]
-  // If a small layer is downloaded and unpacked between two polls by the agent, its start is unknown.
+  // If a small layer is downloaded and unpacked between two of the agent's polls, the start of its download is
+  // unknown.
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'
     // In a failed pull, a layer whose download never started was only waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
-  // If its bytes were not observed, it was fetched before its unpacking started, or at least before it ended.
+  // If the layer's bytes were not observed, the layer was fetched before its unpacking started, or at least before the
+  // unpacking ended.
   const fetched = layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   const isFailed = hasFailed(layer, axis) && layer.extractStartedAt === undefined
   const fetching = fetcherOf(layer, axis.pull) === 'other pull' ? 'borrowed' : 'downloading'
@@ -125,8 +126,8 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   if (!isUnpacked && layer.extractStartedAt === undefined)
     return [{ phase: 'downloaded', from: fetched, to: present }]
   const end = layer.extractedAt ?? present
-  // Older agents do not report when unpacking starts. In that case, containerd unpacks one layer after
-  // another in manifest order: a layer starts when it has been downloaded and the layer before it has been
+  // Older agents do not report when unpacking starts. In that case, containerd unpacks layers one after another in
+  // manifest order: unpacking of a layer starts once it has been downloaded and the layer before it has been
   // unpacked.
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
@@ -135,8 +136,7 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   ]
 }
 
-/** Round numbers of seconds along the axis; the last part is kept free for the word "ready" if it is shown.
- * */
+/** Round numbers of seconds along the axis. The end is kept free for the word "ready" if it is shown. */
 function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
   const until = seconds * (isReadyShown ? 0.7 : 0.96)
@@ -145,8 +145,7 @@ function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   return found
 }
 
-/** The speed of a layer's download; undefined if nothing was downloaded, or if it was too short to measure.
- * */
+/** A layer's download speed; undefined if nothing was downloaded, or if the download was too short to measure. */
 export function layerRate(layer: Layer): number | undefined {
   if (layer.startedAt === undefined || layer.completedAt === undefined || layer.downloadedBytes === 0)
     return undefined

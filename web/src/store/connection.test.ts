@@ -7,6 +7,7 @@ const REFUSAL = { status: 503, reason: 'too many readers' }
 const live: ConnectionEvent = { kind: 'live' }
 const lost: ConnectionEvent = { kind: 'lost', retryAt: NOW + 1000, now: NOW }
 const lostAgain: ConnectionEvent = { kind: 'lost', retryAt: NOW + 9000, now: NOW + 5000 }
+const silent: ConnectionEvent = { kind: 'silent', since: NOW }
 const trying: ConnectionEvent = { kind: 'trying' }
 const refused: ConnectionEvent = { kind: 'refused', refusal: REFUSAL }
 const list: ConnectionEvent = { kind: 'list', arrived: true, now: NOW }
@@ -14,7 +15,7 @@ const noList: ConnectionEvent = { kind: 'list', arrived: false, now: NOW }
 const nodes: ConnectionEvent = { kind: 'nodes', arrived: true }
 const noNodes: ConnectionEvent = { kind: 'nodes', arrived: false }
 
-/** Returns the state of the connection that is shown after these events, and the number of retries of the stream. */
+/** Returns the state of the connection after these events, and how often the stream was retried. */
 function after(...events: readonly ConnectionEvent[]): { shown: Connection; retries: number } {
   let state = connecting(NOW)
   let retries = 0
@@ -59,6 +60,13 @@ describe('the connection', () => {
       { kind: 'polling', refusal: undefined },
       0,
     ],
+    [
+      'polls if the state does not arrive',
+      [live, silent, list, list],
+      { kind: 'polling', refusal: undefined },
+      0,
+    ],
+    ['is live when the state has arrived', [live, silent, list, list, live], { kind: 'live' }, 0],
     ['does not retry twice during an attempt', [live, lost, trying, list], away({ retryAt: undefined }), 0],
     [
       'keeps polling while the stream fails',
@@ -78,7 +86,7 @@ describe('the connection', () => {
       1,
     ],
     ['forgets the reason once it is live', [lost, refused, live, lost], away(), 0],
-    ['retries the stream when two lists beside it fail', [live, noNodes, noNodes], { kind: 'live' }, 1],
+    ['retries the stream when two list requests fail', [live, noNodes, noNodes], { kind: 'live' }, 1],
     ['retries it once, however many fail', [live, noNodes, noNodes, noNodes], { kind: 'live' }, 1],
     ['does not suspect it after one failure', [live, noNodes, nodes, noNodes], { kind: 'live' }, 0],
     ['does not suspect a lost stream', [live, lost, noNodes, noNodes], away(), 0],
@@ -87,7 +95,7 @@ describe('the connection', () => {
   })
 })
 
-it('the page is connected by the stream or by the list', () => {
+it('the page is connected through the stream or the list', () => {
   expect((['live', 'polling', 'lost', 'connecting'] as const).map(kind => isConnected({ kind }))).toEqual([
     true,
     true,

@@ -1,11 +1,11 @@
-/** The state of the connection, as a function of the events of the stream and of the requested lists.
+/** The state of the connection, derived from the stream's events and from the lists that the page requests.
  *
- * The stream is the main source. While it is silent, the list of pulls is requested every few seconds; after
- * two lists in a row, the page is `polling`. After the first list, the stream is retried, because the server
- * may just have returned. Times named `…At` and `since` are from this machine's clock (`Date.now()`).
- */
+ * The stream is the main source. While it is silent, the page requests the list of pulls every few seconds. After two
+ * consecutive successful responses, the page is `polling`. After the first one, it retries the stream, because the
+ * server may have become available again. Times named `…At` and `since` are from this machine's clock
+ * (`Date.now()`). */
 
-/** Why the server refused the stream: it has too many clients, or it limits this client. */
+/** The server's reason for refusing the stream, for example too many clients. */
 export interface Refusal {
   readonly status: number
   /** The error text from the server; empty if there is none. */
@@ -17,7 +17,7 @@ export type Connection =
   | { readonly kind: 'live' }
   /** The server responds, but the stream is refused or does not arrive, so the page requests the list instead. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
-  /** `retryAt` is missing while the page is trying to connect. */
+  /** `retryAt` is undefined while the page is trying to connect. */
   | {
       readonly kind: 'lost'
       readonly since: number
@@ -33,7 +33,7 @@ export interface ConnectionState {
   readonly refusal: Refusal | undefined
   /** Whether the last request for the list of pulls succeeded. The page polls this list while the stream is down. */
   readonly onPolledList: boolean
-  /** How many requests for lists have failed in a row. */
+  /** How many list requests have failed in a row. */
   readonly pollFailures: number
 }
 
@@ -42,21 +42,22 @@ export type ConnectionEvent =
   | { readonly kind: 'lost'; readonly retryAt: number; readonly now: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
+  /** The stream is open, but the state is not arriving. */
+  | { readonly kind: 'silent'; readonly since: number }
   /** The request for the list of pulls succeeded or failed. */
   | { readonly kind: 'list'; readonly arrived: boolean; readonly now: number }
   /**
-   * The request for the list of nodes succeeded or failed. The page always requests this list at an
-   * interval.
+   * Whether the request for the list of nodes succeeded or failed. The page always polls this list.
    */
   | { readonly kind: 'nodes'; readonly arrived: boolean }
 
 export interface Step {
   readonly state: ConnectionState
-  /** The stream must be retried immediately. */
+  /** Whether to retry the stream immediately. */
   readonly retry: boolean
 }
 
-/** After this many failed lists in a row, a stream that seems live is probably dead too. */
+/** After this many failed list requests in a row, a stream that appears to be live is probably dead as well. */
 const SUSPICIOUS_FAILURES = 2
 
 export function connecting(now: number): ConnectionState {
@@ -70,7 +71,7 @@ export function connecting(now: number): ConnectionState {
   }
 }
 
-/** Returns whether changes arrive from the server, through the stream or the list. */
+/** Whether changes are arriving from the server, through either the stream or the list. */
 export function isConnected({ kind }: Pick<Connection, 'kind'>): boolean {
   return kind === 'live' || kind === 'polling'
 }
@@ -85,6 +86,8 @@ export function next(state: ConnectionState, event: ConnectionEvent): Step {
       return go(refused({ ...state, refusal: event.refusal }))
     case 'trying':
       return go(trying({ ...state, retryAt: undefined }))
+    case 'silent':
+      return go({ ...state, shown: { kind: 'connecting' }, silentSince: event.since })
     case 'list':
       return list(state, event.arrived, event.now)
     case 'nodes':
@@ -117,7 +120,7 @@ function trying(state: ConnectionState): ConnectionState {
   return state.shown.kind === 'lost' ? { ...state, shown: { ...state.shown, retryAt: undefined } } : state
 }
 
-/** If a list arrives while the stream is live, it is older than the stream's state. */
+/** A list that arrives while the stream is live is ignored, because it is older than the stream's state. */
 function list(state: ConnectionState, arrived: boolean, now: number): Step {
   if (state.silentSince === undefined) return go(state)
   const after = { ...state, onPolledList: arrived }
@@ -126,7 +129,7 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice if a connection is lost silently, but requests for a list then fail. */
+/** EventSource does not notice when a connection is lost silently. Failing list requests reveal the loss. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

@@ -14,7 +14,7 @@ function tableWith(...pulls: readonly Pull[]): PullTable {
 }
 
 describe('the table', () => {
-  it('shows the newest change of each pull at the next commit', () => {
+  it('the next commit shows the newest change of each pull', () => {
     const table = new PullTable()
     table.apply(changed(aPull({ percent: 1 })))
     table.apply(changed(aPull({ percent: 2 })))
@@ -42,7 +42,7 @@ describe('the table', () => {
     expect([...table.pulls.keys()]).toEqual(['b'])
   })
 
-  it('changes its shape when states or names change, but not when bytes do', () => {
+  it('changes its shape when states or names change, but not when byte counts change', () => {
     const table = tableWith(aPull())
     const before = table.shape
     table.apply(changed(aPull({ percent: 50, downloadedBytes: 5 })))
@@ -88,7 +88,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('a separately requested list of layers may be empty', () => {
+  it('a list of layers that was requested separately may be empty', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))

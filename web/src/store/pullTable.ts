@@ -1,4 +1,4 @@
-/** The newest state of every pull that the server has sent. Changes are held back until `commit`. */
+/** The newest state of every pull that the server has sent. Changes become visible only at the next `commit`. */
 import { pullState } from '../model/pullState'
 import type { Pull, PullEvent } from '../wire/wire'
 
@@ -13,8 +13,8 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups, but not when
-   * only bytes change. */
+  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups. Mere
+   * progress does not count. */
   get shape(): number {
     return this.#shape
   }
@@ -24,19 +24,19 @@ export class PullTable {
     return this.#replace
   }
 
-  /** There is at most one pending change for each pull, even if the next commit is late. */
+  /** Keeps at most one pending change per pull, even if the next commit is late. */
   apply(event: PullEvent): void {
     if (event.kind === 'removed') this.#pending.set(event.id, undefined)
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** The next commit replaces all pulls, and includes only events that arrive after this call. */
+  /** Starts collecting a new state. The next commit replaces all pulls with it. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
   }
 
-  /** Replaces all pulls in the table with the given ones. */
+  /** Replaces all pulls in the table with the given ones at the next commit. */
   replaceBy(pulls: readonly Pull[]): void {
     this.reset()
     for (const pull of pulls) this.#pending.set(pull.id, pull)
@@ -51,15 +51,15 @@ export class PullTable {
     }
   }
 
-  /** The layers of a pull that were requested separately from the stream, possibly none; the stream's own
-   * layers are newer. */
+  /** Accepts the layers of a pull that were requested separately from the stream. They are ignored if the
+   * stream has already sent layers, because those are newer. */
   offerLayers(offered: Pull): void {
     const known = this.#pending.get(offered.id) ?? this.#pulls.get(offered.id)
     if (known === undefined || known.layers !== undefined || !this.#wanted.has(offered.id)) return
     this.#pending.set(offered.id, withLayers(known, offered.layers ?? []))
   }
 
-  /** Applies the pending changes; returns true if there were any. */
+  /** Applies the pending changes; returns whether there were any. */
   commit(): boolean {
     if (this.#pending.size === 0 && !this.#replace) return false
     if (this.#replace) {
@@ -84,7 +84,7 @@ export class PullTable {
     const before = this.#pulls.get(pull.id)
     if (before === undefined || shapeDiffers(before, pull)) this.#shape += 1
     const wanted = this.#wanted.has(pull.id)
-    // A new attempt has no layers yet; the known layers belong to the previous attempt.
+    // A new attempt has no layers yet: the known layers belong to the previous attempt.
     const known = before === undefined || before.attempt === pull.attempt ? before?.layers : []
     if (wanted && pull.layers === undefined) this.#pulls.set(pull.id, withLayers(pull, known))
     else if (!wanted && pull.layers !== undefined) this.#pulls.set(pull.id, withLayers(pull, undefined))

@@ -1,4 +1,4 @@
-/** Runs a function at most once per animation frame, even if it is requested more often. */
+/** Runs a function at most once per animation frame, however often a run is requested. */
 
 /** A hidden tab gets no animation frames, but its title and icon must remain up to date. */
 const HIDDEN_MS = 1000
@@ -23,14 +23,14 @@ export class RafBatcher {
     }
   }
 
-  /** Delays the next run by `ms`, so that a burst of changes is shown in one step. */
+  /** Postpones the next run by `ms`, so that a burst of changes is drawn all at once. */
   hold(ms: number): void {
     this.#notBefore = performance.now() + ms
     this.stop()
     this.request()
   }
 
-  /** Reschedules the next run when the tab is shown or hidden, because the delay differs. */
+  /** Reschedules the pending run when the tab is shown or hidden, because its delay depends on the tab's visibility. */
   reschedule(): void {
     if (this.#cancel === undefined) return
     this.stop()

@@ -1,10 +1,10 @@
-/** The server's time. A duration on the page must not depend on the clock of the user's machine. */
+/** Keeps the server's time, because durations on the page must not depend on the clock of the user's machine. */
 
 export class ServerClock {
   readonly #local: () => number
   #ahead: number | undefined
 
-  /** `local` counts milliseconds and never jumps (`performance.now`). */
+  /** `local` returns milliseconds from a clock that never jumps (`performance.now`). */
   constructor(local: () => number) {
     this.#local = local
   }
@@ -14,12 +14,13 @@ export class ServerClock {
     this.#ahead = time - this.#local()
   }
 
-  /** Moves the clock forward to the time of an event, because some clocks stop while a machine sleeps. */
+  /** Moves the clock forward to an event's time, because some clocks stop while a machine sleeps. */
   atLeast(time: number): void {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }
 
-  /** Milliseconds since 1970, by the clock of the user's machine until the server has sent its time. */
+  /** The current time in milliseconds since 1970; until the server has sent its time, the time of the user's
+   * machine. */
   now(): number {
     return this.#ahead === undefined ? Date.now() : this.#local() + this.#ahead
   }

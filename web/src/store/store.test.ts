@@ -7,6 +7,8 @@ import { Store } from './store'
 const FIRST_STEP = T0 - 10_000
 /** The server's rates in steps of five seconds. */
 let rates: readonly number[] = []
+/** The server's list of pulls. */
+let pulls: readonly object[] = []
 
 beforeEach(() => {
   vi.useFakeTimers({ now: T0 })
@@ -15,7 +17,9 @@ beforeEach(() => {
     step: 5,
     registries: [{ registry: 'docker.io', bytesPerSec: rates }],
   })
-  vi.stubGlobal('fetch', async () => new Response(JSON.stringify(history())))
+  vi.stubGlobal('fetch', async (address: URL) =>
+    Response.json(address.pathname.endsWith('/pulls') ? { pulls } : history()),
+  )
 })
 
 afterEach(() => {
@@ -26,7 +30,7 @@ afterEach(() => {
 /** A store and a function that delivers events from the worker. */
 function opened() {
   const worker = { postMessage: vi.fn(), terminate: vi.fn(), onmessage: undefined as unknown }
-  const stream = { worker: worker as unknown as Worker, early: [], started: Promise.resolve() }
+  const stream = { worker: worker as unknown as Worker, early: [] }
   const store = new Store('http://host/', stream)
   store.start()
   const send = (...events: readonly WorkerEvent[]) => {
@@ -35,10 +39,17 @@ function opened() {
   return { store, send }
 }
 
-const HELLO: readonly WorkerEvent[] = [
-  { kind: 'reset' },
-  { kind: 'live', hello: { version: '1', bootId: 'b', time: T0, pulls: 2 } },
-]
+/** A pull as the server lists it. */
+const listed = (id: string) => ({
+  id,
+  nodeName: 'n',
+  imageRef: 'i',
+  status: 'downloading',
+  startedAt: new Date(T0).toISOString(),
+})
+
+const LIVE = { version: '1', bootId: 'b', time: T0, pulls: 2 }
+const HELLO: readonly WorkerEvent[] = [{ kind: 'reset' }, { kind: 'live', hello: LIVE }]
 const state = (id: string, isPart: boolean): WorkerEvent => ({
   kind: 'events',
   events: [{ kind: 'changed', timestamp: T0, pull: aPull({ id, bytesPerSec: 7 }) }],
@@ -62,6 +73,49 @@ it('shows no pulls, counts or rates until the whole state has arrived', async ()
   store.stop()
 })
 
+it('shows the first pulls until the state has arrived, without counts or rates', async () => {
+  const { store, send } = opened()
+  await store.showFirst(Promise.resolve(Response.json({ pulls: [listed('a')] })))
+  send(...HELLO, state('a', true))
+  await vi.advanceTimersByTimeAsync(50)
+  expect([...(store.snapshot().first?.keys() ?? [])]).toEqual(['a'])
+  expect(store.snapshot()).toMatchObject({ counts: undefined, version: 0 })
+  expect(store.snapshot().pulls.size).toBe(0)
+  expect(store.samples()).toEqual([])
+  send(state('b', false))
+  await vi.advanceTimersByTimeAsync(50)
+  expect(store.snapshot().first).toBeUndefined()
+  expect([...store.snapshot().pulls.keys()]).toEqual(['a', 'b'])
+  await store.showFirst(Promise.resolve(Response.json({ pulls: [listed('c')] })))
+  await vi.advanceTimersByTimeAsync(50)
+  expect(store.snapshot().first).toBeUndefined()
+  store.stop()
+})
+
+it('starts without the first pulls if the response is invalid', async () => {
+  const { store } = opened()
+  for (const response of [undefined, new Response('<html>'), Response.json({ pulls: 5 })])
+    await store.showFirst(Promise.resolve(response))
+  expect(store.snapshot().first).toBeUndefined()
+  store.stop()
+})
+
+it('uses the list if the rest of the state is held back, and the stream once the rest has arrived', async () => {
+  const { store, send } = opened()
+  pulls = ['a', 'b'].map(listed)
+  send(...HELLO, state('a', true))
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(store.snapshot()).toMatchObject({ connection: { kind: 'live' }, counts: undefined })
+  await vi.advanceTimersByTimeAsync(7000)
+  expect(store.snapshot().connection.kind).toBe('polling')
+  expect(store.snapshot().counts?.downloading).toBe(2)
+  send(state('b', false))
+  await vi.advanceTimersByTimeAsync(50)
+  expect(store.snapshot().connection).toEqual({ kind: 'live' })
+  expect(store.snapshot().counts?.downloading).toBe(2)
+  store.stop()
+})
+
 it('shows an empty state as soon as the server has sent it', async () => {
   const { store, send } = opened()
   send(...HELLO, { kind: 'events', events: [], more: false, isPart: false })
@@ -70,7 +124,7 @@ it('shows an empty state as soon as the server has sent it', async () => {
   store.stop()
 })
 
-it('fills the step in which the page was opened from the server’s next history', async () => {
+it('uses the server’s next history for the chart step in which the page was opened', async () => {
   rates = [3, 4]
   const { store, send } = opened()
   await vi.advanceTimersByTimeAsync(3000)

@@ -3,12 +3,11 @@ import { type Context, contextOf, countStates, type StateCounts, waitingPods } f
 import { ratesByRegistry, type Sample, withHistory, withSample } from '../model/throughput'
 import type { OpenedStream } from '../stream/open'
 import { Poll, type PollResult } from '../stream/poll'
-import type { WorkerEvent, WorkerRequest } from '../stream/protocol'
+import type { Events, WorkerEvent, WorkerRequest } from '../stream/protocol'
 import {
   type NodeList,
   type PodList,
   type Pull,
-  type PullEvent,
   parseNodeList,
   parsePodList,
   parsePull,
@@ -22,19 +21,23 @@ import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
 export interface Snapshot {
-  /** The same map for the page's whole life; `version` increases when something in it changes. */
+  /** This map is changed in place; `version` increases whenever its contents change. */
   readonly pulls: ReadonlyMap<string, Pull>
+  /** The running pulls at the top of the Pulls view, which are shown until the whole state has arrived. */
+  readonly first: ReadonlyMap<string, Pull> | undefined
   readonly version: number
   readonly shape: number
   readonly context: Context
-  /** Undefined until the server has sent its first state. */
+  /** The counts of pulls by state; undefined until the server has sent its first state. */
   readonly counts: StateCounts | undefined
   readonly connection: Connection
+  /** When the connection was lost, if it is lost; the state on the page dates from then. */
+  readonly asOf: number | undefined
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
-  /** `missing`: this server does not offer such a list. */
+  /** `missing` means that this server has no such list. */
   readonly pods: PodList | 'missing' | undefined
-  /** The throughput of the last minutes, as the server counted it. */
+  /** The throughput over the last few minutes, as measured by the server. */
   readonly history: ThroughputHistory | undefined
 }
 
@@ -43,12 +46,15 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset, the whole state follows immediately. The page shows the new state in one step after this delay. */
+/** After a reset, the whole state follows immediately. The page waits this long so that it can show the new state all
+ * at once. */
 const RESET_HOLD_MS = 120
-/** The number of events processed per frame. A hidden tab draws no frames, so it processes more at a time. */
+/** The number of events that are processed per frame. A hidden tab draws no frames, so it processes more events at a
+ * time. */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
-/** The number of events processed at once after a reset, when nothing is drawn until the state is complete. */
+/** The number of events that are processed at once after a reset, while nothing is drawn because the state is
+ * incomplete. */
 const EVENTS_AT_RESET = 500
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
@@ -57,7 +63,7 @@ const SILENT_MS = 4000
 export const POLL_MS = 3000
 const HISTORY_MS = 10_000
 
-/** Ids that are valid in the stream's address. If the key of an open row does not match, the link is invalid. */
+/** Pull ids that are valid in the stream's URL. The keys of grouped rows and of invalid links do not match. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
@@ -68,7 +74,7 @@ export class Store {
   readonly #stream: OpenedStream
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
-  /** Older servers do not provide a history; the chart then starts empty. */
+  /** Older servers do not provide a history, so the chart starts empty. */
   readonly #history: Poll<ThroughputHistory>
   readonly #pullsAddress: URL
   /** Polls the list of pulls while the stream is silent. */
@@ -76,13 +82,17 @@ export class Store {
   #connection = connecting(Date.now())
   readonly #listeners = new Set<() => void>()
   readonly #tickListeners = new Set<() => void>()
-  /** Whether events are waiting in the worker. */
+  /** Whether more events are waiting in the worker. */
   #more = false
-  /** Whether the server is still sending the state. */
+  /** Whether part of the state has yet to arrive. */
   #isSending = false
+  /** When the most recent part of the state arrived. */
+  #sentAt = 0
+  /** Whether the stream is open, but a proxy holds back the rest of the state. */
+  #isHeldBack = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows whose layers have been requested once, separately from the stream. */
+  /** Open rows for which the page has requested the layers separately from the stream. It does so only once per row. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
@@ -90,14 +100,17 @@ export class Store {
   #own: readonly Sample[] = []
   #samples: readonly Sample[] = []
   #now = Date.now()
+  #asOf: number | undefined
   #changes: Partial<Snapshot> = {}
   #snapshot: Snapshot = {
     pulls: this.#table.pulls,
+    first: undefined,
     version: 0,
     shape: 0,
     context: contextOf([], undefined, Date.now()),
     counts: undefined,
     connection: { kind: 'connecting' },
+    asOf: undefined,
     serverVersion: undefined,
     nodes: undefined,
     pods: undefined,
@@ -144,6 +157,22 @@ export class Store {
     window.removeEventListener('online', this.#wake)
   }
 
+  /** Shows the first pulls until the stream delivers the state. If the server is older than this page or does not
+   * respond, only the stream is shown. */
+  async showFirst(request: Promise<Response | undefined>): Promise<void> {
+    try {
+      const response = await request
+      const at = Date.parse(response?.headers.get('Date') ?? '')
+      const list = await response?.json()
+      if (this.#snapshot.counts !== undefined) return
+      if (at > 0 && this.#snapshot.connection.kind === 'connecting') this.clock.set(at)
+      this.#now = this.clock.now()
+      const first = new Map(parsePullList(list, this.#now).map(pull => [pull.id, pull]))
+      this.#snapshot = { ...this.#snapshot, first }
+      this.#batcher.request()
+    } catch {}
+  }
+
   readonly subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -151,7 +180,7 @@ export class Store {
 
   readonly snapshot = (): Snapshot => this.#snapshot
 
-  /** Ticks once a second, for clocks and the throughput chart. */
+  /** Ticks once a second, for the clocks and the throughput chart. */
   readonly subscribeTick = (listener: () => void): (() => void) => {
     this.#tickListeners.add(listener)
     return () => this.#tickListeners.delete(listener)
@@ -172,7 +201,7 @@ export class Store {
     this.#request({ kind: 'retryNow' })
   }
 
-  /** Requests layers for these pulls, because their rows are open. */
+  /** Requests the layers of the pulls in these open rows. */
   setOpen(keys: readonly string[]): void {
     const ids = keys.filter(key => PULL_ID.test(key))
     this.#open = ids
@@ -214,9 +243,9 @@ export class Store {
       case 'live':
         this.clock.set(event.hello.time)
         this.#now = this.clock.now()
-        this.#pulls.every(0)
+        this.#sentAt = Date.now()
         this.#change({ serverVersion: event.hello.version })
-        this.#step(event)
+        this.#goLive()
         break
       case 'reset':
         this.#table.reset()
@@ -225,10 +254,12 @@ export class Store {
         if (this.#snapshot.counts !== undefined) this.#batcher.hold(RESET_HOLD_MS)
         break
       case 'lost':
+        this.#isHeldBack = false
         this.#step({ ...event, now: Date.now() })
         break
       case 'refused':
       case 'trying':
+        this.#isHeldBack = false
         this.#step(event)
         break
       case 'waiting':
@@ -236,15 +267,23 @@ export class Store {
         this.#requestState()
         break
       case 'events':
-        this.#isSending = event.isPart
-        this.#takeEvents(event.events, event.more)
+        this.#takeEvents(event)
         break
     }
   }
 
-  #takeEvents(events: readonly PullEvent[], more: boolean): void {
+  #goLive(): void {
+    this.#isHeldBack = false
+    this.#pulls.every(0)
+    this.#step({ kind: 'live' })
+  }
+
+  #takeEvents({ events, more, isPart }: Events): void {
     this.#isRequested = false
     this.#more = more
+    this.#isSending = isPart
+    this.#sentAt = Date.now()
+    if (!isPart && this.#isHeldBack) this.#goLive()
     for (const event of events) {
       this.clock.atLeast(event.timestamp)
       this.#table.apply(event)
@@ -264,9 +303,9 @@ export class Store {
     this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : most })
   }
 
-  /** Whether more of the state after a reset is on its way. The state is shown in one step. */
+  /** Whether part of the state after a reset has yet to arrive. The state is shown only as a whole. */
   #isPart(): boolean {
-    return this.#table.isReplaced && (this.#more || this.#isSending)
+    return this.#table.isReplaced && this.#isSending
   }
 
   #takeList(result: PollResult<readonly Pull[]>): void {
@@ -295,8 +334,10 @@ export class Store {
     const before = this.#connection.shown
     const { state, retry } = next(this.#connection, event)
     this.#connection = state
-    if (state.shown !== before) this.#change({ connection: state.shown })
-    else this.#batcher.request()
+    if (state.shown !== before) {
+      this.#asOf = isConnected(state.shown) ? undefined : (this.#asOf ?? this.#now)
+      this.#change({ connection: state.shown, asOf: this.#asOf })
+    } else this.#batcher.request()
     if (retry) this.retryNow()
   }
 
@@ -313,8 +354,8 @@ export class Store {
   }
 
   #flush(): void {
-    this.#requestEvents(EVENTS_PER_FRAME)
     const isPart = this.#isPart()
+    this.#requestEvents(isPart ? EVENTS_AT_RESET : EVENTS_PER_FRAME)
     const changed = !isPart && this.#table.commit()
     const before = this.#snapshot
     const after = { ...before, ...this.#changes }
@@ -327,6 +368,7 @@ export class Store {
       ...after,
       context,
       shape,
+      first: isKnown ? undefined : after.first,
       version: before.version + Number(changed),
       counts: isKnown && isCounted ? countStates(this.#table.pulls.values(), context) : before.counts,
     }
@@ -337,6 +379,14 @@ export class Store {
 
   #tick(): void {
     this.#now = this.clock.now()
+    if (
+      this.#isSending &&
+      this.#connection.silentSince === undefined &&
+      Date.now() - this.#sentAt >= SILENT_MS
+    ) {
+      this.#isHeldBack = true
+      this.#step({ kind: 'silent', since: this.#sentAt })
+    }
     const { silentSince } = this.#connection
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const { connection, counts } = this.#snapshot

@@ -10,13 +10,13 @@ export function useStore(): Store {
   return store
 }
 
-/** The state of the last frame; the component is rendered again with each frame. */
+/** The state as of the last frame. The component is rendered again on each frame. */
 export function useSnapshot(): Snapshot {
   const store = useStore()
   return useSyncExternalStore(store.subscribe, store.snapshot)
 }
 
-/** The server's time in milliseconds, once a second. */
+/** The server's time in milliseconds, updated once a second. */
 export function useNow(): number {
   const store = useStore()
   return useSyncExternalStore(store.subscribeTick, store.now)

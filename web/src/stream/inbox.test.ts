@@ -21,16 +21,30 @@ it('keeps the newest event of each pull', () => {
     { kind: 'changed', pull: { id: 'a', percent: 99 } },
     { kind: 'removed', id: 'b' },
   ])
-  expect(inbox.isEmpty).toBe(true)
+  expect(inbox.size).toBe(0)
 })
 
-it('returns as many events as requested, and returns the next events at the next call', () => {
+it('returns at most as many events as requested, and the rest on the next call', () => {
   const inbox = new Inbox()
   for (const id of ['a', 'b', 'c', 'd', 'e']) inbox.put(event(id))
   expect(inbox.take(2)).toHaveLength(2)
-  expect(inbox.isEmpty).toBe(false)
+  expect(inbox.size).toBe(3)
   expect(inbox.take(9)).toHaveLength(3)
-  expect(inbox.isEmpty).toBe(true)
+  expect(inbox.size).toBe(0)
+})
+
+it('knows when the whole state has been removed, even if changes keep arriving', () => {
+  const inbox = new Inbox()
+  inbox.reset(3)
+  expect(inbox.isPart).toBe(true)
+  for (const id of ['a', 'b']) inbox.put(event(id))
+  inbox.take(9)
+  expect(inbox.isPart).toBe(true)
+  for (const id of ['c', 'a', 'b', 'c']) inbox.put(event(id, 5))
+  expect(inbox.take(1)).toMatchObject([{ pull: { id: 'c' } }])
+  expect([inbox.isPart, inbox.size]).toEqual([false, 2])
+  inbox.reset()
+  expect([inbox.isPart, inbox.size]).toEqual([false, 0])
 })
 
 it('continues after an event that cannot be parsed', () => {

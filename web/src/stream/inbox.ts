@@ -1,46 +1,65 @@
-/** Events in the order of arrival, not yet parsed. Only the newest event of each pull is kept, so that older events
- * are never parsed. */
+/** The unparsed events, in order of arrival. Only the newest event of each pull is kept, so that older events are
+ * never parsed. */
 import { WireError } from '../wire/reader'
 import { type PullEvent, parsePullEvent } from '../wire/wire'
 
-/** The id is the first field of each pull that the server writes (tests/contract/README.md). Quotes inside strings are
- * escaped, so no other text can match. */
+/** The id is the first field of each pull as the server writes it (tests/contract/README.md). Quotes inside strings are
+ * escaped, so nothing else in the JSON can match. */
 const PULL_ID = /"pull":\s*\{\s*"id":\s*"([^"\\]*)"/
 
 export class Inbox {
   readonly #waiting = new Map<string, string>()
   #unparsed = 0
+  /**
+   * `#missing` counts the events of the initial state that have not arrived yet. `#untaken` counts those that have
+   * arrived but have not been removed yet. These events come first, because a newer event of a pull takes the place of
+   * the older one.
+   */
+  #missing = 0
+  #untaken = 0
 
-  get isEmpty(): boolean {
-    return this.#waiting.size === 0
+  get size(): number {
+    return this.#waiting.size
   }
 
-  /** The number of events that could not be parsed and were therefore left out. */
+  /** Whether more of the state has yet to be removed from here. */
+  get isPart(): boolean {
+    return this.#missing > 0 || this.#untaken > 0
+  }
+
+  /** The number of events that were skipped because they could not be parsed. */
   get unparsed(): number {
     return this.#unparsed
   }
 
   put(data: string): void {
     this.#waiting.set(PULL_ID.exec(data)?.[1] ?? data, data)
+    if (this.#missing === 0) return
+    this.#missing -= 1
+    this.#untaken = this.#waiting.size
   }
 
-  clear(): void {
+  /** Drops all events. The next events are the state of this many pulls. */
+  reset(pulls = 0): void {
     this.#waiting.clear()
+    this.#missing = pulls
+    this.#untaken = 0
   }
 
-  /** Returns up to this many events. The others wait for the next call. */
+  /** Removes and returns at most this many events. The others wait for the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {
       if (events.length >= most) break
       this.#waiting.delete(key)
+      this.#untaken -= 1
       const event = this.#parse(data)
       if (event !== undefined) events.push(event)
     }
     return events
   }
 
-  /** If one event cannot be parsed, the others must still be processed. */
+  /** Returns undefined if the event cannot be parsed, because the other events must still be processed. */
   #parse(data: string): PullEvent | undefined {
     try {
       return parsePullEvent(JSON.parse(data))

@@ -30,7 +30,7 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-it('a poll sends a request at once and then at its interval, until the poll is stopped', async () => {
+it('a poll sends a request at once and then at its interval, until it is stopped', async () => {
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(6000)
   expect(ask).toHaveBeenCalledTimes(3)

@@ -1,8 +1,8 @@
-/** Requests a list repeatedly, and reports only changes. */
+/** Requests a list repeatedly, and reports whether it has changed. */
 
 export type PollResult<T> =
   | { readonly kind: 'value'; readonly value: T }
-  /** The list has not changed since the last value. */
+  /** The list has not changed since it was last reported. */
   | { readonly kind: 'unchanged' }
   /** The server does not have this route, because it is older than this page. */
   | { readonly kind: 'missing' }
@@ -12,7 +12,8 @@ export type PollResult<T> =
 const TIMEOUT_MS = 8000
 /** In a hidden tab, the interval is multiplied by this factor. */
 const HIDDEN_FACTOR = 8
-/** If the route is missing, the interval is multiplied by this factor. A newer server may have the route later. */
+/** If the route is missing, the interval is multiplied by this factor. The server may be updated to a version that has
+ * the route. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {

@@ -1,4 +1,4 @@
-/** The messages between the page and the worker that holds its stream. */
+/** The messages between the page and the worker that runs its stream. */
 import type { Refusal } from '../store/connection'
 import type { Hello, PullEvent } from '../wire/wire'
 
@@ -6,7 +6,7 @@ export type WorkerRequest =
   | { readonly kind: 'open'; readonly base: string }
   | { readonly kind: 'wantLayers'; readonly ids: readonly string[] }
   | { readonly kind: 'retryNow' }
-  /** The page can now handle this many events. */
+  /** The page is ready to process this many more events. */
   | { readonly kind: 'next'; readonly most: number }
 
 export type WorkerEvent =
@@ -17,11 +17,13 @@ export type WorkerEvent =
   | { readonly kind: 'trying' }
   /** Events are waiting. This message is not repeated until the page has requested the events. */
   | { readonly kind: 'waiting' }
-  /** The response to `next`, or the first events after a reset. If `more` is set, further events are waiting; if `isPart`
-   * is set, the server is still sending the state. */
-  | {
-      readonly kind: 'events'
-      readonly events: readonly PullEvent[]
-      readonly more: boolean
-      readonly isPart: boolean
-    }
+  | Events
+
+/** The response to `next`, or the first events after a reset. `more` means that further events are waiting.
+ * `isPart` means that the page does not have the whole state yet. */
+export interface Events {
+  readonly kind: 'events'
+  readonly events: readonly PullEvent[]
+  readonly more: boolean
+  readonly isPart: boolean
+}

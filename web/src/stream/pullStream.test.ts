@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PullStream, type StreamListener } from './pullStream'
 
-/** The part of EventSource that the stream uses, controlled by the test. tests/browser uses the real one. */
+/** The part of EventSource that the stream uses, controlled by the test. tests/browser uses the real EventSource. */
 class FakeSource extends EventTarget {
   static all: FakeSource[] = []
   static get last(): FakeSource {
@@ -81,7 +81,7 @@ describe('the stream', () => {
     expect(stream.isPart).toBe(false)
   })
 
-  it('requests an interrupted state again from its start', () => {
+  it('requests the state again from its start if the connection was lost before all of it arrived', () => {
     const { stream } = opened()
     FakeSource.last.emit('hello', { ...HELLO, pulls: 2 })
     FakeSource.last.emit('message', REMOVED, 'b-1')
@@ -168,7 +168,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('the stream does not request the reason when the server is unreachable', () => {
+  it('the stream does not request the reason if the server is unreachable', () => {
     opened()
     const request = vi.fn()
     vi.stubGlobal('fetch', request)

@@ -1,25 +1,27 @@
 /**
- * The stream of pulls; this is the only file that uses EventSource. The stream resumes where it
- * stopped, reconnects automatically after an error, and can request the layers of single pulls.
+ * The stream of pulls, in the only file that uses EventSource. After an error, the stream reconnects automatically
+ * and resumes where it stopped. It can also request the layers of individual pulls.
  *
- * The browser's own reconnection is not used: it has no back-off, shows no countdown and cannot change the
- * address. Instead, each connection is a new EventSource, and `lastEventId` in its address names the last event that
- * has been received.
+ * The browser's built-in reconnection is not used, because it has no back-off, allows no countdown and cannot change
+ * the URL. Instead, each connection is a new EventSource whose URL contains the id of the last received event as
+ * `lastEventId`.
  */
 import type { Refusal } from '../store/connection'
-import { type Hello, parseHello } from '../wire/wire'
+import { type Hello, parseHello, parseReset } from '../wire/wire'
 import { backoff } from './backoff'
 
 export interface StreamListener {
-  /** The stream is open, and everything up to now has arrived or is about to. */
+  /** The stream is open, and all changes so far have arrived or are about to arrive. */
   live(hello: Hello): void
-  /** The following events contain the whole state; pulls without an event no longer exist. */
-  reset(): void
+  /** The events that follow contain the whole state; pulls that are not among these events no longer exist. `pulls` is
+   * the number of events; undefined if an older server does not send it. */
+  reset(pulls: number | undefined): void
   /** A PullEvent as JSON. */
   event(data: string): void
-  /** The connection is lost. The next attempt is at `retryAt`, in milliseconds like `Date.now()`. */
+  /** The connection is lost. The next attempt starts at `retryAt`, in milliseconds since 1970 like
+   * `Date.now()`. */
   lost(retryAt: number): void
-  /** The server rejected the last attempt with an HTTP status. */
+  /** The server refused the last attempt to connect, with this HTTP status and reason. */
   refused(refusal: Refusal): void
   trying(): void
 }
@@ -34,7 +36,7 @@ export class PullStream {
   readonly #random: () => number
   #source: EventSource | undefined
   #lastEventId = ''
-  /** How many pulls of the state have not arrived yet. */
+  /** How many pulls of the initial state have not arrived yet. */
   #missing = 0
   #layers: readonly string[] = []
   #failures = 0
@@ -66,7 +68,7 @@ export class PullStream {
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]
-    // Between two attempts no connection is open; the next attempt requests the new layers.
+    // Without an open connection, the next attempt to connect will request the new layers.
     if (this.#source !== undefined) this.#connect()
   }
 
@@ -89,13 +91,14 @@ export class PullStream {
 
   #connect(): void {
     this.#stop()
-    // A state that was interrupted is requested again from its start, because only then is its end known.
+    // If part of the state is missing, the state is requested again from its start, because the stream would not know
+    // when it is complete otherwise.
     if (this.isPart) this.#lastEventId = ''
     const source = new EventSource(this.#address())
     this.#source = source
     this.#timer = setTimeout(() => this.#fail(source), CONNECT_TIMEOUT_MS)
     source.addEventListener('hello', event => this.#hello(source, event.data))
-    source.addEventListener('reset', () => this.#listener.reset())
+    source.addEventListener('reset', event => this.#reset(countIn(event.data)))
     source.addEventListener('message', event => {
       this.#missing = Math.max(0, this.#missing - 1)
       this.#listener.event(event.data)
@@ -114,13 +117,18 @@ export class PullStream {
       const hello = parseHello(JSON.parse(data))
       clearTimeout(this.#timer)
       this.#failures = 0
-      this.#missing = hello.pulls ?? 0
-      if (hello.pulls !== undefined) this.#listener.reset()
+      this.#missing = 0
+      if (hello.pulls !== undefined) this.#reset(hello.pulls)
       this.#listener.live(hello)
     } catch {
       // A proxy responded in place of the server.
       this.#fail(source)
     }
+  }
+
+  #reset(pulls: number | undefined): void {
+    this.#missing = pulls ?? 0
+    this.#listener.reset(pulls)
   }
 
   #fail(source: EventSource): void {
@@ -162,6 +170,14 @@ export class PullStream {
     this.#timer = undefined
     this.#source?.close()
     this.#source = undefined
+  }
+}
+
+function countIn(reset: string): number | undefined {
+  try {
+    return parseReset(JSON.parse(reset))
+  } catch {
+    return undefined
   }
 }
 

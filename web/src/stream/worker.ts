@@ -1,7 +1,7 @@
 /**
- * The stream, in a worker. The browser delivers all events of one network read in a single task: a burst of
- * two thousand events would block the page for several frames. The worker receives the events instead, and the
- * page requests only as many as fit into a frame.
+ * Runs the stream in a worker. The browser delivers all events of one network read in a single task, so a burst of two
+ * thousand events would block the page for several frames. The worker receives the events instead, and the page
+ * requests only as many as fit into a frame.
  */
 import { Inbox } from './inbox'
 import type { WorkerEvent, WorkerRequest } from './protocol'
@@ -19,15 +19,15 @@ function post(event: WorkerEvent): void {
 
 function send(most: number): void {
   const events = inbox.take(most)
-  isAnnounced = !inbox.isEmpty
-  post({ kind: 'events', events, more: isAnnounced, isPart: stream?.isPart === true })
+  isAnnounced = inbox.size > 0
+  post({ kind: 'events', events, more: isAnnounced, isPart: inbox.isPart })
 }
 
 function open(base: string): void {
   stream = new PullStream(base, {
     live: hello => post({ kind: 'live', hello }),
-    reset: () => {
-      inbox.clear()
+    reset: pulls => {
+      inbox.reset(pulls)
       post({ kind: 'reset' })
       // The first events are sent after all events that arrived with the reset have been stored.
       isAnnounced = true

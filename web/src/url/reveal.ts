@@ -1,9 +1,10 @@
-/** The row that a link or a "Show" button names. The page scrolls to this row as soon as it exists. */
+/** The row that a link or a "Show" button points to. The page scrolls to this row as soon as it exists. */
 import { readUrl } from './urlState'
 
-/** If the row has not appeared within this time, the page no longer scrolls to it. */
+/** After this time, the page no longer scrolls to a row that appears. */
 const PATIENCE_MS = 10_000
-/** The heights of the rows above are only estimates at first, so the first scroll may miss the row. */
+/** At first, the heights of the rows above are only estimates, so the page may scroll to the wrong place and
+ * has to try again. */
 const TRIES = 4
 
 let wanted = readUrl(window.location.search).open.at(0)

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { MOST_OPEN, readUrl, toggleOpen, writeUrl } from './urlState'
 
-it('survives a round trip through the URL', () => {
+it('the state survives a round trip through the URL', () => {
   const state = {
     view: 'images',
     query: 'ns:ml status:failed,done ünï&=#',
@@ -11,7 +11,7 @@ it('survives a round trip through the URL', () => {
   expect(readUrl(writeUrl(state))).toEqual(state)
 })
 
-it('begins with an empty query', () => {
+it('the initial state has an empty query string', () => {
   expect(writeUrl(readUrl(''))).toBe('')
 })
 
@@ -30,7 +30,7 @@ it('keeps links readable', () => {
   )
 })
 
-it('closes the row that was opened first when there are too many', () => {
+it('closes the row that has been open longest when too many rows are open', () => {
   const many = Array.from({ length: MOST_OPEN }, (_, n) => `${n}`)
   expect(toggleOpen(many, 'new')).toEqual([...many.slice(1), 'new'])
   expect(toggleOpen(['a', 'b'], 'a')).toEqual(['b'])

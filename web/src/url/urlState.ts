@@ -1,4 +1,5 @@
-/** The view, search, order and open rows as the page's query string, so that a link shows a colleague the same view. */
+/** Stores the view, search, order and open rows in the page's query string, so that a link shows a colleague the same
+ * view. */
 
 export const VIEWS = ['pulls', 'pods', 'images', 'nodes'] as const
 export type View = (typeof VIEWS)[number]
@@ -11,27 +12,26 @@ export interface Sort {
 export interface UrlState {
   readonly view: View
   readonly query: string
-  /** Undefined for the view's own order. */
+  /** The selected order; undefined if the view's own order is used. */
   readonly sort: Sort | undefined
   /** Ids of open rows, the most recently opened one last. */
   readonly open: readonly string[]
 }
 
-/** At most this many rows are open, because each one lengthens the stream's URL and is measured in the table. */
+/** Maximum number of open rows. Each open row lengthens the stream's URL, and the page measures the row's height. */
 export const MOST_OPEN = 20
 
 export function readUrl(search: string): UrlState {
   const params = new URLSearchParams(search)
-  const sort = params.get('sort') ?? ''
   return {
     view: VIEWS.find(view => view === params.get('view')) ?? 'pulls',
     query: params.get('q') ?? '',
-    sort: sort === '' ? undefined : { column: sort.replace(/^-/, ''), descending: sort.startsWith('-') },
+    sort: sortOf(params.get('sort') ?? ''),
     open: (params.get('open') ?? '').split(',').filter(Boolean).slice(-MOST_OPEN),
   }
 }
 
-/** Returns the query string with its `?`, or an empty string. Parameters with their default values are left out. */
+/** Returns the query string including its `?`, or an empty string. Parameters with default values are omitted. */
 export function writeUrl(state: UrlState): string {
   const params: string[] = []
   const add = (key: string, value: string) => {
@@ -43,9 +43,18 @@ export function writeUrl(state: UrlState): string {
   }
   add('view', state.view === 'pulls' ? '' : state.view)
   add('q', state.query)
-  add('sort', state.sort === undefined ? '' : `${state.sort.descending ? '-' : ''}${state.sort.column}`)
+  add('sort', sortText(state.sort))
   add('open', state.open.join(','))
   return params.length === 0 ? '' : `?${params.join('&')}`
+}
+
+/** `-size`; empty for the view's own order. */
+export function sortText(sort: Sort | undefined): string {
+  return sort === undefined ? '' : `${sort.descending ? '-' : ''}${sort.column}`
+}
+
+export function sortOf(text: string): Sort | undefined {
+  return text === '' ? undefined : { column: text.replace(/^-/, ''), descending: text.startsWith('-') }
 }
 
 export function toggleOpen(open: readonly string[], id: string): readonly string[] {

@@ -1,7 +1,8 @@
-/** The state that the URL contains, and functions that change it. */
+/** The state that is stored in the URL, and functions that change it. */
 import { useSyncExternalStore } from 'react'
+import type { Pull } from '../wire/wire'
 import { pendingReveal } from './reveal'
-import { readUrl, type UrlState, writeUrl } from './urlState'
+import { readUrl, toggleOpen, type UrlState, writeUrl } from './urlState'
 
 const listeners = new Set<() => void>()
 let search = window.location.search
@@ -28,7 +29,7 @@ export function useUrl(): UrlState {
   return useSyncExternalStore(subscribe, current)
 }
 
-/** A change of the view adds a step for the Back button; all other changes replace the current step. */
+/** Changing the view adds an entry to the browser's history; all other changes replace the current entry. */
 export function changeUrl(change: Partial<UrlState>): void {
   const next = { ...current(), ...change }
   const address = `${window.location.pathname}${writeUrl(next)}`
@@ -37,10 +38,20 @@ export function changeUrl(change: Partial<UrlState>): void {
   for (const listener of listeners) listener()
 }
 
-/** Shows the results of a search in the Pulls view, and opens the row with this key if one is given. */
+/** Opens or closes a row of the table. */
+export function toggleRow(key: string): void {
+  changeUrl({ open: toggleOpen(current().open, key) })
+}
+
+/** Shows the results of a search in the Pulls view, and opens the row with the given key, if any. */
 export function showPulls(query: string, key: string | undefined): void {
   pendingReveal.request(key)
   changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })
+}
+
+/** Opens a pull's own row in the Pulls view. */
+export function showPull({ id, imageRef, nodeName }: Pull): void {
+  showPulls(`image:${imageRef} node:${nodeName}`, id)
 }
 
 /** The page's URL with one pull open, without a search and with the default order. */

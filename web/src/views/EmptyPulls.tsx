@@ -5,7 +5,7 @@ import { changeUrl } from '../url/useUrl'
 
 interface Props {
   readonly query: string
-  /** All pulls, including those that are not shown. */
+  /** The total number of pulls, including those that are not shown. */
   readonly total: number
 }
 
@@ -15,28 +15,20 @@ export function EmptyPulls({ query, total }: Props) {
   if (connection.kind === 'lost') {
     return (
       <Notice icon="lost" title={`No response from the server since ${timeOfDay(connection.since)}`}>
-        <p>
-          This page tries again by itself. Check that the server’s pod is running and that this machine can
-          reach it:
-        </p>
+        <p>Check that the server’s pod is running and that this machine can reach it:</p>
         <code>kubectl -n pulltrace get pods</code>
       </Notice>
     )
   }
   if (counts === undefined) {
     return (
-      <Notice icon="downloading" title={connection.kind === 'live' ? 'Loading the pulls…' : 'Connecting…'}>
-        <p>The page shows the pulls as soon as the server has sent the state of every pull.</p>
-      </Notice>
+      <Notice icon="downloading" title={connection.kind === 'live' ? 'Loading the pulls…' : 'Connecting…'} />
     )
   }
   if (nodes !== undefined && nodes.nodes.length === 0) return <NoAgents />
   return (
     <Notice icon="done" title="No image is being pulled">
-      <p>
-        A pull appears here as soon as a node starts it, with its progress, its speed, its layers and the pods
-        that wait for it. Ended pulls remain visible for a while.
-      </p>
+      <p>A pull appears here as soon as a node starts it.</p>
     </Notice>
   )
 }
@@ -66,7 +58,7 @@ export function NoAgents() {
           Read their log:{' '}
           <code>kubectl -n pulltrace logs -l app.kubernetes.io/component=agent --tail=20</code>
         </li>
-        <li>A 401 or 403 in that log means that the server rejects these agents.</li>
+        <li>If the log shows 401 or 403, the server rejects these agents.</li>
       </ul>
     </Notice>
   )

@@ -3,18 +3,19 @@ import { ImageLabel } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
 import { groupBy } from '../model/failureGroups'
 import { count } from '../model/format'
+import { pullState } from '../model/pullState'
 import shared from '../styles/shared.module.css'
 import { showPulls } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** The open row of a group. Failures with the same cause show the error once, and one line for each node or image.
- * Completed pulls of one image on one node have one line each, the newest first. */
+/** The details of a row that combines several pulls. Failures with the same cause show the error once, and one line
+ * for each node or image. Each completed pull of an image on a node has its own line, newest first. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>
-      {pull.status === 'failed' && <Failure pull={pull} />}
+      {pullState(pull) === 'failed' && <Failure pull={pull} pulls={pulls} />}
       {imageCount(pulls) === 1 ? <PullList pulls={pulls} name="node" /> : <Images pulls={pulls} />}
     </div>
   )

@@ -7,12 +7,12 @@ import { Name } from '../components/Name'
 import { PullList } from '../components/PullList'
 import { bytes, clock, count } from '../model/format'
 import { ordered } from '../model/order'
+import { tookSeconds } from '../model/pullState'
 import { isEmpty, matches, parseQuery } from '../model/query'
 import { byRollout, IMAGE_ORDER, type ImageRow, imageFacts, imageRows, unfinished } from '../model/rollout'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { toggleOpen } from '../url/urlState'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { useUrl } from '../url/useUrl'
 import { EmptyPulls } from './EmptyPulls'
 import styles from './ImagesView.module.css'
 import { Rollout } from './Rollout'
@@ -23,7 +23,7 @@ const dim = classes(shared.dim, shared.nowrap)
 const COLUMNS = [
   column('image', 'Image', ({ imageRef }) => <ImageLabel imageRef={imageRef} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
-  column('slowest', 'Slowest node', ({ slowest }) => <Name className={shared.dim} name={slowest ?? '–'} />),
+  column('slowest', 'Waiting for', row => <WaitingFor row={row} />),
   column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
   column(
     'size',
@@ -31,11 +31,11 @@ const COLUMNS = [
     ({ imageBytes }) => <span className={dim}>{imageBytes === 0 ? '–' : bytes(imageBytes)}</span>,
     'end',
   ),
-  column('median', 'Median', ({ medianSeconds }) => <Seconds value={medianSeconds} />, 'end'),
-  column('worst', 'Worst', ({ worstSeconds }) => <Seconds value={worstSeconds} />, 'end'),
+  column('median', 'Median pull', ({ medianSeconds }) => <Seconds value={medianSeconds} />, 'end'),
+  column('worst', 'Longest pull', row => <Longest row={row} />, 'end'),
 ]
 
-/** How many nodes still need the image; if none do, how many nodes have it. */
+/** How many nodes still need the image or, if none does, how many nodes there are. */
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
   return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`
@@ -58,17 +58,41 @@ function Seconds({ value }: { readonly value: number | undefined }) {
   return <span className={shared.figure}>{value === undefined ? '–' : clock(value)}</span>
 }
 
+/** The node that delays the rollout most, and what it is doing. */
+function WaitingFor({ row: { last } }: { readonly row: ImageRow }) {
+  return (
+    <span className={shared.dim}>
+      <Name name={last?.node ?? '–'} />
+      <span className={shared.small}>{last?.state}</span>
+    </span>
+  )
+}
+
+/** The longest duration, and the node on which the pull took this long. */
+function Longest({ row: { longest, nodeCount } }: { readonly row: ImageRow }) {
+  return (
+    <>
+      <Seconds value={longest && tookSeconds(longest)} />
+      {longest !== undefined && nodeCount > 1 && (
+        <span className={shared.small}>
+          <Name className={shared.dim} name={longest.nodeName} />
+        </span>
+      )}
+    </>
+  )
+}
+
 export function ImagesView() {
   const { pulls, pods, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const list = pods === 'missing' ? undefined : pods
-  // `version` increases when something in the map changes.
+  // `version` increases whenever the contents of the map change.
   const all = useMemo(
     () => imageRows(pulls.values(), list?.pods ?? [], context),
     [pulls, list, version, context],
   )
   const rows = useMemo(() => {
-    const search = parseQuery(query)
+    const search = parseQuery(query, context.now)
     const shown = isEmpty(search) ? [...all] : all.filter(row => matches(search, imageFacts(row, context)))
     return ordered(shown, sort, IMAGE_ORDER, byRollout)
   }, [all, context, query, sort])
@@ -76,7 +100,7 @@ export function ImagesView() {
   const missing = counts === undefined ? [] : open.filter(key => !known.has(key))
   return (
     <>
-      <MissingRows keys={missing} what="image" why="Its pulls ended some time ago." />
+      <MissingRows keys={missing} what="image" why="Finished pulls are kept for a limited time." />
       {rows.length === 0 || counts === undefined ? (
         <EmptyPulls query={query} total={pulls.size} />
       ) : (
@@ -87,10 +111,6 @@ export function ImagesView() {
           rows={rows}
           rowKey={({ imageRef }) => imageRef}
           rowLabel={({ imageRef }) => `${imageRef}: its nodes`}
-          sort={sort}
-          onSort={next => changeUrl({ sort: next })}
-          open={open}
-          onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
           detail={row => <Detail row={row} />}
         />
       )}

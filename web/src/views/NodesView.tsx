@@ -12,8 +12,7 @@ import { parseQuery } from '../model/query'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { toggleOpen } from '../url/urlState'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { useUrl } from '../url/useUrl'
 import type { NodeState } from '../wire/wire'
 import { EmptyPulls, NoAgents, NothingMatches } from './EmptyPulls'
 import styles from './NodesView.module.css'
@@ -104,18 +103,15 @@ const COLUMNS = [
 export function NodesView() {
   const { nodes, pulls, version, connection, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` increases when something in the map changes.
+  // `version` increases whenever the contents of the map change.
   const rows = useMemo(
-    () => nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query), sort }, context),
+    () =>
+      nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query, context.now), sort }, context),
     [nodes, pulls, version, query, sort, context],
   )
   const isLoading = nodes === undefined || counts === undefined
   if (isLoading && isConnected(connection)) {
-    return (
-      <Notice icon="resolving" title="Loading the nodes…">
-        <p>The server returns every node whose agent has reported.</p>
-      </Notice>
-    )
+    return <Notice icon="resolving" title="Loading the nodes…" />
   }
   if (isLoading) return <EmptyPulls query="" total={0} />
   if (nodes.nodes.length === 0) return <NoAgents />
@@ -134,10 +130,6 @@ export function NodesView() {
             rows={rows}
             rowKey={({ node }) => node.name}
             rowLabel={({ node }) => `${node.name}: its pulls`}
-            sort={sort}
-            onSort={next => changeUrl({ sort: next })}
-            open={open}
-            onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
             detail={({ pulls: ofNode }) =>
               ofNode.length === 0 ? (
                 <p className={shared.dim}>Nothing has been pulled on this node recently.</p>

@@ -6,7 +6,7 @@ import { type ContainerRow, type PodRow, phaseSteps } from '../model/podRows'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { showPulls } from '../url/useUrl'
+import { showPull } from '../url/useUrl'
 import styles from './PodsView.module.css'
 import { ContainerState } from './podColumns'
 
@@ -37,10 +37,10 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** Shows the pod's start-up on one line: each phase with its duration, so that a slow one stands out. */
+/** Shows the phases of the pod's start-up on one line with their durations, so that a slow phase stands out. */
 function Steps({ row }: { readonly row: PodRow }) {
   const now = useNow()
-  const steps = phaseSteps(row.pod, now)
+  const steps = phaseSteps(row, now)
   if (steps.length === 0) return null
   const longest = Math.max(...steps.map(({ seconds }) => seconds))
   return (
@@ -65,7 +65,7 @@ function ContainerLine({ row }: { readonly row: ContainerRow }) {
   const isNotQueued = pull === undefined && state === 'waiting'
   return (
     <li className={styles.container}>
-      <ContainerState state={state} />
+      <ContainerState state={state} pull={pull} />
       <span className={shared.code} title={KIND_WORD[container.kind]}>
         <bdi>{container.container}</bdi>{' '}
         {container.kind !== 'app' && <span className={shared.dim}>{container.kind}</span>}
@@ -76,11 +76,7 @@ function ContainerLine({ row }: { readonly row: ContainerRow }) {
       {pull === undefined ? (
         <span className={shared.dim}>{isNotQueued ? 'not queued yet' : container.waitingReason}</span>
       ) : (
-        <button
-          type="button"
-          className={styles.link}
-          onClick={() => showPulls(`image:${pull.imageRef} node:${pull.nodeName}`, pull.id)}
-        >
+        <button type="button" className={styles.link} onClick={() => showPull(pull)}>
           layers
         </button>
       )}

@@ -9,8 +9,7 @@ import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows, readyLast } from 
 import { isEmpty, matches, parseQuery } from '../model/query'
 import { podName } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../url/urlState'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { useUrl } from '../url/useUrl'
 import { NothingMatches } from './EmptyPulls'
 import { PodDetail } from './PodDetail'
 import styles from './PodsView.module.css'
@@ -21,9 +20,9 @@ export function PodsView() {
   const { query, sort, open } = useUrl()
   const now = useNow()
   const list = pods === 'missing' ? undefined : pods
-  // `version` increases when something in the map changes; estimates count down with `now`.
+  // `version` increases whenever the contents of the map change; estimates count down with `now`.
   const rows = useMemo(() => {
-    const search = parseQuery(query)
+    const search = parseQuery(query, now)
     const all = [...podRows(list?.pods ?? [], pulls, now)]
     const shown = isEmpty(search) ? all : all.filter(row => matches(search, podFacts(row)))
     return ordered(shown, sort, POD_ORDER, byTrouble)
@@ -35,9 +34,7 @@ export function PodsView() {
       <Notice
         icon={connection.kind === 'lost' ? 'lost' : 'waiting'}
         title={connection.kind === 'lost' ? 'No response from the server' : 'Loading the pods…'}
-      >
-        <p>The server watches pods in Kubernetes.</p>
-      </Notice>
+      />
     )
   }
   const missing = open.filter(key => !list.pods.some(({ uid }) => uid === key))
@@ -73,12 +70,12 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
 }
 
 function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly total: number }) {
-  const { sort, open } = useUrl()
+  const { sort } = useUrl()
   if (rows.length === 0 && total > 0) return <NothingMatches />
   if (rows.length === 0) {
     return (
       <Notice icon="done" title="No pod is waiting for an image">
-        <p>A pod appears here while a container cannot start because its image is missing.</p>
+        <p>Pods appear here while they wait for an image.</p>
       </Notice>
     )
   }
@@ -91,10 +88,7 @@ function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly tot
       rowKey={({ key }) => key}
       rowLabel={label}
       rowClass={({ isStarted }) => (isStarted ? styles.over : undefined)}
-      sort={sort}
-      onSort={next => changeUrl({ sort: next })}
-      open={open}
-      onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
+      heading={({ isStarted }) => (isStarted && sort === undefined ? 'Started, newest first' : undefined)}
       detail={row => <PodDetail row={row} />}
     />
   )
@@ -113,7 +107,7 @@ function NoAccess({ reason }: { readonly reason: string | undefined }) {
         from the Kubernetes API with its service account. Check its permission:
       </p>
       <code>kubectl auth can-i watch pods -A --as system:serviceaccount:pulltrace:pulltrace-server</code>
-      <p>The chart grants it by default. Outside a cluster there are no pods.</p>
+      <p>The Helm chart grants it by default.</p>
     </Notice>
   )
 }

@@ -4,33 +4,38 @@ import { Failure } from '../components/Failure'
 import { GUESSED } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
-import { bytes, clock, count, exactTime, rate } from '../model/format'
-import { explanation } from '../model/limit'
-import { averageRate, hasEnded, pullState, slowFactor, stopped, tookSeconds } from '../model/pullState'
+import { isNotTried } from '../model/attention'
+import { failingWords, REASON_WORDS } from '../model/failureGroups'
+import { bytes, clock, count, exactTime, percent, rate, secondOfDay } from '../model/format'
+import { basisWords, explanation, usualWords } from '../model/limit'
+import { averageRate, hasEnded, hasFailed, pullState, stopped, tookSeconds } from '../model/pullState'
 import { pullText } from '../model/pullText'
-import { podName, waitedNames, waitersOf } from '../model/standing'
+import { type Context, podName, waitedNames, waitersOf } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { linkTo } from '../url/useUrl'
-import type { PodRef, Pull } from '../wire/wire'
+import type { Attempt, PodRef, Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import type { ShownRow } from './pullColumns'
 
 export function PullDetail({ row }: { readonly row: ShownRow }) {
-  const { pull, place } = row
+  const { pull, place, blocked } = row
   const { pulls, context } = useSnapshot()
   const now = useNow()
   const sentence =
-    pullState(pull) === 'cancelled' ? cancelled(row) : explanation(pull, place, pulls.values(), now)
+    pullState(pull) === 'cancelled'
+      ? cancelled(row, context)
+      : explanation(blocked, pull, place, pulls.values(), now)
   const waiters = waitersOf(pull, context)
   return (
     <div className={styles.detail}>
       <div className={shared.bar}>
-        <p className={styles.facts}>{facts(pull, now).join(' · ')}</p>
+        <p className={styles.facts}>{facts(pull, context, now)}</p>
         <Actions pull={pull} sentence={sentence} />
       </div>
       {sentence !== undefined && <p className={styles.limit}>{sentence}</p>}
       {pullState(pull) === 'failed' && <Failure pull={pull} />}
+      {pull.attempt > 1 && !isNotTried(pull) && <Earlier pull={pull} />}
       {waiters.length > 0 && <Pods pods={waiters} />}
       {place !== undefined && place.ahead.length > 0 && (
         <section aria-label="Ahead in the queue of this node">
@@ -43,14 +48,45 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
 }
 
 /** Describes what was observed, without guessing the cause. */
-function cancelled({ pull, waiters }: ShownRow): string {
-  const gone = waitedNames(pull)
+function cancelled({ pull, waiters }: ShownRow, context: Context): string {
+  const gone = waitedNames(pull, context)
   const rest =
     waiters === 0
       ? 'no pod is waiting for it any more'
       : `${count(waiters, 'pod is waiting', 'pods are waiting')}, so the kubelet tries again`
   const attempt = pull.attempt > 1 ? `Attempt ${pull.attempt}` : 'The pull'
   return `${attempt} ${stopped(pull)}; ${rest}.${gone === '' ? '' : ` ${gone} waited for it.`}`
+}
+
+/** Maximum number of attempts that the server keeps. */
+const MOST_KEPT = 10
+
+function Earlier({ pull: { attempt, earlier } }: { readonly pull: Pull }) {
+  const missing = attempt - 1 - earlier.length
+  return (
+    <ul className={styles.attempts} aria-label="Earlier attempts">
+      {[...earlier].reverse().map(one => (
+        <li key={one.attempt} title={one.error}>
+          {attemptWords(one)}
+        </li>
+      ))}
+      {missing > 0 && (
+        <li>
+          {count(missing, 'older attempt')} not listed: the server{' '}
+          {earlier.length < MOST_KEPT ? 'did not observe them' : `keeps the last ${MOST_KEPT}`}
+        </li>
+      )}
+    </ul>
+  )
+}
+
+/** `Attempt 6 · 20:13:05, 2 s · not found`; without a start time, `until 20:13:07`. */
+function attemptWords({ attempt, startedAt, completedAt, errorReason, percent: done }: Attempt): string {
+  const when =
+    startedAt === undefined
+      ? `until ${secondOfDay(completedAt)}`
+      : `${secondOfDay(startedAt)}, ${clock((completedAt - startedAt) / 1000)}`
+  return `Attempt ${attempt} · ${when} · ${REASON_WORDS[errorReason]}${done > 0 ? ` at ${percent(done)}` : ''}`
 }
 
 function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
@@ -61,7 +97,7 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
   return (
     <div className={styles.actions}>
       <CopyButton text={link}>link</CopyButton>
-      <CopyButton text={pullText(pull, sentence, link, now)}>text</CopyButton>
+      <CopyButton text={pullText(pull, sentence, link, context, now)}>text</CopyButton>
       <CopyButton text={pull.imageRef}>reference</CopyButton>
       {pull.manifestDigest !== undefined && <CopyButton text={pull.manifestDigest}>digest</CopyButton>}
       {pod !== undefined && (
@@ -73,29 +109,33 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
   )
 }
 
-function facts(pull: Pull, now: number): readonly string[] {
+function facts(pull: Pull, context: Context, now: number): string {
   const took = tookSeconds(pull)
   const average = averageRate(pull)
-  const ended = pull.status === 'failed' ? 'ended after' : 'took'
+  const isFailed = hasFailed(pull)
+  const ended = isFailed ? 'ended after' : 'took'
   return [
-    ...(pull.imageBytes > 0 ? [`${bytes(pull.imageBytes)} image`] : []),
-    ...(pull.cachedBytes > 0 ? [`${bytes(pull.cachedBytes)} of it already on the node`] : []),
-    ...(pull.remoteBytes > 0 ? [`${bytes(pull.remoteBytes)} served on demand`] : []),
-    ...(pull.layerCount > 0 ? [count(pull.layerCount, 'layer')] : []),
-    ...(pull.attempt > 1 && pull.status !== 'failed' ? [`attempt ${pull.attempt}`] : []),
+    pull.imageBytes > 0 && `${bytes(pull.imageBytes)} image`,
+    pull.cachedBytes > 0 && `${bytes(pull.cachedBytes)} of it already on the node`,
+    pull.remoteBytes > 0 && `${bytes(pull.remoteBytes)} served on demand`,
+    pull.layerCount > 0 && count(pull.layerCount, 'layer'),
+    pull.attempt > 1 && !isFailed && `attempt ${pull.attempt}`,
+    !isFailed && pull.failingSince !== undefined && failingWords([pull], context, now),
     `started ${exactTime(pull.startedAt)}`,
-    ...(took !== undefined && hasEnded(pull) ? [`${ended} ${clock(took)}`] : []),
-    ...(average !== undefined ? [`${rate(average)} on average`] : []),
-    ...(pull.usualSeconds !== undefined && slowFactor(pull, now) === undefined
-      ? [`usually ${clock(pull.usualSeconds)}`]
-      : []),
-    ...(pull.etaMissing !== undefined && !hasEnded(pull) ? [`no estimate: ${pull.etaMissing}`] : []),
-    ...(pull.waited.length > 0 && pullState(pull) !== 'cancelled'
-      ? [`${count(pull.waited.length, 'pod')} waited earlier`]
-      : []),
-    ...(pull.via.length > 0 ? [`via ${pull.via.join(', ')}`] : []),
-    ...(pull.refGuessed ? [GUESSED] : []),
+    took !== undefined && hasEnded(pull) && `${ended} ${clock(took)}`,
+    average !== undefined && `${rate(average)} on average`,
+    pull.usualSeconds !== undefined &&
+      pull.slowerThanUsual === undefined &&
+      `usually ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}`,
+    pull.etaMissing !== undefined && !hasEnded(pull) && `no estimate: ${pull.etaMissing}`,
+    pull.waited.length > 0 &&
+      pullState(pull) !== 'cancelled' &&
+      `${count(pull.waited.length, 'pod')} waited earlier`,
+    pull.via.length > 0 && `via ${pull.via.join(', ')}`,
+    pull.refGuessed && GUESSED,
   ]
+    .filter(Boolean)
+    .join(' · ')
 }
 
 const FIRST_PODS = 30

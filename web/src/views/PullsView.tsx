@@ -4,11 +4,10 @@ import { MissingRows } from '../components/MissingRows'
 import { isGroupKey } from '../model/failureGroups'
 import { count } from '../model/format'
 import { isRestless, type PullRow, pullRows } from '../model/pullRows'
-import { pullState, STATE_WORD } from '../model/pullState'
+import { stateWord } from '../model/pullState'
 import { parseQuery } from '../model/query'
 import { useNow, useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../url/urlState'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { EmptyPulls } from './EmptyPulls'
 import { GroupDetail } from './GroupDetail'
@@ -17,22 +16,26 @@ import styles from './PullsView.module.css'
 import { imageCount, PULL_COLUMNS, type ShownRow } from './pullColumns'
 
 export function PullsView() {
-  const { pulls, shape, context, counts } = useSnapshot()
+  const { pulls: all, first, shape, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
+  // In the default order, the first pulls can be shown before the whole list has arrived. The other rows are added below
+  // them.
+  const pulls = first !== undefined && sort === undefined && open.length === 0 ? first : all
   const now = useNow()
-  // Rows that are sorted by changing figures are sorted again once a second, so that they do not move with every byte.
+  // Rows sorted by constantly changing figures are sorted again only once a second, so that they do not move with
+  // every byte.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
-    () => pullRows(pulls.values(), { query: parseQuery(query), sort, open }, context),
+    () => pullRows(pulls.values(), { query: parseQuery(query, context.now), sort, open }, context),
     [pulls, shape, beat, context, query, sort, open],
   )
   const shown = useShownRows(rows, pulls)
   const missing = counts === undefined ? [] : open.filter(key => !isGroupKey(key) && !pulls.has(key))
   return (
     <>
-      <MissingRows keys={missing} what="pull" why="Ended pulls are kept for a limited time." />
+      <MissingRows keys={missing} what="pull" why="Finished pulls are kept for a limited time." />
       {shown.length === 0 ? (
-        <EmptyPulls query={query} total={pulls.size} />
+        <EmptyPulls query={query} total={all.size} />
       ) : (
         <DataTable
           caption="Image pulls"
@@ -42,10 +45,6 @@ export function PullsView() {
           rowKey={({ key }) => key}
           rowLabel={label}
           rowClass={({ standing }) => (standing === 'past' ? styles.past : undefined)}
-          sort={sort}
-          onSort={next => changeUrl({ sort: next })}
-          open={open}
-          onToggle={id => changeUrl({ open: toggleOpen(open, id) })}
           detail={row => (row.ids.length > 1 ? <GroupDetail row={row} /> : <PullDetail row={row} />)}
         />
       )}
@@ -53,7 +52,7 @@ export function PullsView() {
   )
 }
 
-/** The rows with the pulls of this frame; an unchanged row remains the same object. */
+/** The rows with the state of their pulls in this frame. The object of an unchanged row is reused. */
 function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>): readonly ShownRow[] {
   const last = useRef(new WeakMap<PullRow, ShownRow>())
   return rows.flatMap(row => {
@@ -69,7 +68,7 @@ function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>
 }
 
 function label({ pull, pulls }: ShownRow): string {
-  const state = STATE_WORD[pullState(pull)]
+  const state = stateWord(pull)
   if (pulls.length === 1) return `${pull.imageRef} on ${pull.nodeName}, ${state}: layers and pods`
   const images = imageCount(pulls)
   return `${images === 1 ? pull.imageRef : count(images, 'image')}, ${state}: ${count(pulls.length, 'pull')}`

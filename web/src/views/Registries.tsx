@@ -7,24 +7,18 @@ import { medianRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { changeUrl } from '../url/useUrl'
-import type { Registry } from '../wire/wire'
+import { showPulls } from '../url/useUrl'
+import type { Pull, Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** The registries of all nodes, in alphabetical order, so that each always has the same position. */
+/** All registries in alphabetical order, so that each one always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context } = useSnapshot()
-  // `shape` increases when a pull changes its state.
+  // `shape` increases whenever the state of a pull changes.
   const byRegistry = useMemo(
     () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
     [pulls, shape],
   )
-  const stalled = (registry: string) =>
-    (byRegistry.get(registry) ?? []).filter(pull => pullState(pull) === 'stalled').length
-  const usual = (registry: string) => {
-    const speed = medianRate(byRegistry.get(registry) ?? [], context.now)
-    return speed === undefined ? '' : `usually ${rate(speed)} for one pull`
-  }
   if (registries.length === 0) return null
   const order = [...registries].sort((a, b) => a.registry.localeCompare(b.registry))
   const most = Math.max(1, ...order.map(({ bytesPerSec }) => bytesPerSec))
@@ -32,33 +26,46 @@ export function Registries({ registries }: { readonly registries: readonly Regis
     <section className={classes(shared.panel, styles.registries)} aria-label="Registries">
       <h2 className={shared.heading}>Registries</h2>
       <ul>
-        {order.map(({ registry, activePulls, bytesPerSec }) => (
-          <li key={registry} className={styles.registry}>
-            <button
-              type="button"
-              className={shared.code}
-              onClick={() =>
-                changeUrl({ view: 'pulls', query: `registry:${registry}`, sort: undefined, open: [] })
-              }
-            >
-              {registry}
-            </button>
-            <span className={shared.figure}>{rate(bytesPerSec)}</span>
-            <span className={styles.track} aria-hidden="true">
-              <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />
-            </span>
-            <span className={classes(shared.dim, shared.small, styles.facts)}>
+        {order.map(({ registry, activePulls, bytesPerSec }) => {
+          const ofRegistry = byRegistry.get(registry) ?? []
+          const stalled = ofRegistry.filter(pull => pullState(pull) === 'stalled').length
+          return (
+            <li key={registry} className={styles.registry}>
+              <button
+                type="button"
+                className={shared.code}
+                onClick={() => showPulls(`registry:${registry}`, undefined)}
+              >
+                {registry}
+              </button>
               <span>
-                {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
-                {stalled(registry) > 0 && (
-                  <span className={shared.stalled}> {stalled(registry)} stalled</span>
-                )}
+                <span className={shared.figure}>{rate(bytesPerSec)}</span>{' '}
+                <span className={classes(shared.dim, shared.small)}>in total</span>
               </span>
-              <span>{usual(registry)}</span>
-            </span>
-          </li>
-        ))}
+              <span className={styles.track} aria-hidden="true">
+                <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />
+              </span>
+              <span className={classes(shared.dim, shared.small, styles.facts)}>
+                <span>
+                  {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
+                  {stalled > 0 && <span className={shared.stalled}> {stalled} stalled</span>}
+                </span>
+                <span>{perPull(ofRegistry, bytesPerSec, context.now)}</span>
+              </span>
+            </li>
+          )
+        })}
       </ul>
     </section>
   )
+}
+
+/** The current and the usual rate of a single pull. */
+function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): string {
+  const active = pulls.filter(pull => pullState(pull) === 'downloading').length
+  const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per pull`
+  const usual = medianRate(pulls, now)
+  return [current, usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per pull'}`]
+    .filter(Boolean)
+    .join(', ')
 }

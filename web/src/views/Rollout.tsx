@@ -4,10 +4,10 @@ import styles from './Rollout.module.css'
 
 const PARTS = ['done', 'pulling', 'queued', 'waiting', 'failed', 'stopped'] as const
 
-/** At most this many node names are listed. */
+/** The maximum number of node names to list. */
 const MOST_NAMED = 3
 
-/** A bar that shows the nodes, and the same information in words. */
+/** A bar with the nodes by state, and the same information in words. */
 export function Rollout({ row }: { readonly row: ImageRow }) {
   const counts = { ...row, waiting: row.waiting.length }
   const parts = PARTS.filter(part => counts[part] > 0)

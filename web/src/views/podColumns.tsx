@@ -5,51 +5,40 @@ import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
-import { clock, count, duration } from '../model/format'
-import { imageName } from '../model/images'
-import { delayWords, soon } from '../model/limit'
-import {
-  type ContainerRow,
-  type ContainerRowState,
-  isBlind,
-  POD_ORDER,
-  type PodRow,
-  phaseSteps,
-} from '../model/podRows'
+import { ago, clock, count, duration } from '../model/format'
+import { delayWords, shortName, soon } from '../model/limit'
+import { type ContainerRow, isBlind, POD_ORDER, type PodRow, startWords } from '../model/podRows'
+import { hasFailed } from '../model/pullState'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import styles from './PodsView.module.css'
 
-export function ContainerState({ state }: { readonly state: ContainerRowState }) {
-  return state === 'waiting' ? <span className={shared.dim}>Waiting</span> : <State state={state} />
+export function ContainerState({ state, pull }: Pick<ContainerRow, 'state' | 'pull'>) {
+  return state === 'waiting' ? (
+    <span className={shared.dim}>Waiting</span>
+  ) : (
+    <State state={state} pull={pull} />
+  )
 }
 
 function PodState({ row }: { readonly row: PodRow }) {
-  return row.isStarted ? <span className={shared.dim}>Started</span> : <ContainerState state={row.state} />
+  const now = useNow()
+  return row.isStarted ? (
+    <span className={shared.dim}>Started {ago((now - (row.pod.startedAt ?? now)) / 1000)}</span>
+  ) : (
+    <ContainerState state={row.state} pull={row.slowest?.pull} />
+  )
 }
 
 function Since({ row: { pod, isStarted } }: { readonly row: PodRow }) {
   const now = useNow()
-  if (isStarted) return <span className={shared.dim}>took {clock(pod.tookSeconds ?? 0)}</span>
-  const since = pod.waitingSince
+  const since = isStarted ? undefined : pod.waitingSince
   return <span className={shared.dim}>{since === undefined ? '–' : duration((now - since) / 1000)}</span>
 }
 
-/** A started pod no longer waits for an image, so its longest phase is shown instead. */
-function LongestPhase({ row }: { readonly row: PodRow }) {
-  const now = useNow()
-  const [longest] = [...phaseSteps(row.pod, now)].sort((a, b) => b.seconds - a.seconds)
-  if (longest === undefined) return <span className={shared.faint}>–</span>
-  return (
-    <span className={shared.dim}>
-      longest: {longest.phase} {clock(longest.seconds)}
-    </span>
-  )
-}
-
 function SlowestImage({ row }: { readonly row: PodRow }) {
-  if (row.isStarted) return <LongestPhase row={row} />
+  if (row.isStarted) return <span className={shared.dim}>{startWords(row)}</span>
   const others = row.containers.length - 1
   return (
     <>
@@ -66,7 +55,7 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
 function Delay({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const { pull, state } = row.slowest ?? {}
-  const isFailed = pull?.status === 'failed'
+  const isFailed = pull !== undefined && hasFailed(pull)
   const words = isFailed ? undefined : delayOf(row, now)
   return (
     <span
@@ -91,12 +80,11 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
   const next = later.find(row => row !== slowest) ?? later[0]
   if (next === undefined) return ''
   if (next === slowest) return 'not queued yet'
-  const { repository, tag } = imageName(next.container.image)
-  return `then ${repository}${tag}, not queued yet`
+  return `then ${shortName({ imageRef: next.container.image })}, not queued yet`
 }
 
-/** The time until the pod is ready, or the next retry; a lower bound if a part is not known. The line below shows the
- * place in the queue, or the number of images that are not queued yet. */
+/** The time until the pod is ready, or the next retry; a lower bound if part of it is unknown. The line below shows
+ * the place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
   const { slowest, later, etaSeconds, etaAtLeast = 0, isStarted, state } = row
   const isOver = isStarted || state === 'failed' || state === 'cancelled'

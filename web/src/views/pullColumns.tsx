@@ -5,17 +5,19 @@ import { Name } from '../components/Name'
 import { ProgressBar } from '../components/ProgressBar'
 import { Reason } from '../components/Reason'
 import { StateLabel } from '../components/StateLabel'
-import { TimeLeft } from '../components/TimeLeft'
+import { QueueTime, TimeLeft } from '../components/TimeLeft'
+import { failingAnywhere, firstRetry } from '../model/failureGroups'
 import { bytes, count, ofTotal, percent, rate } from '../model/format'
 import { limitWord } from '../model/limit'
 import { PULL_ORDER, type PullRow } from '../model/pullRows'
-import { averageRate, hasEnded, knownPercent, pullState } from '../model/pullState'
+import { hasEnded, hasFailed, knownPercent, pullState, shownRate } from '../model/pullState'
 import { waitedNames } from '../model/standing'
+import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './PullsView.module.css'
 
-/** A row with its pulls in their newest state. */
+/** A table row, and the current state of its pulls. */
 export interface ShownRow extends PullRow {
   readonly pull: Pull
   readonly pulls: readonly Pull[]
@@ -25,6 +27,11 @@ type Cell = { readonly row: ShownRow }
 
 export function imageCount(pulls: readonly Pull[]): number {
   return new Set(pulls.map(({ imageRef }) => imageRef)).size
+}
+
+function State({ row: { pull, pulls, standing } }: Cell) {
+  const { context } = useSnapshot()
+  return <StateLabel pull={pull} pulls={failingAnywhere(pulls, context)} muted={standing === 'past'} />
 }
 
 function Image({ row: { pull, pulls, key } }: Cell) {
@@ -48,7 +55,8 @@ function Node({ row: { pull, pulls } }: Cell) {
 }
 
 function Pods({ row: { waiters, pull } }: Cell) {
-  const gone = pullState(pull) === 'cancelled' ? waitedNames(pull) : ''
+  const { context } = useSnapshot()
+  const gone = pullState(pull) === 'cancelled' ? waitedNames(pull, context) : ''
   if (waiters === 0 && gone !== '')
     return (
       <span
@@ -63,16 +71,16 @@ function Pods({ row: { waiters, pull } }: Cell) {
   )
 }
 
-function Progress({ row: { pull, pulls, place, standing } }: Cell) {
-  if (pull.status === 'failed') {
+function Progress({ row: { pull, pulls, place, standing, blocked } }: Cell) {
+  if (hasFailed(pull)) {
     return (
       <span className={standing === 'failing' ? shared.failed : shared.dim}>
-        <Reason pull={pull} />
+        <Reason pull={pulls.find(hasEnded) ?? pull} />
       </span>
     )
   }
   const word = limitWord(pull, place)
-  // The bar has nothing to show yet.
+  // There is nothing to show in the bar yet.
   if (pull.status === 'queued') return <span className={shared.dim}>{word}</span>
   if (pulls.length > 1) return <span className={styles.limit}>pulled {pulls.length} times, latest shown</span>
   if (pull.status === 'completed') return <span className={styles.limit}>{word}</span>
@@ -80,7 +88,9 @@ function Progress({ row: { pull, pulls, place, standing } }: Cell) {
     <span className={styles.progress}>
       <ProgressBar pull={pull} />
       <span className={styles.percent}>{progressFigure(pull)}</span>
-      {word !== '' && <span className={styles.limit}>{word}</span>}
+      {(blocked || word) && (
+        <span className={classes(styles.limit, blocked && styles.blocking)}>{blocked || word}</span>
+      )}
     </span>
   )
 }
@@ -91,17 +101,15 @@ function progressFigure(pull: Pull): string {
 }
 
 function Speed({ row: { pull } }: Cell) {
-  const average = pull.status === 'completed' ? averageRate(pull) : undefined
-  if (average !== undefined) {
-    return (
-      <span className={shared.dim} title="on average">
-        {rate(average)}
-      </span>
-    )
-  }
-  const isHidden = pull.percentBasis === 'layers' && pull.bytesPerSec === 0
-  if (pull.status !== 'downloading' || isHidden) return <span className={shared.faint}>–</span>
-  return <span className={shared.figure}>{rate(pull.bytesPerSec)}</span>
+  const speed = shownRate(pull)
+  if (speed === undefined) return <span className={shared.faint}>–</span>
+  return pull.status === 'completed' ? (
+    <span className={shared.dim} title="on average">
+      {rate(speed)}
+    </span>
+  ) : (
+    <span className={shared.figure}>{rate(speed)}</span>
+  )
 }
 
 function Size({ row: { pull } }: Cell) {
@@ -116,22 +124,21 @@ function sizeWords(pull: Pull): string {
     : ofTotal(pull.downloadedBytes, pull.totalBytes)
 }
 
-/** A failure shows its next retry, and a group of failures the earliest one. */
-function Left({ row: { pull, pulls, standing } }: Cell) {
-  const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
-  if (standing === 'failing' && retries.length === 0) return <span className={shared.faint}>–</span>
-  if (pulls.length === 1) return <TimeLeft pull={pull} />
-  return <TimeLeft pull={{ ...pull, nextRetryAt: retries.length === 0 ? undefined : Math.min(...retries) }} />
+/** A failure shows the time until its next retry; a group of failures shows the earliest one. */
+function Left({ row: { pull, pulls, standing, place } }: Cell) {
+  if (place !== undefined) return <QueueTime pull={pull} place={place} />
+  const shown = standing === 'failing' ? firstRetry(pulls) : pull
+  return shown === undefined ? <span className={shared.faint}>–</span> : <TimeLeft pull={shown} />
 }
 
 const column = columnsFor<ShownRow>(PULL_ORDER)
 
 export const PULL_COLUMNS = [
-  column('state', 'State', row => <StateLabel pull={row.pull} muted={row.standing === 'past'} />),
+  column('state', 'State', row => <State row={row} />),
   column('image', 'Image', row => <Image row={row} />),
   column('node', 'Node', row => <Node row={row} />),
-  column('pods', 'Pods', row => <Pods row={row} />),
-  column('progress', 'Progress', row => <Progress row={row} />),
+  column('pods', 'Pods', row => <Pods row={row} />, 'start'),
+  column('progress', 'Progress', row => <Progress row={row} />, 'start'),
   column('speed', 'Speed', row => <Speed row={row} />, 'end'),
   column('size', 'Size', row => <Size row={row} />, 'end'),
   column('left', 'Time left', row => <Left row={row} />, 'end'),

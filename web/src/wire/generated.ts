@@ -64,6 +64,9 @@ export interface PullStatus {
   readonly etaMissing?: string
   readonly remoteBytes?: number
   readonly percentBasis?: PercentBasis
+  readonly failingSince?: Time
+  readonly earlierAttempts?: readonly EarlierAttempt[]
+  readonly usualBasis?: UsualBasis
 }
 
 export const PULL_PHASE = [
@@ -156,6 +159,18 @@ export type Factor = (typeof FACTOR)[number]
 export const PERCENT_BASIS = ['bytes', 'layers'] as const
 export type PercentBasis = (typeof PERCENT_BASIS)[number]
 
+export interface EarlierAttempt {
+  readonly attempt: number
+  readonly completedAt: Time
+  readonly errorReason: ErrorReason
+  readonly startedAt?: Time
+  readonly error?: string
+  readonly percent?: number
+}
+
+export const USUAL_BASIS = ['image', 'node', 'other_nodes', 'registry', 'repository', 'size'] as const
+export type UsualBasis = (typeof USUAL_BASIS)[number]
+
 export interface PullRemovedEvent {
   readonly timestamp: Time
   readonly type: EventType
@@ -204,6 +219,8 @@ export interface ContainerWait {
   readonly error?: string
   readonly errorReason?: ErrorReason
   readonly nextRetryAt?: Time
+  readonly attempt?: number
+  readonly failingSince?: Time
 }
 
 export const WAIT_STATE = [
@@ -296,6 +313,10 @@ export interface Hello {
   readonly bootId: string
   readonly time: Time
   readonly revision: number
+  readonly pulls?: number
+}
+
+export interface Reset {
   readonly pulls?: number
 }
 

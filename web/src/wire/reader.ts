@@ -1,23 +1,25 @@
-/** Checked access to the fields of a JSON object, using the interfaces that are generated from the server's
- * models. */
+/** Checked access to the fields of a JSON object, using the interfaces generated from the server's models. */
 import type { Time } from './generated'
 
 export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** The fields of `T` whose values have type `V`, so that a reader cannot name another field or read a field as another
- * type. */
+/** The names of the fields of `T` that have the type `V`, so that no caller can name an unknown field or read a field
+ * as the wrong type. */
 type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 export class Reader<T> {
   readonly #fields: Readonly<Record<string, unknown>>
 
-  /** Throws a `WireError` with `what` unless the value is an object. */
+  /** Throws a `WireError` that mentions `what` if the value is not an object. */
   constructor(value: unknown, what: string) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new WireError(`${what}: expected an object`)
-    this.#fields = value as Readonly<Record<string, unknown>>
+    if (!isObject(value)) throw new WireError(`${what}: expected an object`)
+    this.#fields = value
   }
 
   text(key: KeysOf<T, string>): string {
@@ -31,7 +33,7 @@ export class Reader<T> {
     return typeof value === 'string' && value !== '' ? value : undefined
   }
 
-  /** A number; 0 if it is missing or not finite. */
+  /** Returns a number; 0 if the field is missing or not finite. */
   amount(key: KeysOf<T, number>): number {
     return this.optionalAmount(key) ?? 0
   }
@@ -64,7 +66,7 @@ export class Reader<T> {
     return known.find(word => word === value)
   }
 
-  /** Each element of an array, parsed; an empty array if the field is missing. */
+  /** Returns the parsed elements of an array; undefined if the field is missing. */
   list<K extends KeysOf<T, readonly unknown[]>, P>(
     key: K,
     parse: (value: unknown) => P,
@@ -75,22 +77,23 @@ export class Reader<T> {
     return value.map(parse)
   }
 
-  /** The finite numbers in a nested object, by their names. */
+  /** Returns the finite numbers of a nested object, by name. */
   numbers(key: keyof T & string): Readonly<Record<string, number>> {
     const value = this.#fields[key]
-    const entries = Object.entries(typeof value === 'object' && value !== null ? value : {})
-    return Object.fromEntries(entries.filter(([, number]) => Number.isFinite(number)))
+    const entries = Object.entries(isObject(value) ? value : {})
+    return Object.fromEntries(entries.filter(([, number]) => Number.isFinite(number))) as Record<
+      string,
+      number
+    >
   }
 
-  /** A nested object; undefined if it is missing or not an object. */
+  /** Returns a nested object; undefined if the field is missing or not an object. */
   part<K extends keyof T & string>(key: K): Reader<NonNullable<T[K]>> | undefined {
     const value = this.#fields[key]
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? new Reader(value, key)
-      : undefined
+    return isObject(value) ? new Reader(value, key) : undefined
   }
 
-  /** The value as it is in the JSON, to be parsed separately. */
+  /** The unchecked value from the JSON, for callers that check it themselves. */
   raw(key: keyof T & string): unknown {
     return this.#fields[key]
   }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { T0 } from '../testing'
 import { WireError } from './reader'
 import {
   parseHello,
@@ -25,7 +26,7 @@ function pullOf(name: string) {
 }
 
 describe('the golden JSON shared with the server', () => {
-  it('reads hello', () => {
+  it('parses hello', () => {
     expect(parseHello(golden('hello'))).toEqual({
       version: '0.2.0',
       bootId: '7c0f2a9b',
@@ -34,7 +35,7 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('reads progress with layers and pods', () => {
+  it('parses progress with layers and pods', () => {
     const pull = pullOf('event-progress')
     expect(pull).toMatchObject({
       id: 'gpu-03.torch.1',
@@ -56,7 +57,7 @@ describe('the golden JSON shared with the server', () => {
     expect(pull.pods[1]?.owner).toBeUndefined()
   })
 
-  it('reads a start without any details', () => {
+  it('parses the start of a pull without any details', () => {
     expect(pullOf('event-started')).toMatchObject({
       imageRef: '__pulling__',
       totalKnown: false,
@@ -65,7 +66,7 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('reads an end and a failure', () => {
+  it('parses completed and failed pulls', () => {
     expect(pullOf('event-completed')).toMatchObject({ status: 'completed', percent: 100 })
     expect(pullOf('event-failed')).toMatchObject({
       status: 'failed',
@@ -74,21 +75,21 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('reads a removal', () => {
+  it('parses a removal', () => {
     expect(parsePullEvent(golden('event-removed'))).toMatchObject({
       kind: 'removed',
       id: 'worker-02.nginx.1',
     })
   })
 
-  it('reads a list of pulls, and throws for anything else', () => {
+  it('parses a list of pulls, and throws an error for anything else', () => {
     const { pull } = golden('event-progress') as { pull: unknown }
     expect(parsePullList({ pulls: [pull] })).toEqual([parsePull(pull)])
     expect(parsePullList({ pulls: [] })).toEqual([])
     expect(() => parsePullList('<html>')).toThrow(WireError)
   })
 
-  it('reads nodes and pods', () => {
+  it('parses the lists of nodes and pods', () => {
     expect(parseNodeList(golden('nodes')).nodes.map(node => node.state)).toEqual(['reporting', 'lost'])
     const { pods, watching } = parsePodList(golden('pods'))
     expect(watching).toBe(true)
@@ -116,7 +117,7 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('an unknown status is replaced by a status that follows from the other fields', () => {
+  it('an unknown status is replaced by one that follows from the other fields', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
@@ -133,7 +134,7 @@ describe('an unexpected value', () => {
     ['a number instead of a name', { ...least, nodeName: 5 }, 'nodeName'],
     ['no time', { ...least, startedAt: 'yesterday' }, 'startedAt'],
     ['layers that are not a list', { ...least, layers: {} }, 'layers'],
-  ])('is rejected with the name of the field: %s', (_, value, field) => {
+  ])('is rejected with an error that names the field: %s', (_, value, field) => {
     expect(() => parsePull(value)).toThrow(WireError)
     expect(() => parsePull(value)).toThrow(field)
   })
@@ -202,11 +203,11 @@ describe('fields that newer servers send', () => {
     [{}, { by: 'unknown', why: '', figures: {} }],
     ['disk', undefined],
     [null, undefined],
-  ])('are read tolerantly: bound %j', (bound, expected) => {
+  ])('are parsed leniently: bound %j', (bound, expected) => {
     expect(parsePull({ ...least, bound }).bound).toEqual(expected)
   })
 
-  it('a newer server’s fields include the phases of a pod, and pods that started recently', () => {
+  it('parses the phases of a pod, and pods that started recently, which newer servers send', () => {
     const phases = [
       { phase: 'scheduled', startedAt: '2026-11-23T14:00:00Z', seconds: 4.5 },
       { phase: 'pulling', startedAt: '2026-11-23T14:00:09Z' },
@@ -223,13 +224,13 @@ describe('fields that newer servers send', () => {
     ])
   })
 
-  it('a newer server’s fields include the nodes without an agent', () => {
+  it('parses the nodes without an agent, which newer servers send', () => {
     const unobserved = [{ count: 2, names: ['a', 'b'], reason: 'no agent has reported from it' }]
     expect(parseNodeList({ nodes: [], registries: [], unobserved }).unobserved).toEqual(unobserved)
     expect(parseNodeList({ nodes: [] }).unobserved).toEqual([])
   })
 
-  it('a newer server’s fields include the throughput of the last minutes', () => {
+  it('parses the recent throughput that newer servers send', () => {
     const history = {
       since: '2026-11-23T14:00:00Z',
       step: 5,
@@ -246,4 +247,25 @@ describe('fields that newer servers send', () => {
     })
     expect(() => parseThroughput('<html>')).toThrow(WireError)
   })
+})
+
+it('parses earlier attempts, and replaces an unrecognised reason with unknown', () => {
+  const at = new Date(T0).toISOString()
+  const pull = parsePull({
+    ...(golden('event-progress') as { pull: object }).pull,
+    failingSince: at,
+    earlierAttempts: [{ attempt: 1, completedAt: at, errorReason: 'odd' }],
+  })
+  expect(pull.failingSince).toBe(T0)
+  expect(pull.earlier).toEqual([
+    {
+      attempt: 1,
+      completedAt: T0,
+      startedAt: undefined,
+      errorReason: 'unknown',
+      error: undefined,
+      percent: 0,
+    },
+  ])
+  expect(parsePull((golden('event-progress') as { pull: object }).pull).earlier).toEqual([])
 })

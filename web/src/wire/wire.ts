@@ -1,12 +1,13 @@
 /**
- * Everything that arrives from the server is checked here. Each `parse…` takes a result of JSON.parse and
- * returns the page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and
- * fields with a default may be missing, so that this page works with older and newer servers. Times become
- * milliseconds since 1970.
+ * Checks everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns
+ * the page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a
+ * default may be missing, so that this page works with older and newer servers. Times are converted to milliseconds
+ * since 1970.
  */
 import {
   type Bound,
   type ContainerWait,
+  type EarlierAttempt,
   ERROR_REASON,
   type ErrorReason,
   FACTOR,
@@ -25,8 +26,10 @@ import {
   type RegistryStatus,
   type RegistryThroughput,
   type RemovedPull,
+  type Reset,
   type ThroughputList,
   type UnobservedNodes,
+  USUAL_BASIS,
   WAIT_STATE,
   type Hello as WireHello,
   type NodeList as WireNodeList,
@@ -39,11 +42,10 @@ import { Reader } from './reader'
 
 export type { ErrorReason, LayerPhase, NodeState } from './generated'
 
-const LIMITS = FACTOR
 const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
 
-export type LimitName = (typeof LIMITS)[number]
-/** `volume` means an image volume. */
+export type LimitName = (typeof FACTOR)[number]
+/** `volume` is an image volume. */
 export type ContainerKind = (typeof CONTAINER_KINDS)[number]
 
 function reasonOf(word: string | undefined): ErrorReason | undefined {
@@ -56,7 +58,7 @@ function parseLayer(value: unknown) {
   const from = new Reader<LayerStatus>(value, 'layer')
   const completedAt = from.optionalTime('completedAt')
   const downloadedBytes = from.amount('downloadedBytes')
-  // Reports from the agent of v0.1.0 contain no layer state.
+  // Reports from v0.1.0 agents contain no layer states.
   const guess: LayerPhase =
     completedAt !== undefined ? 'downloaded' : downloadedBytes > 0 ? 'downloading' : 'waiting'
   return {
@@ -100,20 +102,34 @@ export type Limit = NonNullable<ReturnType<typeof parseLimit>>
 
 function parseLimit(from: Reader<Bound> | undefined) {
   if (from === undefined) return undefined
-  const word = from.optionalText('by')
   return {
-    by: LIMITS.find(limit => limit === word) ?? 'unknown',
+    by: from.oneOf('by', FACTOR) ?? 'unknown',
     why: from.optionalText('why') ?? '',
     figures: from.numbers('figures'),
   } as const
 }
 
+export type Attempt = ReturnType<typeof parseAttempt>
+
+function parseAttempt(value: unknown) {
+  const from = new Reader<EarlierAttempt>(value, 'attempt')
+  return {
+    attempt: from.amount('attempt'),
+    startedAt: from.optionalTime('startedAt'),
+    completedAt: from.time('completedAt'),
+    errorReason: reasonOf(from.optionalText('errorReason')) ?? 'unknown',
+    error: from.optionalText('error'),
+    percent: from.amount('percent'),
+  } as const
+}
+
+const NO_ATTEMPTS: readonly Attempt[] = []
 const NO_PODS: readonly PodRef[] = []
 const NO_MIRRORS: readonly string[] = []
 
 export type Pull = ReturnType<typeof parsePull>
 
-/** A pull; its figures are valid for the time `updatedAt`. */
+/** A pull, with its figures as of `updatedAt`. */
 export function parsePull(value: unknown, updatedAt = 0) {
   const from = new Reader<PullStatus>(value, 'pull')
   const pods = from.list('pods', parsePodRef) ?? NO_PODS
@@ -139,14 +155,17 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** Why a live pull has no estimate. */
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
+    usualBasis: from.oneOf('usualBasis', USUAL_BASIS),
     /**
-     * How many times longer than usual the pull takes. Undefined if the pull is not slower than
-     * usual.
+     * How many times longer than usual the pull takes. This is undefined if the pull is not slower than usual.
      */
     slowerThanUsual: from.optionalAmount('slowerThanUsual'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
     attempt: from.optionalAmount('attempt') ?? 1,
+    /** The attempts before this one, oldest first. */
+    earlier: from.list('earlierAttempts', parseAttempt) ?? NO_ATTEMPTS,
+    failingSince: from.optionalTime('failingSince'),
     startedAt: from.time('startedAt'),
     completedAt: from.optionalTime('completedAt'),
     stalledSince: from.optionalTime('stalledSince'),
@@ -159,7 +178,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     pods: pods.length === 0 ? NO_PODS : pods,
     waited: from.list('waited', parsePodRef) ?? NO_PODS,
     /**
-     * Undefined if this pull's layers were not requested. A pull without layers has an empty array.
+     * The layers; undefined if they were not requested for this pull. A pull without layers has an empty array.
      */
     layers: from.list('layers', parseLayer),
     updatedAt,
@@ -197,6 +216,11 @@ export function parseHello(value: unknown) {
   } as const
 }
 
+/** The number of pulls in the state after a reset; undefined if the server is older than this page. */
+export function parseReset(value: unknown): number | undefined {
+  return new Reader<Reset>(value, 'reset').optionalAmount('pulls')
+}
+
 export type ClusterNode = ReturnType<typeof parseNode>
 
 function parseNode(value: unknown) {
@@ -205,7 +229,7 @@ function parseNode(value: unknown) {
     name: from.text('name'),
     state: from.oneOf('state', NODE_STATE) ?? 'reporting',
     agentVersion: from.optionalText('agentVersion') ?? '',
-    // containerd 2 puts a v before its version, containerd 1 does not.
+    // containerd 2 puts a v before its version; containerd 1 does not.
     containerdVersion: (from.optionalText('containerdVersion') ?? '').replace(/^v/, ''),
     snapshotter: from.optionalText('snapshotter') ?? '',
     lastSeen: from.time('lastSeen'),
@@ -273,7 +297,7 @@ function parsePhase(value: unknown) {
   return {
     phase: from.text('phase'),
     startedAt: from.time('startedAt'),
-    /** Undefined until the phase ends. */
+    /** The duration of the phase; undefined until it ends. */
     seconds: from.optionalAmount('seconds'),
   } as const
 }
@@ -291,21 +315,26 @@ function parsePod(value: unknown) {
     waitingSince: from.optionalTime('waitingSince'),
     containers: from.list('containers', parseContainer) ?? [],
     phases: from.list('phases', parsePhase) ?? [],
-    /** The duration of the whole start in seconds; set once the pod has started. */
+    /** The total duration of the start-up in seconds, and when it ended; set once the pod has started. */
     tookSeconds: undefined as number | undefined,
+    startedAt: undefined as number | undefined,
   } as const
 }
 
 function parseStarted(value: unknown): Pod {
   const from = new Reader<PodStart>(value, 'pod')
-  return { ...parsePod(value), tookSeconds: from.amount('seconds') }
+  return {
+    ...parsePod(value),
+    tookSeconds: from.amount('seconds'),
+    startedAt: from.optionalTime('startedAt'),
+  }
 }
 
 export interface PodList {
   /** Pods that are waiting, and pods that started recently. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
-  /** Why the server cannot see pods, in its own words; set only if it does not watch them. */
+  /** Why the server cannot see pods, in the server's own words; set only if it does not watch pods. */
   readonly reason: string | undefined
 }
 
@@ -318,12 +347,12 @@ export function parsePodList(value: unknown): PodList {
   }
 }
 
-/** Throughput by registry over the last minutes: values at equal intervals, the oldest first. */
+/** Throughput by registry over the last few minutes: values at equal intervals, oldest first. */
 export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
   readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
-  /** Attempts that ended since then; undefined if the server is too old to count them. */
+  /** The numbers of attempts that have ended since `since`; undefined if the server is too old to count them. */
   readonly completed: number | undefined
   readonly failed: number
   readonly canceled: number
