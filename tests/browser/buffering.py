@@ -1,6 +1,7 @@
-"""A proxy that holds back every response until it has ended, as some proxies do regardless of the response's headers.
+"""A proxy that holds back each response until it is complete, as some proxies do regardless of the response's headers.
 
-nginx does not do so: it passes on data immediately, even if it is configured to buffer (tests/faults/test_clients.py).
+Unlike such proxies, nginx passes data on immediately, even if it is configured to buffer responses
+(tests/faults/test_clients.py).
 """
 
 import asyncio
@@ -10,7 +11,9 @@ from aiohttp import ClientSession, web
 
 
 class BufferingProxy:
-    """A proxy in front of a server on this machine, started by ``async with``; ``let_through`` ends the buffering."""
+    """A buffering proxy in front of a server on this machine, as an async context manager. ``let_through`` turns off
+    the buffering.
+    """
 
     def __init__(self, target: str) -> None:
         self._target, self._free, self.port = target.rstrip("/"), asyncio.Event(), 0

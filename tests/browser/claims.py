@@ -1,9 +1,11 @@
-"""Compare the claims in the dashboard's *Needs attention* strip with the Pods view, and the order of the rows with the
-order a second earlier.
+"""Check that the dashboard's *Needs attention* strip agrees with the Pods view, and that rows stay in order from one
+second to the next.
+
+The exit status is 1 if the strip contradicted the Pods view, or if a row moved without a visible reason.
+
+Usage:
 
     .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
-
-The exit status is 1 if a claim contradicted the Pods view, or if a row moved without a visible reason.
 """
 
 import argparse
@@ -21,10 +23,10 @@ from .conftest import CHROMIUM, FLAGS
 Json: TypeAlias = dict[str, Any]
 STRIP = 'section[aria-label="Needs attention"]'
 TALL = {"width": 1480, "height": 6000}
-"""A viewport that is large enough for every row of the demo. Rows outside the viewport are not rendered."""
+"""A viewport large enough for all of the demo's rows. Rows outside the viewport are not rendered."""
 
 LIST_SECONDS = 2.5
-"""Seconds to wait until the page has certainly requested the list of pods again."""
+"""The page requests the list of pods again after at most this many seconds."""
 
 SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''
@@ -42,7 +44,7 @@ SAMPLE = """() => {
 
 
 async def sample(page: Page) -> Json:
-    """Read three things at the same time: the rows, the claims in the strip, and the number of waiting pods."""
+    """Read the rows, the problems in the strip and the number of waiting pods, all at the same moment."""
     button = page.locator(f"{STRIP} button[aria-expanded=false]")
     if await button.count():
         await button.first.click()
@@ -50,7 +52,7 @@ async def sample(page: Page) -> Json:
 
 
 def false_claims(seen: Json) -> list[str]:
-    """Return a sentence for each difference between the strip and the Pods view."""
+    """Return a sentence for each difference between the *Needs attention* strip and the Pods view."""
     waiting = [row for row in seen["rows"] if not row["state"].startswith("Started")]
     found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
     for claim in seen["claims"]:
@@ -66,9 +68,9 @@ def false_claims(seen: Json) -> list[str]:
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
-    """Return the pairs of rows that changed places without a change of state or pods in either row.
+    """Return the pairs of rows that swapped places although both rows kept their states and pods.
 
-    A row is ignored if its time of end is newer because another pull of the row has ended.
+    Rows with a newer end time are ignored, because another of their pulls has finished.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:
@@ -87,19 +89,19 @@ def unexplained_moves(before: Json, after: Json) -> list[str]:
 
 
 def seconds_ago(state: str) -> int:
-    """Return how many seconds ago a row's pull ended, according to its text."""
+    """Return how many seconds ago a row's pull ended, according to the text in its state column."""
     found = re.search(r"(?:(\d+) min )?(\d+) s ago", state)
     return int(found[1] or 0) * 60 + int(found[2]) if found else 0
 
 
 async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:
-    """Compare the strip with the Pods view, and the order of the rows with their previous order, every second. Return
-    the number of comparisons and all differences.
+    """Every second, compare the *Needs attention* strip with the Pods view, and the order of the rows with their
+    previous order. Return the number of comparisons and all differences.
 
-    The page requests the list of pods every two seconds. A difference that disappears with the next list is marked as
-    such.
+    The page requests the list of pods every two seconds. The output marks differences that disappear once the page has
+    received the next list.
     """
-    # Nobody looks at these pages, so they are drawn at a small scale to save time.
+    # A small scale factor saves rendering time, and the pages are never displayed.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]
     await pods.goto(f"{url}?view=pods")
     await pulls.goto(url)

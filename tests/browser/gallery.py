@@ -1,9 +1,11 @@
-"""Take a screenshot of every view in both themes, for a person to look at.
+"""Take a screenshot of every view in both themes, for people to look at.
+
+The screenshots show the three clusters in ``tests/browser/scenery.py``: a quiet cluster, a busy cluster, and a cluster
+with problems. With ``--demo``, the screenshots show a running demo instead of the busy cluster.
+
+Usage:
 
     .venv/bin/python -m tests.browser.gallery DIRECTORY [--demo http://127.0.0.1:8080]
-
-The screenshots show three clusters, which ``tests/browser/scenery.py`` defines: a quiet one, a busy one and one with
-problems. With ``--demo``, the busy cluster is a running demo.
 """
 
 import argparse
@@ -25,12 +27,12 @@ SCENES: dict[str, Callable[[ScriptedServer], Awaitable[None]]] = {
     "trouble": set_trouble,
 }
 SETTLED = 2.0
-"""Seconds to wait until a page is sure to have received everything."""
+"""A page needs at most this many seconds to receive the whole state."""
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:
-    """Take a screenshot of each view of a server's page, in each window size and theme. In windows that are not very
-    wide, take a second screenshot with the first row open.
+    """Take a screenshot of each view of a server's page at each window size and in each theme. In narrower windows,
+    take a second screenshot with the first row open.
     """
     for theme in ("dark", "light"):
         for width, height in SIZES:

@@ -1,14 +1,15 @@
-"""Clusters as JSON for the browser tests: one with pulls in every state, a quiet one, and one with many failures."""
+"""Three clusters for the browser tests, as JSON: one with pulls in every state, a quiet one, and one with failures."""
 
 import hashlib
 import time
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from .scripted import Json, ScriptedServer, rfc3339
 
 MB = 1_000_000
+ROWS = "tbody tr:has(button[data-toggle])"
 
 
 def digest(name: str) -> str:
@@ -21,7 +22,7 @@ def pod(namespace: str, name: str, container: str, image: str, owner: str | None
 
 
 def layer(name: str, size: int, state: str, done: int = 0, *, start: float | None = None, **times: float) -> Json:
-    """Return a layer; ``start``, ``end`` and ``unpacked`` are unix seconds."""
+    """Return a layer. ``start``, ``end`` and ``unpacked`` are Unix times in seconds."""
     cached = size if state == "cached" else 0
     found: Json = {
         "pullId": "",
@@ -42,7 +43,9 @@ def layer(name: str, size: int, state: str, done: int = 0, *, start: float | Non
 
 
 def pull(pull_id: str, node: str, image: str, status: str, *, now: float, ago: float = 30.0, **more: Any) -> Json:
-    """Return a pull that began ``ago`` seconds before ``now``; ``more`` sets or overrides fields of the JSON."""
+    """Return a pull that began ``ago`` seconds before ``now``. ``more`` contains additional fields of the pull's JSON,
+    and replaces existing fields.
+    """
     total, done = more.get("totalBytes", 100 * MB), more.get("downloadedBytes", 0)
     return {
         "id": pull_id,
@@ -277,8 +280,12 @@ def waiting_pods(now: float, pulls: list[Json]) -> list[Json]:
     return found
 
 
+def row(page: Page, key: str) -> Locator:
+    return page.locator(f'tr:has([data-toggle="{key}"])')
+
+
 async def scene_is_complete(page: Page) -> None:
-    """Wait until the page shows everything; before that, rows may still move."""
+    """Wait until the page shows the whole state. Rows may move as long as the state is incomplete."""
     tiles = page.get_by_role("list", name="Pulls by state")
     await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 
@@ -321,8 +328,8 @@ CORP = "registry.corp.local"
 
 
 def trouble(now: float) -> list[Json]:
-    """Return a cluster with a registry that is down (40 images, 60 nodes, 200 pods), a few other failures, old
-    failures, and live pulls.
+    """Return a cluster with a registry that is down (affecting 40 images, 60 nodes and 200 pods), a few other failures,
+    old failures, and live pulls.
     """
     found = []
     for n in range(200):
@@ -354,7 +361,7 @@ def trouble(now: float) -> list[Json]:
 
 
 async def set_trouble(server: ScriptedServer, now: float | None = None) -> None:
-    """Show the cluster with many failures; the pods of the old failures no longer exist."""
+    """Show the cluster with many failures. The pods of the old failures no longer exist."""
     at = time.time() if now is None else now
     pulls = trouble(at)
     server.nodes = nodes(at, sorted({one["nodeName"] for one in pulls}))

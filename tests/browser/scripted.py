@@ -1,8 +1,9 @@
-"""A server that sends only what a test specifies: the API of docs/api.md without agents or state.
+"""A fake server that implements the API in docs/api.md but has no agents. The server sends exactly the responses that a
+test specifies.
 
-The server creates situations that the real server does not create on demand: a broken stream, a hostile name, two
-builds, a restart at a given moment. It delivers the built page and follows the rules of the stream (hello, reset, ids,
-resume, layers on demand).
+The scripted server creates situations that the real server cannot produce on demand, such as a broken stream, a hostile
+name, two builds, or a restart at a given moment. The server also serves the built page, and follows the rules of the
+stream (hello, reset, ids, resuming, layers on demand).
 """
 
 import asyncio
@@ -11,9 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 
 import pulltrace
+from pulltrace.server.models import PullStatus
+from pulltrace.server.pulls.views import running
 from tests.real.process import free_port
 
 STATIC = Path(pulltrace.__file__).parent / "server/static"
@@ -27,7 +31,7 @@ def rfc3339(seconds: float) -> str:
 
 
 class ScriptedServer:
-    """A server, started by ``async with``, that keeps its port when it is restarted, like a pod behind a Service."""
+    """A server that keeps its port across restarts, like a pod behind a Service. Use the server with ``async with``."""
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
@@ -41,8 +45,10 @@ class ScriptedServer:
         self.throughput: Json | None = None
         self.most_readers, self.hello_after = 256, 0.0
         self.may_complete = asyncio.Event()
-        """While this is not set, a new client receives only half of the state."""
+        """Until this event is set, a new client receives only half of the initial state."""
         self.may_complete.set()
+        self.has_list = True
+        """If false, requests for the full list fail, and the page can receive the state only from the stream."""
         self.refusal: tuple[int, bytes] = (503, b'{"error":"too many readers"}')
         self.raw: list[bytes] = []
         self._log: list[tuple[int, Json]] = []
@@ -88,14 +94,16 @@ class ScriptedServer:
             self._runner = None
 
     async def restart(self) -> None:
-        """Stop the server and start it again immediately. Its boot id is new, so it does not know the old event ids."""
+        """Stop the server and start it again immediately. The restarted server has a new boot id, and does not
+        recognise old event ids.
+        """
         await self.stop()
         self.boot, self.revision, self._log = self.boot + 1, 0, []
         await self.put(*self.pulls.values())
         await self.start()
 
     async def put(self, *pulls: Json) -> None:
-        """Send the new states of these pulls."""
+        """Send the new states of the given pulls."""
         kinds = {"completed": "pull.completed", "failed": "pull.failed"}
         for pull in pulls:
             self.pulls[pull["id"]] = pull
@@ -145,7 +153,7 @@ class ScriptedServer:
             at = next((i for i, (revision, _) in enumerate(self._log) if revision > int(seen)), len(self._log))
         else:
             if boot:
-                await response.write(b"event: reset\ndata: {}\n\n")
+                await response.write(b'event: reset\ndata: {"pulls":%d}\n\n' % len(self.pulls))
             at = len(self._log)
             await self._send_state(response, request.query.get("layers", "true"))
         self._readers += 1
@@ -185,7 +193,13 @@ class ScriptedServer:
 
     async def _list(self, request: web.Request) -> web.Response:
         layers = request.query.get("layers", "true")
+        if "running" in request.query:
+            found = running(msgspec.convert(pull, PullStatus) for pull in self.pulls.values())
+            ids = [pull.id for pull in found[: int(request.query["limit"])]]
+            return web.json_response({"pulls": [self._shown(self.pulls[id_], layers) for id_ in ids]})
         self.list_queries.append(layers)
+        if not self.has_list:
+            return web.Response(status=404)
         return web.json_response({"pulls": [self._shown(pull, layers) for pull in self.pulls.values()]})
 
     async def _pull(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""axe finds no problems in either theme, in any view, with open rows, or in any state without a table."""
+"""Tests in which axe checks the accessibility of all views, in both themes, with open rows, and without a table."""
 
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         pytest.param("?view=nodes&open=worker-05", id="nodes"),
     ],
 )
-async def test_axe_finds_no_problems(
+async def test_axe_finds_no_problems_in_any_view(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
 ) -> None:
     await set_scene(server)
@@ -42,13 +42,13 @@ async def test_the_last_known_state_is_grey_and_readable_in_every_view(
     await set_scene(server)
     page = await open_page(server.url, theme=theme)
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    # Load each view's list before the server stops.
+    # Load the list of each view before the server stops.
     for view in ("Pods", "Nodes", "Pulls"):
-        await page.get_by_role("link", name=view).click()
+        await page.get_by_role("link", name=view, exact=True).click()
         await expect(page.locator("tbody tr").first).to_be_visible()
     await server.stop()
     for view in ("Pods", "Images", "Nodes", "Pulls"):
-        await page.get_by_role("link", name=view).click()
+        await page.get_by_role("link", name=view, exact=True).click()
         await expect(page.locator("div:has(> table)")).to_have_css("filter", "grayscale(1)")
     await page.locator("button[data-toggle]").first.press("Enter")
     await expect(page.locator("[data-detail]")).to_be_visible()
@@ -77,7 +77,9 @@ async def test_axe_finds_no_problems_in_empty_views(
     assert await axe(page) == []
 
 
-async def test_axe_finds_no_problems_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
+async def test_axe_finds_no_problems_in_the_suggestions_of_the_search_box(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe
+) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await scene_is_complete(page)
@@ -89,7 +91,7 @@ async def test_axe_finds_no_problems_in_the_suggestions(server: ScriptedServer, 
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_no_problems_in_the_list_of_problems_and_in_groups(
+async def test_axe_finds_no_problems_in_the_list_of_problems_and_in_groups_of_failures(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_trouble(server)

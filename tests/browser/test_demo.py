@@ -1,4 +1,4 @@
-"""The page of ``pulltrace demo``: the real server, real agents and simulated containerds behind it."""
+"""Tests for the page of ``pulltrace demo``, backed by the real server, real agents and simulated containerds."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ ROWS = "tbody tr:has(button[data-toggle])"
 
 
 class Demo:
-    """One ``pulltrace demo`` that keeps its port when it is started again."""
+    """A ``pulltrace demo`` that keeps its port across restarts."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -65,7 +65,7 @@ class Demo:
 
 @pytest.fixture(scope="module", autouse=True)
 def metrics_port_is_taken() -> Iterator[None]:
-    """Occupy the port, as another demo would; this demo then uses the next one."""
+    """Occupy the metrics port, as another demo would, so that the tested demo uses a different port."""
     with ExitStack() as held:
         with suppress(OSError):
             held.enter_context(socket.create_server(("127.0.0.1", 9090)))
@@ -80,7 +80,7 @@ async def demo() -> AsyncIterator[Demo]:
     await running.end()
 
 
-async def test_progress_moves_and_an_open_row_shows_layers(demo: Demo, open_page: OpenPage) -> None:
+async def test_progress_increases_and_an_open_row_shows_layers(demo: Demo, open_page: OpenPage) -> None:
     async with asyncio.timeout(60):
         while not (long := [pull for pull in await demo.pulls() if pull.get("etaSeconds", 0) > 20]):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
@@ -88,21 +88,21 @@ async def test_progress_moves_and_an_open_row_shows_layers(demo: Demo, open_page
     page = await open_page(f"{demo.url}?q=node:{pull['nodeName']}")
     figure = page.locator(f'tr:has([data-toggle="{pull["id"]}"]) td[data-column=size]')
     before = await figure.inner_text()
-    await expect(figure).not_to_have_text(before, timeout=20_000)
+    await expect(figure).not_to_have_text(before)
     await page.locator(f'[data-toggle="{pull["id"]}"]').click()
     await expect(page.locator("figure ol li").first).to_be_visible()
 
 
 @pytest.mark.parametrize("view", ["Pulls", "Pods", "Images", "Nodes"])
-async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage, view: str) -> None:
+async def test_every_view_of_the_demo_has_rows_with_details(demo: Demo, open_page: OpenPage, view: str) -> None:
     page = await open_page(demo.url)
-    await page.get_by_role("link", name=view).click()
-    await expect(page.locator(ROWS).first).to_be_visible(timeout=40_000)
+    await page.get_by_role("link", name=view, exact=True).click()
+    await expect(page.locator(ROWS).first).to_be_visible()
     await page.locator("button[data-toggle]").first.press("Enter")
     await expect(page.locator("[data-detail]")).to_be_visible()
 
 
-async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_after_a_change_of_state(
+async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_when_their_state_changes(
     demo: Demo, browser: Browser
 ) -> None:
     """``python -m tests.browser.claims`` makes the same comparison for several minutes."""
@@ -116,14 +116,14 @@ async def test_the_page_shows_the_new_state_after_the_demo_is_restarted(open_pag
     await demo.start()
     try:
         page = await open_page(demo.url)
-        await expect(page.locator(ROWS).first).to_be_visible(timeout=30_000)
+        await expect(page.locator(ROWS).first).to_be_visible()
         await demo.end(kill=True)
         await expect(page.locator("[data-connection]")).to_have_text(re.compile("econnecting"))
         old = await _shown(page)
         await demo.start()
-        await expect(page.locator("[data-connection=live]")).to_be_visible(timeout=40_000)
-        await expect(page.locator(ROWS).first).to_be_visible(timeout=30_000)
-        async with asyncio.timeout(20):
+        await expect(page.locator("[data-connection=live]")).to_be_visible()
+        await expect(page.locator(ROWS).first).to_be_visible()
+        async with asyncio.timeout(60):
             while await _shown(page) - {pull["id"] for pull in await demo.pulls()}:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.2)
         assert old
@@ -135,11 +135,11 @@ async def _shown(page: Page) -> set[str]:
     return set(await page.locator("button[data-toggle]").evaluate_all("all => all.map(one => one.dataset.toggle)"))
 
 
-async def test_the_browser_receives_compressed_events_when_they_happen(demo: Demo, open_page: OpenPage) -> None:
+async def test_the_browser_receives_compressed_events_as_they_happen(demo: Demo, open_page: OpenPage) -> None:
     page = await open_page(demo.url)
     address = f"{demo.url}api/v1/events?layers=false"
     async with page.expect_response(address) as response:
-        # Events of three different frames have been received and decoded before the response ends.
+        # Receive and decode events from three different frames while the response is still in progress.
         count = await page.evaluate(
             """address => new Promise(done => {
               const revisions = new Set()

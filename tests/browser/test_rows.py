@@ -1,4 +1,4 @@
-"""Long names in rows, and the layers of cancelled pulls and of pulls whose layers the snapshotter fetches."""
+"""Tests for rows with long names, for cancelled pulls, and for layers that the snapshotter fetches."""
 
 import time
 
@@ -24,7 +24,7 @@ async def show(server: ScriptedServer, *pulls: Json) -> None:
 
 
 async def is_whole(name: Locator, part: str) -> bool:
-    """Return whether this part of a name is shown in full."""
+    """Return whether the given part of a name is fully visible."""
     result: bool = await name.locator("bdi", has_text=part).evaluate("""bdi => {
       const cell = bdi.closest('td').getBoundingClientRect(), own = bdi.getBoundingClientRect()
       return own.width > 0 && bdi.scrollWidth <= bdi.clientWidth + 1 && own.right <= cell.right + 1
@@ -51,7 +51,7 @@ async def test_a_long_name_is_cut_in_the_middle_and_an_open_row_shows_all_of_it(
     assert await is_whole(name, POD.removesuffix("-k2x9p"))
 
 
-async def test_ordinary_names_of_pods_and_owners_are_not_cut(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_ordinary_pod_and_owner_names_are_not_cut_off(server: ScriptedServer, open_page: OpenPage) -> None:
     names = [("elasticsearch-46zxw9qwwq-x7tzk", "Deployment/elasticsearch"), ("pytorch-0", "StatefulSet/pytorch")]
     waiting = [pod("default", name, "app", IMAGE, owner) for name, owner in names]
     await show(server, pull("one", "worker-10", IMAGE, "downloading", now=time.time(), pods=waiting))
@@ -65,7 +65,7 @@ async def test_ordinary_names_of_pods_and_owners_are_not_cut(server: ScriptedSer
 
 
 @pytest.mark.parametrize("width", range(700, 900, 25))
-async def test_a_registry_with_too_little_room_is_hidden(
+async def test_the_registry_of_an_image_is_hidden_if_the_column_is_too_narrow(
     server: ScriptedServer, open_page: OpenPage, width: int
 ) -> None:
     await set_scene(server)
@@ -74,7 +74,7 @@ async def test_a_registry_with_too_little_room_is_hidden(
     shown = await page.locator("tbody td[data-column=image] bdi:first-child").evaluate_all(
         "names => names.map(name => name.getBoundingClientRect().width / parseFloat(getComputedStyle(name).fontSize))"
     )
-    # A character of this font is 0.6 em wide.
+    # A character of the monospaced font is 0.6 em wide.
     assert [width for width in shown if 0 < width < 2.35] == []
 
 
@@ -85,7 +85,7 @@ async def lanes(page: Page) -> Locator:
 
 
 async def bar_end(lane: Locator) -> float:
-    """Return where the last segment of a lane ends, as a share of the axis."""
+    """Return the position at which the last segment of a lane ends, as a fraction of the lane's width."""
     end: float = await lane.evaluate("""lane => {
       const track = lane.children[2].getBoundingClientRect()
       return (lane.children[2].lastElementChild.getBoundingClientRect().right - track.left) / track.width
@@ -93,7 +93,7 @@ async def bar_end(lane: Locator) -> float:
     return end
 
 
-async def test_the_lanes_of_a_pull_show_who_fetches_each_layer(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_lanes_of_a_pull_show_how_each_layer_is_fetched(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     start = at - 30
     by_snapshotter = {"fetchedBy": "snapshotter"}
@@ -146,7 +146,7 @@ async def test_the_layers_of_a_cancelled_pull_are_shown(server: ScriptedServer, 
     await expect(page.locator("figcaption")).not_to_contain_text("failed")
 
 
-async def test_a_cancelled_retry_does_not_claim_that_no_layer_was_ever_observed(
+async def test_the_note_about_missing_layers_names_the_cancelled_attempt(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

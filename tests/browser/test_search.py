@@ -1,4 +1,4 @@
-"""The filter for stalled pulls, and the suggestions of the search."""
+"""Tests for the search box and its suggestions, and for the tiles and counts that filter the pulls."""
 
 import re
 import time
@@ -7,12 +7,29 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import pull, scene_is_complete, set_scene
+from .scenery import ROWS, pull, scene_is_complete, set_scene
 from .scripted import ScriptedServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ROWS = "tbody tr:has(button[data-toggle])"
+
+async def test_a_click_on_a_tile_shows_only_the_pulls_in_that_state(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    tiles = page.get_by_role("list", name="Pulls by state")
+    tile = tiles.get_by_role("button", name="Failing")
+    await tile.click()
+    await expect(tile).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"\?q=status:failing$"))
+    await tiles.get_by_role("button", name="Queued").click()
+    await expect(page.locator(ROWS)).to_have_count(2)
+    await page.get_by_role("button", name="Remove status:failing,queued").click()
+    await expect(page.get_by_role("button", name="Remove")).to_have_count(0)
+    await tiles.get_by_role("button", name="Waiting pods").click()
+    await expect(page).to_have_url(re.compile("view=pods"))
 
 
 async def test_a_click_on_the_count_of_stalled_pulls_shows_only_stalled_pulls(
@@ -34,7 +51,7 @@ async def test_a_click_on_the_count_of_stalled_pulls_shows_only_stalled_pulls(
     await expect(page).to_have_url(re.compile(r"\?q=ns:ml$"))
 
 
-async def test_the_count_of_stalled_pulls_leads_from_another_view_to_the_pulls(
+async def test_the_count_of_stalled_pulls_in_another_view_links_to_these_pulls(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -42,6 +59,70 @@ async def test_the_count_of_stalled_pulls_leads_from_another_view_to_the_pulls(
     await page.get_by_role("button", name="1 stalled").click()
     await expect(page).to_have_url(re.compile(r"\?q=status:stalled$"))
     await expect(page.locator(ROWS)).to_have_count(1)
+
+
+async def test_the_search_suggests_and_creates_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    # The search box may be visible before it can handle keys.
+    await scene_is_complete(page)
+    box = page.get_by_role("combobox", name="Search")
+    await page.keyboard.press("/")
+    await expect(box).to_be_focused()
+    await page.keyboard.type("ns")
+    await expect(page.get_by_role("option").first).to_contain_text("ns:")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(box).to_have_value("ns:")
+    await page.keyboard.type("m")
+    await expect(page.get_by_role("option")).to_have_text(["ns:ml", "ns:monitoring"])
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Remove ns:ml")).to_be_visible()
+    await expect(page.locator(ROWS)).to_have_count(2)
+    await page.keyboard.type("status:stalled ")
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await expect(box).to_have_value("")
+    await page.keyboard.press("Backspace")
+    await expect(box).to_have_value("status:stalled")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(ROWS)).to_have_count(2)
+    await page.keyboard.type("torch")
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
+
+
+async def test_the_page_scrolls_to_a_suggestion_below_the_fold(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, height=400)
+    await scene_is_complete(page)
+    await page.keyboard.press("/")
+    await page.keyboard.type("s")
+    last = page.get_by_role("option").last
+    await expect(last).to_contain_text("image:")
+    await expect(last).not_to_be_in_viewport()
+    await page.keyboard.press("ArrowUp")
+    await expect(last).to_have_attribute("aria-selected", "true")
+    await expect(last).to_be_in_viewport(ratio=0.9)
+
+
+async def test_one_click_clears_a_search_that_matches_nothing(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?q=image:nosuchthing")
+    await expect(page.get_by_role("heading", name="Nothing matches the search")).to_be_visible()
+    await page.get_by_role("button", name="Clear the search").last.click()
+    await expect(page.locator(ROWS).first).to_be_visible()
+
+
+async def test_one_click_clears_the_search(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?q=pytorch")
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await page.get_by_role("combobox", name="Search").focus()
+    await page.get_by_role("button", name="Clear the search").click()
+    await expect(page).to_have_url(server.url)
+    await scene_is_complete(page)
 
 
 async def suggestions(page: Page, typed: str) -> list[str]:
@@ -59,13 +140,13 @@ async def test_every_state_and_limiting_factor_is_suggested(server: ScriptedServ
     page = await open_page(server.url)
     await scene_is_complete(page)
     await page.keyboard.press("/")
-    problems = ["status:stalled", "status:unobserved"]
+    problems = ["status:stalled", "status:slownone now", "status:cancellednone now", "status:unobserved"]
     await expect(page.get_by_role("option")).to_contain_text(
-        ["image:", "node:", "ns:", "pod:", "status:", "registry:", "limit:", *problems]
+        ["image:", "node:", "ns:", "pod:", "status:", "registry:", "limit:", "at:", "since:", *problems]
     )
     box = page.get_by_role("combobox", name="Search")
     await expect(box).to_have_accessible_description(re.compile(r"^\d+ more: type to find them$"))
-    assert len(await suggestions(page, "status:")) == 11
+    assert len(await suggestions(page, "status:")) == 12
     assert await suggestions(page, "unob") == ["status:unobserved"]
     assert await suggestions(page, "dis") == ["limit:disk"]
     await page.keyboard.press("ArrowDown")
@@ -87,7 +168,7 @@ async def test_a_hundred_matching_values_are_suggested_and_the_rest_are_counted(
     await expect(page.get_by_text("30 more: type to find them")).to_be_visible()
 
 
-async def test_the_focused_search_has_one_focus_ring(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_search_box_has_a_single_focus_ring(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     search = page.get_by_role("combobox", name="Search")

@@ -1,4 +1,6 @@
-"""The page and its stream while servers stop, return, lose their state or serve another build, and while tabs sleep."""
+"""Tests for the page's stream when a server stops, restarts, loses its state or serves another build, and when a tab
+sleeps.
+"""
 
 import asyncio
 import re
@@ -14,7 +16,7 @@ from pulltrace import __version__
 
 from .buffering import BufferingProxy
 from .conftest import OpenPage
-from .scenery import MB, pull, set_scene
+from .scenery import MB, pull, row, set_quiet, set_scene
 from .scripted import STATIC, ScriptedServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -35,7 +37,7 @@ async def becomes(page: Page, word: str, value: int) -> None:
     await expect(found).to_have_text(str(value))
 
 
-async def test_one_stream_is_open_and_requests_no_layers(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_opens_one_stream_and_requests_no_layers(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await becomes(page, "Done", 13)
@@ -43,7 +45,9 @@ async def test_one_stream_is_open_and_requests_no_layers(server: ScriptedServer,
     assert server.readers == 1
 
 
-async def test_opening_a_row_resumes_the_stream(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_stream_resumes_at_the_same_event_after_a_row_is_opened(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     await server.put({**server.pulls["grafana"], "percent": 79.0})
     page = await open_page(server.url)
@@ -56,7 +60,7 @@ async def test_opening_a_row_resumes_the_stream(server: ScriptedServer, open_pag
     assert server.stream_queries[1] == {"layers": "torch", "lastEventId": f"{server.boot}-{server.revision}"}
 
 
-async def test_an_ended_pull_also_shows_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_finished_pull_also_shows_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     layers = server.pulls["torch"]["layers"][:3]
     await server.put({**server.pulls["nginx-1"], "layers": layers})
@@ -65,7 +69,7 @@ async def test_an_ended_pull_also_shows_its_layers(server: ScriptedServer, open_
     await expect(page.locator("figure ol li:not([aria-hidden])")).to_have_count(3)
 
 
-async def test_a_removed_pull_disappears_and_its_missing_row_is_explained(
+async def test_a_removed_pull_disappears_and_the_page_explains_that_it_no_longer_exists(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -81,7 +85,7 @@ async def test_a_removed_pull_disappears_and_its_missing_row_is_explained(
     await expect(page).to_have_url(server.url)
 
 
-async def test_no_rows_are_stuck_after_a_killed_server_is_restarted(
+async def test_the_page_shows_only_current_rows_after_a_server_restart(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -92,7 +96,7 @@ async def test_no_rows_are_stuck_after_a_killed_server_is_restarted(
     await server.stop()
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Reconnecting( in \d+ s|…)"))
     await expect(page).to_have_title(re.compile("^offline"))
-    # The last known state remains visible, but an unknown figure is not shown as 0.
+    # The last known state remains visible, but unknown figures are not shown as 0.
     await expect(page.locator("[data-toggle=torch]")).to_be_visible()
     await expect(panel.get_by_role("img")).to_have_attribute("aria-label", "Throughput by registry: not known")
     await expect(panel.locator("p").first).to_have_text("\N{EN DASH}")
@@ -101,7 +105,7 @@ async def test_no_rows_are_stuck_after_a_killed_server_is_restarted(
     server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}
     server.pulls["fresh"] = pull("fresh", "worker-30", "quay.io/fresh/image:1", "downloading", now=time.time())
     await server.restart()
-    await expect(page.locator(BADGE)).to_have_text("Live", timeout=20_000)
+    await expect(page.locator(BADGE)).to_have_text("Live")
     await expect(page.locator("[data-toggle=fresh]")).to_be_visible()
     await expect(page.locator("[data-toggle=torch]")).to_have_count(0)
     await becomes(page, "Done", 13)
@@ -113,7 +117,7 @@ async def test_no_rows_are_stuck_after_a_killed_server_is_restarted(
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """Return a copy of the page in which the stream's automatic retries take a thousand times longer."""
+    """Return a copy of the page whose stream waits a thousand times longer before each automatic retry."""
     static = tmp_path / "static"
     shutil.copytree(STATIC, static)
     (worker,) = static.glob("assets/worker-*.js")
@@ -135,17 +139,17 @@ async def test_a_click_on_the_badge_reconnects_immediately(patient: Path, open_p
         await expect(page.locator(BADGE)).to_have_text("Live")
 
 
-async def test_an_absent_server_is_shown_as_offline(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_an_unreachable_server_is_shown_as_offline(server: ScriptedServer, open_page: OpenPage) -> None:
     page = await open_page(server.url)
     await expect(page.locator(BADGE)).to_have_text("Live")
     await server.stop()
     await expect(
         page.get_by_role("heading", name=re.compile(r"No response from the server since \d\d:\d\d"))
     ).to_be_visible()
-    await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"), timeout=30_000)
+    await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"))
 
 
-async def test_a_tab_that_wakes_shows_the_ends_of_300_pulls_that_ended_while_it_slept(
+async def test_a_tab_that_wakes_shows_that_300_pulls_finished_while_it_slept(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -178,13 +182,13 @@ async def test_the_page_offers_to_reload_if_the_server_has_a_newer_build(open_pa
         await expect(banner).to_have_count(0)
         server.version, server.static = "9.9.9", newer
         await server.restart()
-        await expect(banner).to_be_visible(timeout=20_000)
+        await expect(banner).to_be_visible()
         await page.get_by_role("button", name="Reload").click()
         await becomes(page, "Done", 13)
         await expect(banner).to_have_count(0)
 
 
-async def test_the_page_does_not_offer_a_reload_again_if_the_first_one_did_not_help(open_page: OpenPage) -> None:
+async def test_the_page_offers_only_one_reload_if_reloading_does_not_help(open_page: OpenPage) -> None:
     async with ScriptedServer(version="9.9.9") as server:
         await set_scene(server)
         page = await open_page(server.url)
@@ -193,10 +197,10 @@ async def test_the_page_does_not_offer_a_reload_again_if_the_first_one_did_not_h
         await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
 
 
-async def test_times_follow_the_server_clock(
+async def test_all_times_follow_the_clock_of_the_server(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clocks are three hours apart, but a stall of 48 s is still shown as 48 s."""
+    """The clocks of the server and the browser are three hours apart, but a stall of 48 s is still shown as 48 s."""
     hours = 3 * 3600
     monkeypatch.setattr(ScriptedServer, "_now", staticmethod(lambda: time.time() + hours))
     await set_scene(server, time.time() + hours)
@@ -222,7 +226,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # The page announces both changes together, or separately if an announcement falls between them.
+    # The page announces both changes together, or separately if an announcement is due between them.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )
@@ -255,7 +259,7 @@ async def test_the_page_behind_a_buffering_proxy_polls_the_list_until_the_stream
         await becomes(page, "Done", 12)
 
 
-async def test_a_server_that_stops_while_it_is_polled_is_shown_as_unreachable(
+async def test_a_server_that_stops_while_it_is_being_polled_is_shown_as_unreachable(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -270,7 +274,7 @@ async def test_a_server_that_stops_while_it_is_polled_is_shown_as_unreachable(
         await expect(page.locator(BADGE)).to_have_text("Polling every 3 s")
 
 
-async def test_a_refused_tab_shows_the_reason_and_polls_until_there_is_room_for_its_stream(
+async def test_a_tab_without_a_stream_shows_the_reason_and_polls_until_a_stream_is_free(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -282,11 +286,11 @@ async def test_a_refused_tab_shows_the_reason_and_polls_until_there_is_room_for_
     await expect(note).to_be_visible()
     await expect(page.get_by_text("proxy")).to_have_count(0)
     server.most_readers = 1
-    await expect(page.locator(BADGE)).to_have_text("Live", timeout=40_000)
+    await expect(page.locator(BADGE)).to_have_text("Live")
     await becomes(page, "Done", 13)
 
 
-async def test_a_server_that_returns_after_a_long_time_is_live_at_once_and_no_proxy_is_blamed(
+async def test_the_page_reconnects_at_once_after_a_long_outage_and_does_not_blame_a_proxy(
     patient: Path, open_page: OpenPage
 ) -> None:
     async with ScriptedServer(patient) as server:
@@ -301,13 +305,45 @@ async def test_a_server_that_returns_after_a_long_time_is_live_at_once_and_no_pr
             }""",
             BADGE,
         )
-        async with page.expect_request(re.compile(r"api/v1/pulls\?layers=false$"), timeout=30_000):
+        async with page.expect_request(re.compile(r"api/v1/pulls\?layers=false$")):
             await server.stop()
         server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}
-        # The stream takes a while to open.
+        # The restarted server takes a while to open the stream.
         server.hello_after = 0.3
         await server.restart()
         await expect(page.locator(BADGE)).to_have_text("Live")
         await expect(page.locator(ANNOUNCED)).to_have_text("Connected again. 1 pull done.")
         announced = await page.evaluate("window.announced")
         assert not [words for words in announced if words.startswith("Polling")]
+
+
+async def test_the_page_shows_when_figures_from_before_a_lost_connection_were_last_updated(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await becomes(page, "Done", 13)
+    strip = page.get_by_role("region", name="Needs attention")
+    await expect(strip).not_to_contain_text("As of")
+    before = (await strip.bounding_box() or {})["height"]
+    await server.stop()
+    await expect(strip).to_contain_text(re.compile(r"As of \d\d:\d\d:\d\d: "))
+    tiles = page.get_by_role("list", name="Pulls by state")
+    await expect(tiles).to_have_attribute("title", re.compile(r"^as of \d\d:\d\d:\d\d$"))
+    words, height = await strip.inner_text(), (await strip.bounding_box() or {})["height"]
+    clock = row(page, "feature").locator("td").first
+    await expect(clock).not_to_have_text(await clock.inner_text())
+    assert await strip.inner_text() == words
+    assert (await strip.bounding_box() or {})["height"] == height == before
+    await server.restart()
+    await expect(strip).not_to_contain_text("As of")
+
+
+async def test_the_page_of_a_quiet_cluster_shows_when_its_figures_were_last_updated(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_quiet(server)
+    page = await open_page(server.url)
+    await becomes(page, "Done", 2)
+    await server.stop()
+    await expect(page.get_by_text(re.compile(r"^The figures are as of \d\d:\d\d:\d\d\.$"))).to_be_visible()

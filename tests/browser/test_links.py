@@ -1,0 +1,180 @@
+"""Tests for links to a view, for the Back button, and for arbitrary query strings."""
+
+import time
+from urllib.parse import quote
+
+import pytest
+from playwright.async_api import Page, expect
+
+from .conftest import OpenPage
+from .scenery import ROWS, pull, row, scene_is_complete, set_scene
+from .scripted import ScriptedServer, rfc3339
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def images(page: Page) -> list[str]:
+    return [text.strip() for text in await page.locator(f"{ROWS} td[data-column=image]").all_inner_texts()]
+
+
+async def test_a_link_shows_the_view_that_was_copied(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.get_by_role("button", name="Downloading").first.click()
+    await page.get_by_role("button", name="Speed").click()
+    await page.locator('[data-toggle="torch"]').click()
+    await expect(page.locator("figure ol")).to_be_visible()
+    await scene_is_complete(page)
+    there = await open_page(page.url)
+    await scene_is_complete(there)
+    await expect(there.locator("figure ol")).to_be_visible()
+    assert await images(there) == await images(page)
+    assert "torch" in (await images(there))[0]
+
+
+async def test_a_pull_can_be_shared_as_a_link_or_as_text(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?q=image:pytorch&sort=-size&open=torch")
+    await page.evaluate(
+        """() => Object.defineProperty(navigator, 'clipboard',
+             {value: {writeText: async text => { window.copied = text }}})"""
+    )
+    await page.get_by_role("button", name="link", exact=True).click()
+    link = await page.evaluate("window.copied")
+    assert link == f"{server.url}?open=torch"
+    await page.get_by_role("button", name="text", exact=True).click()
+    text = await page.evaluate("window.copied")
+    assert text.startswith("nvcr.io/nvidia/pytorch:24.05-py3 on gpu-03\nDownloading · 71 %")
+    assert text.endswith(link)
+    there = await open_page(link)
+    await expect(there.locator("figure ol")).to_be_visible()
+
+
+async def test_copying_works_without_a_clipboard_api_and_keeps_the_focus(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    """The clipboard API is unavailable to pages served without TLS."""
+    await set_scene(server)
+    page = await open_page(server.url + "?open=billing")
+    await page.evaluate(
+        """() => {
+          Object.defineProperty(navigator, 'clipboard', {value: undefined})
+          document.addEventListener('copy', () => { window.copied = document.activeElement.value })
+        }"""
+    )
+    button = page.get_by_role("button", name="kubectl describe")
+    await button.press("Enter")
+    await expect(page.get_by_role("button", name="copied")).to_be_focused()
+    who = server.pulls["billing"]["pods"][0]
+    assert await page.evaluate("window.copied") == f"kubectl -n {who['namespace']} describe pod {who['podName']}"
+
+
+async def test_a_link_to_a_row_and_the_show_button_both_scroll_to_the_row(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    await set_scene(server)
+    many = [
+        pull(f"m{n}", f"worker-{n}", f"docker.io/a/b{n}:1", "completed", now=at, ago=500, completedAt=rfc3339(at - n))
+        for n in range(300)
+    ]
+    await server.put(*many)
+    page = await open_page(server.url + "?open=m250", width=390, height=844)
+    await expect(row(page, "m250")).to_be_in_viewport()
+    await page.get_by_role("region", name="Needs attention").get_by_role("button").first.click()
+    await page.get_by_role("region", name="Needs attention").get_by_role("button", name="Show").first.click()
+    await expect(row(page, "billing")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("?open=gone", "The pull in this link no longer exists"),
+        ("?view=pods&open=gone", "The pod in this link no longer exists"),
+        ("?view=images&open=gone:1,too:2", "2 images in this link no longer exist"),
+        ("?view=nodes&open=gone", "The node in this link no longer exists"),
+    ],
+)
+async def test_a_link_to_a_row_that_no_longer_exists_is_explained(
+    server: ScriptedServer, open_page: OpenPage, address: str, words: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + address)
+    await expect(page.get_by_text(words)).to_be_visible()
+
+
+async def test_the_back_button_returns_to_the_previous_view(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.get_by_role("link", name="Nodes", exact=True).click()
+    await expect(page.get_by_role("table", name="Nodes")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_role("table", name="Image pulls")).to_be_visible()
+
+
+ADDRESSES = [
+    "?sort=__proto__",
+    "?sort=-__proto__",
+    "?sort=constructor",
+    "?sort=valueOf",
+    "?sort=hasOwnProperty",
+    "?sort=toString",
+    "?sort=isPrototypeOf",
+    "?sort=-",
+    "?sort=--speed",
+    "?sort=%00",
+    "?sort=slowest",
+    "?view=__proto__",
+    "?view=constructor",
+    "?view=pods%00",
+    "?view=",
+    "?view[]=pods",
+    "?q=__proto__:x",
+    "?q=status:__proto__",
+    "?q=constructor:",
+    "?q=image:",
+    "?q=" + quote("*)(&^%$[\\"),
+    "?q=%E0%A4%A",
+    "?q=%",
+    "?q=%00%01%02",
+    "?q=" + quote("<img src=x onerror=window.hurt=1>"),
+    "?q=" + "status:failed," * 300,
+    "?q=" + "a" * 6000,
+    "?q=" + quote("image:🦄 node:\u202eevil"),
+    "?open=__proto__",
+    "?open=true",
+    "?open=false",
+    "?open=constructor,hasOwnProperty",
+    "?open=" + ",".join(f"none-{n}" for n in range(300)),
+    "?open=" + quote("../../etc/passwd"),
+    "?open=" + quote("a&layers=true"),
+    "?open=" + quote("x' \"]\\"),
+    "?open=failed/x/y",
+    "?open=failed/__proto__/__proto__",
+    "?open=,,,,",
+    "?open=" + "z" * 6000,
+    "?a=b&c=d&view=pulls&view=nodes",
+    "?#?q=x",
+    "#" + quote("<script>window.hurt=1</script>"),
+]
+
+GO_BACK_TO = "address => { history.pushState(null, '', address); dispatchEvent(new PopStateEvent('popstate')) }"
+
+
+@pytest.mark.parametrize("start", range(0, len(ADDRESSES), 6))
+async def test_the_page_works_with_any_query_string(server: ScriptedServer, open_page: OpenPage, start: int) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    for address in ADDRESSES[start : start + 6]:
+        await page.goto(server.url + address)
+        await expect(page.locator("[data-connection=live]")).to_be_visible()
+        views = [""] if "view" in address else ["", "pods", "images", "nodes"]
+        for view in views:
+            if view:  # the Back button does not reload the page either
+                await page.evaluate(GO_BACK_TO, address.replace("?", f"?view={view}&", 1))
+            if view and "?" in address:
+                await expect(page.locator(f"nav a[href='?view={view}']")).to_have_attribute("aria-current", "page")
+            await expect(page.locator("main :is(table, h2)").last).to_be_visible()
+            await expect(page.get_by_role("heading", name="This page has an error")).to_have_count(0)
+            assert await page.evaluate("() => window.hurt") is None, address
+    assert all(len(query["layers"]) < 5000 and query["layers"] != "true" for query in server.stream_queries)
