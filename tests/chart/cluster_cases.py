@@ -1,4 +1,4 @@
-"""Test cases for the values that apply to all objects, and for those that concern access, the network and metrics."""
+"""Test cases for the values that apply to all objects, and for the access, network and metrics values."""
 
 from tests.chart.places import (
     AGENT,

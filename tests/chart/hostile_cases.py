@@ -1,4 +1,4 @@
-"""Values that every cluster rejects, and unusual values that clusters accept."""
+"""Values that every cluster rejects, and unusual values that every cluster accepts."""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""The definitions in the chart's schema that describe Kubernetes types, and the fields that they leave out."""
+"""The Kubernetes types that the definitions in the chart's schema describe, and the fields that these definitions
+omit.
+"""
 
 CORE, NETWORK, RBAC, META = (
     f"io.k8s.{package}.v1." for package in ("api.core", "api.networking", "api.rbac", "apimachinery.pkg.apis.meta")
@@ -66,11 +68,11 @@ TYPES = {
     "volumes.*.projected": CORE + "ProjectedVolumeSource",
     "volumes.*.secret": CORE + "SecretVolumeSource",
 }
-"""Paths of definitions: ``*`` is an item of a list."""
+"""The Kubernetes type of each definition, by the definition's path. ``*`` stands for any list item."""
 
 OMITTED = {
-    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # the first is new, the second for block devices
-    # New fields, which are disabled in most clusters.
+    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # a new field, and a field for block devices
+    # The following fields are new, and are disabled in most clusters.
     CORE + "ConfigMapVolumeSource": {"defaultUser"},
     CORE + "ClusterTrustBundleProjection": {"user"},
     CORE + "DownwardAPIVolumeFile": {"user"},
@@ -89,15 +91,15 @@ OMITTED = {
     CORE + "Lifecycle": {"stopSignal"},
     CORE + "ResourceRequirements": {"claims"},
     CORE + "SecurityContext": {"windowsOptions"},
-    # A volume that this chart creates for a pod is always empty at first.
+    # A volume that this chart creates for a pod always starts out empty.
     CORE + "PersistentVolumeClaimSpec": {"dataSource", "dataSourceRef"},
     CORE + "Volume": {
-        # Removed from Kubernetes, or replaced by CSI drivers.
+        # These volume types were removed from Kubernetes, or replaced by CSI drivers.
         *("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "flocker", "gcePersistentDisk"),
         *("gitRepo", "glusterfs", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO"),
         *("storageos", "vsphereVolume"),
-        # Network disks: use a persistentVolumeClaim.
+        # For these network disks, a persistentVolumeClaim can be used.
         *("fc", "flexVolume", "iscsi"),
     },
 }
-"""Fields that the API server knows and the schema rejects."""
+"""Fields that the API server accepts but the schema rejects."""

@@ -1,4 +1,4 @@
-"""Small changes to valid values: a field is missing, unknown, of another type, out of range, or repeated."""
+"""Small changes to valid values: a field that is missing, unknown, of the wrong type, out of range or repeated."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 
 
 def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield the path and the new value of each change; the value ``...`` means that the field is removed."""
+    """Yield each change as a path and the new value at that path. The value ``...`` removes the field."""
     if isinstance(value, dict):
         yield (*path, "unknown"), "a"
         for name, inner in value.items():
@@ -36,8 +36,9 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def changed(value: Any, path: Path, new: Any) -> Any:
-    """Return a copy of the value with one change."""
-    # Unlike a deep copy, a JSON round trip turns a part that occurs twice into separate objects.
+    """Return a copy of the value in which one change has been made."""
+    # If an object occurs in two places, a deep copy would keep it shared, and the change would affect both places. A
+    # JSON round trip creates separate objects.
     whole = {"": json.loads(json.dumps(value))}
     holder: Any = whole
     *steps, last = ("", *path)

@@ -1,10 +1,10 @@
-"""Paths to rendered objects, and sample values, for the test cases of ``test_values``."""
+"""The type of the test cases in ``test_values``, and the paths and values that several of them share."""
 
 from typing import Any, TypeAlias
 
 Case: TypeAlias = tuple[str, Any, dict[str, Any], dict[str, Any]]
-"""A test case: the path of a value, the value itself, other values that it requires, and the expected contents of the
-rendered objects.
+"""A test case consists of a value's path, the value to set, other values that it requires, and the expected contents of
+the rendered objects, keyed by path.
 """
 
 AGENT = "DaemonSet/pulltrace-agent"

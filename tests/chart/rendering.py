@@ -1,4 +1,4 @@
-"""Render the chart with Helm's own library (helm-python-sdk contains Helm 4's Go code), and query the result."""
+"""Render the chart with Helm's own library (helm-python-sdk wraps Helm 4's Go code) and query the result."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.CSafeLoader):
-    """A YAML loader that rejects repeated keys, as kustomize and Argo CD do. Helm would use the last value."""
+    """A YAML loader that rejects duplicate keys, as kustomize and Argo CD do. Helm itself uses the last of several
+    values with the same key.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key) for key, _ in node.value]
@@ -39,7 +41,9 @@ class Strict(yaml.CSafeLoader):
 
 
 class Rendered:
-    """The objects of a release by ``Kind/name`` (``Kind/namespace/name`` if two have the same name), and its notes."""
+    """The objects and notes of a release. The keys of the objects are ``Kind/name``, or ``Kind/namespace/name`` if that
+    name is already taken.
+    """
 
     def __init__(self, files: dict[str, str]) -> None:
         self.notes = next((text for path, text in files.items() if path.endswith("NOTES.txt")), "")
@@ -61,9 +65,9 @@ class Rendered:
             self.objects[f"{document['kind']}/{meta['namespace']}/{meta['name']}"] = document
 
     def at(self, place: str) -> Any:
-        """Return the value at a path such as ``Kind/name#spec.ports.0.port``, or ``None`` if it does not exist.
+        """Return the value at a path such as ``Kind/name#spec.ports.0.port``, or None if there is none.
 
-        ``[name]`` selects an item of a list by its name; ``~`` is a dot inside a key.
+        ``[name]`` selects the list item with this name, and ``~`` stands for a dot inside a key.
         """
         key, _, path = place.partition("#")
         found: Any = self.objects.get(key) or self.hooks.get(key)
@@ -80,7 +84,7 @@ class Rendered:
 
 
 def values(*given: Any) -> dict[str, Any]:
-    """Return the minimal values for an installation, overridden by ``{"a.b": 1}`` or by nested values."""
+    """Return the minimal values for an installation, merged with the given values (``{"a.b": 1}`` or nested)."""
     merged: dict[str, Any] = {}
     for one in (ACKNOWLEDGED, *given):
         for path, value in one.items():
@@ -99,6 +103,6 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
-    """Render the chart, after Helm has validated the values against the schema. Helm's errors are raised unchanged."""
+    """Render the chart after Helm has validated the values against the schema. Helm's errors are passed on."""
     with helm.Chart.load(CHART) as chart:
         return Rendered(chart.render(given or {}, name=name, namespace=namespace))

@@ -1,4 +1,4 @@
-"""The rendered PrometheusRule, checked by Prometheus' own tools."""
+"""Check the rendered PrometheusRule with Prometheus' own tools."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def promtool(folder: Path, *words: object) -> None:
 
 @needs_promtool
 def test_each_alert_fires_only_in_its_own_cases(tmp_path: Path) -> None:
-    # promtool compares annotations too. They are removed because this test does not check them.
+    # promtool would also compare the annotations, which this test does not check.
     bare = [{**rule, "annotations": {}} for rule in rules()[0]["rules"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "pulltrace", "rules": bare}]}))
     shutil.copy2(CASES, tmp_path / "cases.yaml")
@@ -62,7 +62,7 @@ def test_every_alert_has_a_summary_a_description_and_a_runbook() -> None:
         assert rule["labels"]["severity"] in {"warning", "info"}
 
 
-def test_every_alert_can_be_disabled_and_no_other_name_is_accepted() -> None:
+def test_every_alert_can_be_disabled_and_an_unknown_name_is_rejected() -> None:
     metrics = json.loads((CHART / "values.schema.json").read_text())["properties"]["metrics"]["properties"]
     listed = metrics["prometheusRule"]["properties"]["disabled"]["items"]["enum"]
     assert sorted(listed) == sorted(rule["alert"] for rule in rules()[0]["rules"])

@@ -1,10 +1,9 @@
-"""The chart, which Helm's binary installs on a real API server.
+"""Tests in which the Helm binary installs the chart on a real API server.
 
-There is no kubelet, so the tests write its status updates.
+The cluster has no kubelet, so the tests make the status updates that a kubelet would make.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -39,7 +38,7 @@ OF_EVERY_ACCOUNT = {
 }
 Helm = Callable[..., Awaitable[str]]
 
-# API group, version, kind and plural of resources that other projects define.
+# Group, version, kind and plural of the resources that other projects define.
 FOREIGN = [
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
@@ -51,7 +50,7 @@ FOREIGN = [
 
 @pytest.fixture
 def helm(cluster: APIServer, tmp_path: Path) -> Helm:
-    """Run Helm against the cluster as its admin, and return its output."""
+    """Return a function that runs Helm against the cluster, as its admin, and returns Helm's output."""
     program = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if program is None:
         pytest.skip("no helm here; `make parts` builds it")
@@ -74,24 +73,25 @@ def helm(cluster: APIServer, tmp_path: Path) -> Helm:
 
 
 def collection(document: dict[str, Any], plural: str) -> str:
-    """Return the path to which objects of this kind are posted."""
+    """Return the path for creating objects of this kind."""
     version, namespace = document["apiVersion"], document["metadata"].get("namespace")
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
 
-async def plurals(cluster: APIServer) -> dict[tuple[str, str], str]:
-    """Map each (apiVersion, kind) to its plural. The server lists a new group a moment before the group's resources."""
+async def plurals(cluster: APIServer, verb: str = "create") -> dict[tuple[str, str], str]:
+    """Return the plural name of each resource that supports this verb, by (apiVersion, kind). Raise APIError if the
+    resources of a listed group cannot be read.
+    """
     groups = (await cluster.request("GET", "/apis"))["groups"]
     roots = {"v1": "/api/v1"} | {
         one["groupVersion"]: f"/apis/{one['groupVersion']}" for g in groups for one in g["versions"]
     }
     known = {}
     for version, root in roots.items():
-        with contextlib.suppress(APIError):
-            for resource in (await cluster.request("GET", root))["resources"]:
-                if "/" not in resource["name"]:
-                    known[version, resource["kind"]] = resource["name"]
+        for resource in (await cluster.request("GET", root))["resources"]:
+            if "/" not in resource["name"] and verb in resource["verbs"]:
+                known[version, resource["kind"]] = resource["name"]
     return known
 
 
@@ -101,7 +101,7 @@ async def make_namespaces(cluster: APIServer, *names: str) -> None:
 
 
 async def make_foreign_kinds(cluster: APIServer) -> None:
-    """Create CRDs that accept every object: their real schemas belong to other projects."""
+    """Create CRDs that accept any object, because their real schemas belong to other projects."""
     anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     for group, version, kind, plural in FOREIGN:
         spec = {
@@ -110,7 +110,7 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
             "names": {"kind": kind, "plural": plural},
             "versions": [{"name": version, "served": True, "storage": True, "schema": anything}],
         }
-        # Groups under k8s.io are protected: a CRD in them needs this annotation.
+        # Groups under k8s.io are protected: their CRDs need this annotation.
         note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
@@ -120,11 +120,11 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
 
 
 async def served(cluster: APIServer) -> bool:
-    """Return whether discovery lists all foreign kinds, and whether the objects of each kind can be listed. Either may
-    become true first.
+    """Return whether discovery lists all foreign kinds and the objects of each kind can be listed. Both must be
+    checked, because the API server briefly lists a new group without its resources.
     """
-    known = await plurals(cluster)
     try:
+        known = await plurals(cluster)
         for group, version, kind, plural in FOREIGN:
             if (f"{group}/{version}", kind) not in known:
                 return False
@@ -161,7 +161,7 @@ async def test_every_object_of_every_preset_passes_a_strict_server_side_dry_run(
     }
 
 
-async def test_the_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
+async def test_the_strict_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
     await make_namespaces(cluster, NAMESPACE)
     rendered = render(yaml.safe_load((CHART / "ci" / "default-values.yaml").read_text()), namespace=NAMESPACE)
     document = rendered.at("Deployment/pulltrace-server#spec")
@@ -172,24 +172,21 @@ async def test_the_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
 
 
 async def of_the_release(cluster: APIServer) -> set[str]:
-    """Return the path of every stored object, of any kind, in the release's namespace or with its name.
+    """Return the path of every stored object that is in the release's namespace or named after the release.
 
-    Other objects are left out, because the API server still creates built-in objects for a while after it is ready.
+    Other objects are left out, because the API server keeps creating built-in objects for a while after it is ready.
     """
     found = set()
-    for (version, _), plural in (await plurals(cluster)).items():
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        try:
-            items = (await cluster.request("GET", f"{root}/{plural}"))["items"]
-        except APIError:  # some kinds, such as reviews, can only be created
-            continue
+    for (version, _), plural in (await plurals(cluster, "list")).items():
         if version in ("events.k8s.io/v1", "coordination.k8s.io/v1") or plural in ("events", "apiservices"):
             continue
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        items = (await cluster.request("GET", f"{root}/{plural}"))["items"]
         found |= {f"{root}/{plural} {item['metadata'].get('namespace')} {item['metadata']['name']}" for item in items}
     return {path for path in found if NAMESPACE in path}
 
 
-async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, helm: Helm) -> None:
+async def test_uninstalling_a_release_leaves_nothing_behind(cluster: APIServer, helm: Helm) -> None:
     await make_namespaces(cluster, NAMESPACE)
     before = await of_the_release(cluster)
 
@@ -213,7 +210,7 @@ async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, 
 
 
 async def succeed(cluster: APIServer, name: str) -> None:
-    """Wait for a pod, and mark it as succeeded as its kubelet would."""
+    """Wait until the pod exists, then set its phase to Succeeded, as its kubelet would."""
     pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
     async with asyncio.timeout(60):
         while not any(pod["metadata"]["name"] == name for pod in (await cluster.request("GET", pods))["items"]):  # noqa: ASYNC110
@@ -223,7 +220,7 @@ async def succeed(cluster: APIServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all namespaces", "one namespace"])
-async def test_the_server_has_exactly_the_permissions_that_it_needs(
+async def test_the_server_has_exactly_the_permissions_it_needs(
     cluster: APIServer, helm: Helm, namespaces: str, tmp_path: Path
 ) -> None:
     await make_namespaces(cluster, NAMESPACE, "shop", "other")
@@ -249,7 +246,7 @@ async def test_the_server_has_exactly_the_permissions_that_it_needs(
 
 
 async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
-    """Start the server with only its own token, and wait until the server is ready."""
+    """Start the server with nothing but its own token, and wait until it is ready."""
     port = free_port()
     variables = {
         "KUBECONFIG": str(kubeconfig),
@@ -267,8 +264,8 @@ async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
     ]
     process = Process(command, kubeconfig.parent / "server.log")
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
-            while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as a kubelet does
+        async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+            while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polls like a readiness probe
                 process.check()
                 await asyncio.sleep(0.1)
         assert "forbidden" not in process.last_words()
@@ -285,8 +282,8 @@ async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """Return a token's permissions in a namespace, as (resources, verbs) pairs. Permissions that every account has are
-    left out.
+    """Return a token's permissions in a namespace as (resources, verbs) pairs, except the permissions that every
+    service account has.
     """
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
@@ -295,7 +292,7 @@ async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[l
 
 
 def workload(kind: str, name: str) -> dict[str, Any]:
-    """Return a workload of chart 0.1.0 with the parts that an upgrade must keep: its name, its selector and the
+    """Return a workload from chart 0.1.0, with the parts that an upgrade must preserve: its name, its selector and its
     container's name.
     """
     labels = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}

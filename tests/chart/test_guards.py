@@ -1,4 +1,4 @@
-"""Values that the chart rejects, by its schema or by a guard that prints the reason."""
+"""The chart rejects invalid values, either through its schema or through a guard that prints the reason."""
 
 import json
 import re
@@ -152,14 +152,14 @@ REJECTED = [
 @pytest.mark.parametrize(
     ("path", "value", "place"), [pytest.param(*case, id=f"{case[0]}={case[1]}") for case in REJECTED]
 )
-def test_the_schema_rejects_a_misspelt_value_or_a_wrong_type(path: str, value: Any, place: str) -> None:
+def test_the_schema_rejects_misspelt_names_wrong_types_and_invalid_values(path: str, value: Any, place: str) -> None:
     with pytest.raises(HelmValuesError) as rejected:
         render(values({path: value}))
     assert place in str(rejected.value)
 
 
 OURS = {"image", "serviceAccount", "verticalPodAutoscaler"}
-"""Definitions in the schema that describe our own values; the others describe Kubernetes objects."""
+"""The definitions in the schema that are specific to this chart. All other definitions describe Kubernetes types."""
 
 
 def test_the_schema_and_the_values_file_have_the_same_keys() -> None:

@@ -1,4 +1,4 @@
-"""Invalid values: the chart rejects each of them, and accepts no value that a real API server rejects."""
+"""Invalid values: the chart rejects all of them, including every value that a real API server rejects."""
 
 import asyncio
 import copy
@@ -31,7 +31,7 @@ def test_the_chart_accepts_an_unusual_value(case: Case) -> None:
 
 @pytest.fixture
 def lenient(tmp_path: Path) -> Iterator[helm.Chart]:
-    """The chart without its schema and its guards."""
+    """Yield a copy of the chart without its schema and guards."""
     copied = tmp_path / "pulltrace"
     shutil.copytree(CHART, copied)
     (copied / "values.schema.json").unlink()
@@ -42,7 +42,7 @@ def lenient(tmp_path: Path) -> Iterator[helm.Chart]:
 
 
 def changed(chart: helm.Chart, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
-    """Yield the rendered objects of the case that differ from those with the default values."""
+    """Render the chart for this case, and yield the objects that differ from those rendered with the default values."""
     rendered = Rendered(chart.render(given(case), name="pulltrace", namespace="pulltrace"))
     for key, document in (rendered.objects | rendered.hooks).items():
         if document not in (usual.objects.get(key), usual.hooks.get(key)):
@@ -50,7 +50,7 @@ def changed(chart: helm.Chart, case: Case, usual: Rendered) -> Iterator[dict[str
 
 
 @pytest.mark.cluster
-async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(
+async def test_the_chart_rejects_every_value_that_a_real_api_server_rejects(
     cluster: APIServer, lenient: helm.Chart
 ) -> None:
     names = {"pulltrace", "shop", *(str(case[1]) for case in UNUSUAL if case[0].endswith("amespace")), "true"}
@@ -59,10 +59,10 @@ async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(
     known, usual = await plurals(cluster), render(values())
 
     async def refusal(case: Case) -> str:
-        """Return the API server's reason for rejecting an object, or nothing if it accepts all objects."""
+        """Return the reason why Helm or the API server rejects the case, or an empty string if neither rejects it."""
         try:
             documents = await asyncio.to_thread(lambda: list(changed(lenient, case, usual)))
-        except Exception as error:  # noqa: BLE001  # no YAML, or an object without a name
+        except Exception as error:  # noqa: BLE001  # invalid YAML, or an object without a name
             return f"not rendered: {error}"
         for document in documents:
             plural = known.get((document.get("apiVersion"), document["kind"]))

@@ -1,4 +1,4 @@
-"""The values files for platforms: each renders, sets its socket, and is listed on the compatibility page."""
+"""Each platform's values file can be rendered, sets the right socket, and is listed on the compatibility page."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 @each_platform
-def test_a_platform_renders_with_the_socket_of_its_containerd(path: Path) -> None:
+def test_the_values_for_a_platform_render_with_the_right_containerd_socket(path: Path) -> None:
     rendered = render(load(path))
     assert rendered.at(f"{AGENT}.containers.0.env.[PULLTRACE_CONTAINERD_SOCKET].value") == SOCKETS[path.stem]
     assert helm.lint(CHART_FOLDER, load(path), strict=True)["messages"] == []
@@ -49,7 +49,7 @@ def test_a_platform_renders_with_the_socket_of_its_containerd(path: Path) -> Non
 
 
 @each_platform
-def test_a_platform_leaves_the_acknowledgement_to_the_user(path: Path) -> None:
+def test_the_user_has_to_acknowledge_the_risks_on_every_platform(path: Path) -> None:
     given = yaml.safe_load(path.read_text())
     if SOCKETS[path.stem] is None:
         render(given)
@@ -60,7 +60,7 @@ def test_a_platform_leaves_the_acknowledgement_to_the_user(path: Path) -> None:
 
 
 def template(path: Path, version: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Render with Helm's binary: its library has no option for the version of Kubernetes."""
+    """Render with the Helm binary, because the library has no option for the Kubernetes version."""
     program = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if program is None:
         pytest.skip("no helm here; `make parts` builds it")
@@ -70,7 +70,9 @@ def template(path: Path, version: str, *flags: str) -> subprocess.CompletedProce
 
 @each_platform
 @pytest.mark.parametrize("version", ["1.25.0", "1.29.15", "1.30.0", "1.37.2"])
-def test_a_platform_renders_on_the_oldest_and_the_newest_supported_kubernetes(path: Path, version: str) -> None:
+def test_the_values_for_a_platform_render_on_the_oldest_and_newest_supported_kubernetes(
+    path: Path, version: str
+) -> None:
     flags = ["--set=agent.runtimeSocket.risksAcknowledged=true"]
     done = template(path, version, *flags)
     if version < "1.30":
@@ -80,7 +82,7 @@ def test_a_platform_renders_on_the_oldest_and_the_newest_supported_kubernetes(pa
     assert "kind: Deployment" in done.stdout
 
 
-def test_an_older_kubernetes_is_rejected() -> None:
+def test_a_kubernetes_version_that_is_too_old_is_rejected() -> None:
     assert "which is incompatible with Kubernetes v1.24.0" in template(PLATFORMS[0], "1.24.0").stderr
 
 
@@ -90,12 +92,12 @@ def test_the_agent_reads_the_soci_directory_in_auto_mode() -> None:
     assert volume == "/var/lib/soci-snapshotter"
 
 
-def test_every_platform_has_its_expected_socket() -> None:
+def test_every_platform_has_an_expected_socket() -> None:
     assert SOCKETS.keys() == {path.stem for path in PLATFORMS}
 
 
 @pytest.mark.parametrize("name", ["eks-bottlerocket", "eks-auto-mode"])
-def test_the_agent_has_an_selinux_type_that_may_connect_on_platforms_that_always_enforce_selinux(name: str) -> None:
+def test_the_agent_has_the_selinux_type_spc_t_on_platforms_that_always_enforce_selinux(name: str) -> None:
     [path] = [path for path in PLATFORMS if path.stem == name]
     assert render(load(path)).at(f"{AGENT}.containers.0.securityContext.seLinuxOptions.type") == "spc_t"
 

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the demo: it evaluates the rules, and every query of the dashboard returns data."""
+"""A real Prometheus scrapes the demo, evaluates the rules and returns data for every query in the dashboard."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ pytestmark = pytest.mark.chart
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 PATIENCE = 120.0
-"""Maximum seconds to wait; the machine may be busy."""
+"""The time limit for a condition, in seconds, which is long because the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The metrics address of a demo that runs fast enough for pulls to fail within the test."""
+    """The address of a demo's metrics. The demo runs fast enough for pulls to fail during the test."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
     process = Process(command, tmp_path / "demo.log")
 
@@ -47,7 +47,7 @@ async def demo(tmp_path: Path) -> AsyncIterator[str]:
 
 
 class Prometheus:
-    """The HTTP API of a Prometheus."""
+    """A client for Prometheus' HTTP API."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
@@ -59,7 +59,7 @@ class Prometheus:
             return body["data"]
 
     async def query(self, expression: str) -> list[Any]:
-        """Return the current series of an expression, except those whose value is NaN."""
+        """Return the current series of an expression, leaving out series whose value is NaN."""
         result = (await self.get("query", query=expression))["result"]
         return [one for one in result if one["value"][1] != "NaN"]
 
@@ -72,7 +72,7 @@ async def prometheus(demo: str, tmp_path: Path) -> AsyncIterator[Prometheus]:
 
 
 def rules() -> list[dict[str, Any]]:
-    """Return the rendered rules of the chart."""
+    """Return the chart's rendered rules."""
     groups: list[dict[str, Any]] = render(values({"metrics.prometheusRule.enabled": True})).at(
         "PrometheusRule/pulltrace#spec.groups"
     )
@@ -81,7 +81,7 @@ def rules() -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def running(target: str, folder: Path, groups: list[dict[str, Any]]) -> AsyncIterator[Prometheus]:
-    """Start a Prometheus and wait until it has scraped the target."""
+    """Start Prometheus and wait until it has scraped the target."""
     if PROMETHEUS is None:
         pytest.skip("no prometheus here (Debian's prometheus)")
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
@@ -122,7 +122,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Return every query of the dashboard, with its variables replaced as in Grafana."""
+    """Return every query in the dashboard, with the variables replaced as Grafana would."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
@@ -132,7 +132,7 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def test_every_panel_has_a_description_and_a_filter_for_each_variable_of_its_metrics() -> None:
+def test_every_panel_has_a_description_and_filters_its_metrics_by_every_variable() -> None:
     labelled = (
         r"pulltrace_(pulls_total|pull_bytes_total|pull_cached_bytes_total|pull_errors_total|pull_duration_"
         r"|pulls_bound_total|pull_bound_seconds_total|slow_nodes)"
@@ -148,8 +148,8 @@ def test_every_panel_has_a_description_and_a_filter_for_each_variable_of_its_met
                 assert ('registry=~"$registry"' in selector) == bool(re.match(labelled, metric)), metric
 
 
-async def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> None:
-    # In a demo the server rejects no report, and there is no API server to watch.
+async def test_every_dashboard_query_returns_data(prometheus: Prometheus) -> None:
+    # The demo's server rejects no reports.
     missing = {name: text for name, text in expressions().items() if "reports_rejected" not in text}
 
     async def answered() -> bool:
@@ -167,7 +167,7 @@ async def test_the_rules_are_evaluated_and_no_unexpected_alert_fires(prometheus:
     async def quiet() -> bool:
         [group] = (await prometheus.get("rules"))["groups"]
         wrong = [rule["name"] for rule in group["rules"] if rule["health"] != "ok"]
-        # In the demo some pulls fail and some stall.
+        # The other alerts may fire, because some of the demo's pulls fail or stall.
         noisy[:] = wrong + [
             rule["name"] for rule in group["rules"] if rule["state"] != "inactive" and rule["name"] in OURS
         ]
@@ -179,7 +179,7 @@ async def test_the_rules_are_evaluated_and_no_unexpected_alert_fires(prometheus:
 def shortened() -> list[dict[str, Any]]:
     """Return the chart's rules with minutes replaced by seconds.
 
-    The alerts' windows remain long enough for all faults together.
+    The rules' time windows are still long enough to cover all of the test's faults.
     """
     [group] = rules()
     for rule in group["rules"]:
@@ -223,7 +223,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
         reporting = group.create_task(server.report(session))
         for registry in ("slow.example.org", "fast.example.org"):
             await server.fetch(registry, 1, 1)
-        server.pulled_elsewhere("usual.example.org", 10)
+        server.pulled_elsewhere("usual.example.org", 10, times=3)  # two pulls would not show the usual duration
 
         async def known() -> bool:
             ended = await prometheus.query('pulltrace_pulls_total{result="completed"} offset 3s')
@@ -234,7 +234,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # These failures create new counters. The first value of a new counter must be recognised as a failure, too.
+        # These failures create new counters, and the first value of a new counter must count as well.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""The chart as a whole: presets, and properties that hold for all values."""
+"""Tests for the chart as a whole: its presets, and properties that hold for all values."""
 
 import json
 import re
@@ -24,7 +24,7 @@ each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.n
 
 
 @pytest.mark.parametrize("given", [None, *PRESETS], ids=lambda path: path.name if path else "defaults")
-def test_lint_reports_nothing(given: Path | None) -> None:
+def test_helm_lint_finds_no_problems(given: Path | None) -> None:
     report = helm.lint(CHART, load(given) if given else {}, strict=True)
     assert report["errors"] == []
     assert report["messages"] == []
@@ -69,7 +69,7 @@ def test_every_object_has_its_namespace_and_the_common_labels(preset: Path) -> N
             assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key.lower() else expected)
 
 
-def test_selectors_and_names_are_the_same_as_in_chart_0_1_0_to_allow_upgrades() -> None:
+def test_selectors_and_names_are_those_of_chart_0_1_0_so_that_upgrades_work() -> None:
     rendered = render(values())
     for key, name in (("DaemonSet/pulltrace-agent", "agent"), ("Deployment/pulltrace-server", "server")):
         expected = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
@@ -79,12 +79,12 @@ def test_selectors_and_names_are_the_same_as_in_chart_0_1_0_to_allow_upgrades() 
     assert rendered.at("Service/pulltrace-server#spec.selector.app~kubernetes~io/name") == "pulltrace-server"
 
 
-def test_a_new_chart_version_does_not_change_the_labels_of_pods() -> None:
+def test_pod_labels_do_not_contain_the_chart_version() -> None:
     labels = render(values()).at("DaemonSet/pulltrace-agent#spec.template.metadata.labels")
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
 
-def test_labels_of_an_object_override_common_labels_which_override_ours() -> None:
+def test_labels_of_an_object_override_common_labels_and_common_labels_override_those_of_the_chart() -> None:
     part_of = "app.kubernetes.io/part-of"
     rendered = render(
         values(
@@ -106,12 +106,12 @@ def test_labels_of_an_object_override_common_labels_which_override_ours() -> Non
         assert rendered.at(f"{key}#metadata.labels.team") == "c"
 
 
-def test_a_repeated_namespace_gets_one_role() -> None:
+def test_a_namespace_listed_twice_gets_only_one_role() -> None:
     rendered = render(values({"config.watchNamespaces": "shop,, shop"}))
     assert [key for key in rendered.objects if key.startswith("Role/")] == ["Role/pulltrace-pod-reader"]
 
 
-def test_a_changed_setting_restarts_only_the_pods_that_use_it() -> None:
+def test_changing_a_setting_restarts_only_the_pods_that_use_it() -> None:
     before, after = render(values()), render(values({"config.historyTTL": "1h"}))
     place = "#spec.template.spec.containers"
     assert before.at(f"Deployment/pulltrace-server{place}") != after.at(f"Deployment/pulltrace-server{place}")
@@ -170,7 +170,7 @@ def test_the_server_expects_the_service_account_of_the_agents() -> None:
     assert source["serviceAccountToken"]["audience"] == AUDIENCE
 
 
-def test_all_connections_use_https_if_there_is_a_certificate() -> None:
+def test_all_connections_use_https_if_a_certificate_is_set() -> None:
     rendered = render(values({"server.tls.secretName": "pulltrace-tls"}))
     server = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -211,7 +211,7 @@ def test_no_object_contains_a_cluster_domain() -> None:
     assert "cluster.local" not in json.dumps(render(values()).objects)
 
 
-def test_a_network_policy_names_ports_of_the_pod() -> None:
+def test_network_policies_name_the_ports_of_the_pods_rather_than_those_of_the_service() -> None:
     rendered = render(
         values(
             {
@@ -296,7 +296,7 @@ def test_pods_run_on_linux_and_agents_avoid_virtual_nodes() -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_parent_chart_can_make_its_dependency_conditional(tmp_path: Path, enabled: bool) -> None:
+def test_a_parent_chart_can_depend_on_this_chart_conditionally(tmp_path: Path, enabled: bool) -> None:
     parent = tmp_path / "parent"
     shutil.copytree(CHART, parent / "charts" / "pulltrace")
     dependency = {"name": "pulltrace", "version": ">=0.1.0", "condition": "pulltrace.enabled"}
@@ -311,20 +311,20 @@ def test_a_parent_chart_can_make_its_dependency_conditional(tmp_path: Path, enab
     assert image == ("mirror.example.org/d44b/pulltrace-server:0.2.0" if enabled else None)
 
 
-def test_an_environment_variable_from_the_user_replaces_ours() -> None:
+def test_environment_variables_from_the_user_replace_those_of_the_chart() -> None:
     for component, kind in (("agent", "DaemonSet"), ("server", "Deployment")):
         rendered = render(values({f"{component}.extraEnv": [{"name": "PULLTRACE_LOG_LEVEL", "value": "debug"}]}))
         env = rendered.at(f"{kind}/pulltrace-{component}#spec.template.spec.containers.0.env")
         assert [item["value"] for item in env if item["name"] == "PULLTRACE_LOG_LEVEL"] == ["debug"]
 
 
-def test_another_handler_replaces_the_default_handler_of_a_probe() -> None:
+def test_a_probe_handler_from_the_user_replaces_the_default_one() -> None:
     rendered = render(values({"server.livenessProbe": {"tcpSocket": {"port": "http"}}, "server.tls.secretName": "tls"}))
     probe = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0.livenessProbe")
     assert probe == {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "timeoutSeconds": 3}
 
 
-def test_the_strategy_recreate_removes_the_default_rolling_update() -> None:
+def test_setting_the_strategy_to_recreate_removes_the_default_rolling_update() -> None:
     assert render(values({"server.strategy.type": "Recreate"})).at("Deployment/pulltrace-server#spec.strategy") == {
         "type": "Recreate"
     }
@@ -349,7 +349,7 @@ def test_large_numbers_remain_integers() -> None:
     assert (pod["securityContext"]["runAsUser"], pod["terminationGracePeriodSeconds"]) == (1000680000, 1000000)
 
 
-def test_only_agents_can_connect_to_the_server_without_the_login_proxy() -> None:
+def test_only_agents_can_bypass_the_login_proxy() -> None:
     rendered = render(load(CHART / "ci" / "login-values.yaml"))
     assert rendered.at("Ingress/pulltrace#spec.rules.0.http.paths.0.backend.service.port.name") == "login"
     [login] = [port for port in rendered.at("Service/pulltrace-server#spec.ports") if port["name"] == "login"]

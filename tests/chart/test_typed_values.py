@@ -1,7 +1,7 @@
-"""Values that the chart copies into Kubernetes objects, such as containers, volumes and rules of network policies.
+"""Tests for values that the chart copies into Kubernetes objects, such as containers, volumes and network policy rules.
 
-The schema of these values is compared with a real API server. It must know the same fields, and reject each mutation of
-a valid value that the API server rejects.
+The tests compare the schema of these values with a real API server. The schema must have the same fields, and must
+reject every mutation of a valid value that the API server rejects.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def parts() -> Iterator[tuple[str, ...]]:
-    """Yield the path of each value that is mutated. Values that agent and server share are mutated only for the
-    agent."""
+    """Yield the path of each value to mutate. If a value exists for both the agent and the server, only the agent's
+    value is mutated.
+    """
     yield from (("agent", name) for name in VALID["agent"] if name != "runtimeSocket")
     yield ("server", "topologySpreadConstraints")
     yield from (("networkPolicy", "extraServerRules"), ("rbac", "extraRules"))
@@ -47,9 +48,7 @@ def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def accepted() -> Iterator[tuple[tuple[str, ...], Path, Any]]:
-    """Yield each mutation that the value's schema accepts: the value's path, the path inside the value, and the new
-    content.
-    """
+    """Yield each mutation that the schema accepts: the path of the value, the path inside it, and the new content."""
     for part in parts():
         validator = jsonschema.Draft7Validator(schema_of(part) | {"definitions": SCHEMA["definitions"]})
         for path, new in mutations(at(VALID, part)):
@@ -66,7 +65,7 @@ def test_all_fields_of_the_kubernetes_types_are_accepted() -> None:
 
 
 def definition(path: str) -> dict[str, Any]:
-    """Return the schema at a path that begins with a definition; ``*`` is an item of a list."""
+    """Return the schema at a path that begins with the name of a definition. ``*`` stands for any list item."""
     name, *steps = path.split(".")
     found = SCHEMA["definitions"][name]
     for step in steps:
@@ -77,7 +76,7 @@ def definition(path: str) -> dict[str, Any]:
 
 
 @pytest.mark.cluster
-async def test_the_schema_has_the_fields_that_a_real_api_server_knows(cluster: APIServer) -> None:
+async def test_the_schema_has_the_same_fields_as_a_real_api_server(cluster: APIServer) -> None:
     known: dict[str, Any] = {}
     for group in ("api/v1", "apis/networking.k8s.io/v1", "apis/rbac.authorization.k8s.io/v1"):
         known |= (await cluster.request("GET", f"/openapi/v3/{group}"))["components"]["schemas"]
@@ -88,8 +87,8 @@ async def test_the_schema_has_the_fields_that_a_real_api_server_knows(cluster: A
 
 
 def substituted(tree: Any, old: Any, new: Any) -> Any:
-    """Return a copy of an object in which one value is replaced. If the value is a list, it may be part of a longer
-    list.
+    """Return a copy of an object in which one value is replaced. If the value is a list, it is also replaced where it
+    is part of a longer list.
     """
     if tree == old:
         return new
@@ -105,7 +104,9 @@ def substituted(tree: Any, old: Any, new: Any) -> Any:
 
 
 async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], document: dict[str, Any]) -> str:
-    """Return the API server's reason for rejecting an object that Helm 4 applies, or nothing if it accepts it."""
+    """Apply an object in a dry run, as Helm 4 would. Return the API server's reason for rejecting the object, or an
+    empty string if it accepts the object.
+    """
     query = "dryRun=All&fieldValidation=Strict&fieldManager=helm&force=true"
     path = collection(document, plural[document["apiVersion"], document["kind"]])
     try:
@@ -122,9 +123,10 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
-async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_server(cluster: APIServer) -> None:
-    """Try each mutation on the API server without Helm first, because rendering takes longer. A mutated agent value is
-    tried only in the agent's objects, and a server value only in the server's objects, even if both values are equal.
+async def test_a_real_api_server_accepts_every_mutation_that_the_chart_accepts(cluster: APIServer) -> None:
+    """Rendering is slow, so each mutation is first tried on the API server, and only mutations that it rejects are
+    rendered. The agent's values are tried only in the agent's objects, and the server's values only in the server's
+    objects, even if both values are equal.
     """
     await make_namespaces(cluster, "pulltrace")
     plural, usual = await plurals(cluster), render(VALID).objects

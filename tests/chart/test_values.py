@@ -1,4 +1,4 @@
-"""Every value of the chart, one by one, with its effect on the rendered objects."""
+"""Test the effect of each chart value on the rendered objects."""
 
 import re
 from typing import Any
@@ -16,7 +16,9 @@ CHANGED_BY_TEXT = {"metrics.prometheusRule.slowRegistryBytesPerSecond"}
 
 
 @pytest.mark.parametrize(("path", "value", "also", "expected"), [pytest.param(*case, id=case[0]) for case in CASES])
-def test_a_value_has_the_expected_effect(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_each_chart_value_has_its_documented_effect(
+    path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]
+) -> None:
     rendered = render(values(also, {path: value}))
     assert {place: rendered.at(place) for place in expected} == expected
 
@@ -27,6 +29,6 @@ def test_the_alert_for_a_slow_registry_contains_the_configured_limit() -> None:
     assert "< 250000" in slow["expr"]
 
 
-def test_every_value_has_a_case() -> None:
+def test_every_chart_value_has_a_test_case() -> None:
     documented = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE))
     assert documented == {case[0] for case in CASES} | CHANGED_BY_TEXT

@@ -1,4 +1,4 @@
-"""A server with two nodes and an API server; a test causes one fault after another."""
+"""A server with several nodes and an API server, for a test that causes one fault after another."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,13 @@ from tests.real.process import Process, free_port
 
 LARGE = 200_000_000
 EVERY = 0.7
-"""Seconds between reports; the server rejects a second report of a node within half a second."""
+"""Seconds between reports. The server rejects a report that arrives within half a second of the node's previous report.
+"""
 
 
 @dataclass
 class Troubles:
-    """A server and its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and those in ``others`` have
+    """A server and its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has no pulls, and the nodes in ``others`` have
     completed pulls.
     """
 
@@ -37,7 +38,7 @@ class Troubles:
     others: dict[str, list[PullState]] = field(default_factory=dict)
     n2_lives: bool = True
     refused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Once this event is set, the API server returns 403 and ends its watches."""
+    """Once ``refused`` is set, the API server returns 403 and ends its watches."""
     moves: bool = True
     _reported: asyncio.Condition = field(default_factory=asyncio.Condition)
     _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
@@ -49,7 +50,7 @@ class Troubles:
             await self._reported.wait()
 
     async def fetch(self, registry: str, size: int, seconds: float) -> None:
-        """Report a pull of ``n1`` that has completed after this many seconds."""
+        """Report a pull on ``n1`` that took this many seconds, and wait until the server has seen it complete."""
         pull = self._pull(registry, size, seconds)
         await self.next_report()
         layer = LayerState(digest="sha256:a", total_bytes=size, downloaded_bytes=size, state=LayerPhase.DOWNLOADED)
@@ -61,17 +62,17 @@ class Troubles:
         await self.next_report()
 
     def fail(self, registry: str, reason: ErrorReason) -> None:
-        """Report one pull of ``n1`` that has just failed."""
+        """Report a pull on ``n1`` that has just failed."""
         pull = self._pull(registry, LARGE, 1)
         self.pulls[pull.id] = msgspec.structs.replace(
             pull, status=PullPhase.FAILED, completed_at=to_time(time.time()), error="no", error_reason=reason
         )
 
-    def pulled_elsewhere(self, registry: str, seconds: float) -> None:
-        """Report that each of three other nodes, which pull nothing else, has completed a pull of the same image."""
+    def pulled_elsewhere(self, registry: str, seconds: float, *, times: int = 1) -> None:
+        """Report completed pulls of the same image on each of three other nodes."""
         now = time.time()
         layer = LayerState(digest="sha256:a", total_bytes=LARGE, downloaded_bytes=LARGE, state=LayerPhase.EXTRACTED)
-        for node in ("n3", "n4", "n5"):
+        for node in ("n3", "n4", "n5") * times:
             pull = PullState(
                 id=f"{node}-{next(self._ids)}",
                 image_ref=f"{registry}/image:1",
@@ -100,7 +101,9 @@ class Troubles:
         return self.pulls[name]
 
     async def report(self, session: aiohttp.ClientSession) -> None:
-        """Report until cancelled. A pull on ``n1`` grows with each report while ``moves`` is true."""
+        """Send reports until cancelled. While ``moves`` is true, one of the pulls on ``n1`` has downloaded more bytes
+        in each report.
+        """
         steady = self._pull("steady.example.org", 2**40, 1)
         arrived = 0
         while True:
@@ -123,7 +126,7 @@ class Troubles:
 
 @contextlib.asynccontextmanager
 async def troubles(folder: Path) -> AsyncIterator[Troubles]:
-    """Start the server, its nodes and its API server without faults. A test may stop the server itself."""
+    """Start a server and an API server that both work correctly at first. The test may stop the server."""
     refused = asyncio.Event()
     async with _api_server(refused) as kubernetes:
         cluster = {"name": "c", "cluster": {"server": kubernetes}}
@@ -149,7 +152,7 @@ async def troubles(folder: Path) -> AsyncIterator[Troubles]:
 
 @contextlib.asynccontextmanager
 async def _api_server(refused: asyncio.Event) -> AsyncIterator[str]:
-    """Start an API server without objects; its watches last until ``refused`` is set."""
+    """Start an API server without any objects, whose watches last until ``refused`` is set."""
 
     async def respond(request: web.Request) -> web.StreamResponse:
         if refused.is_set():

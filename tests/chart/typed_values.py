@@ -1,4 +1,4 @@
-"""Valid values with every field of the Kubernetes types that the chart copies into its objects."""
+"""Valid values that use every field of the Kubernetes types that the chart copies into its objects."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Test cases for the chart values that set the pods and the configuration of agent and server."""
+"""Test cases for the workloads' values: the pods, and the settings of the agent and the server."""
 
 from tests.chart.places import (
     AGENT,
@@ -33,7 +33,9 @@ SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAn
 
 
 def of_a_half(half: str, kind: str) -> list[Case]:
-    """Return the test cases for values that both the agent and the server have."""
+    """Return test cases for the values that exist for both the agent and the server. ``half`` selects the agent or the
+    server.
+    """
     pod = f"{kind}/pulltrace-{half}#spec.template.spec"
     box = f"{pod}.containers.[pulltrace-{half}]"
     vpa = f"VerticalPodAutoscaler/pulltrace-{half}#spec"

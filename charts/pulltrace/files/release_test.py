@@ -1,5 +1,5 @@
-"""The program of `helm test`: the server must be ready and, if agents are installed, a node must report within a
-minute.
+"""Check that a release works (`helm test` runs this program). Within a minute, the server must be ready and, if agents
+are installed, a node must be reporting.
 """
 
 import json
@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 url, expected, *ca_file = sys.argv[1:]
 trust = ssl.create_default_context(cafile=ca_file[0] if ca_file else None)
-trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in the agent, because many private CAs lack an extension
+trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in the agent, because many private CAs lack a required extension
 
 
 def reporting():

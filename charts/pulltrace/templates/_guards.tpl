@@ -1,6 +1,6 @@
 {{/*
-Conditions under which the installation fails: risks that have not been acknowledged, and values that are each
-valid but contradict each other.
+Conditions under which the installation fails: risks that have not been acknowledged, and values that are valid by
+themselves but contradict each other.
 */}}
 {{- define "pulltrace.guards" -}}
 {{- if not (and .Values.metrics .Values.rbac) -}}
@@ -31,7 +31,7 @@ To acknowledge it:
 
     --set agent.runtimeSocket.risksAcknowledged=true
 
-To install the server alone, which shows waiting pods and failures but no progress:
+To install only the server, which shows waiting pods and failures but no progress:
 
     --set agent.runtimeSocket.enabled=false
 ` -}}
@@ -40,8 +40,8 @@ To install the server alone, which shows waiting pods and failures but no progre
 {{- if and (ne $service.type "ClusterIP") (not $service.exposureAcknowledged) -}}
 {{- fail (printf `
 
-With server.service.type=%s, everybody who can connect to the Service can see nodes, pods and images, because
-there is no login. To acknowledge that:
+With server.service.type=%s, anyone who can connect to the Service can see nodes, pods and images, because there
+is no login. To acknowledge that:
 
     --set server.service.exposureAcknowledged=true
 
@@ -52,7 +52,7 @@ Otherwise leave it at ClusterIP, and put an authenticating proxy in front of an 
 {{- fail `
 
 server.replicas above 1 does not work: each server keeps its state in memory and would receive only some of the
-reports, so the dashboard would show different pulls at each request. Leave it at 1. While the server restarts, agents
+reports, so the dashboard would show different pulls on each request. Leave it at 1. While the server restarts, agents
 keep their observations, and report them afterwards.
 ` -}}
 {{- end -}}
@@ -98,7 +98,7 @@ The Service would be named %s-server, but many versions of Kubernetes require th
 {{- if and $given (lt (float64 (include "pulltrace.seconds" $given)) (float64 (include "pulltrace.seconds" $minimum))) -}}
 {{- fail (printf `
 
-config.%s=%s is too short: it must be at least %s, or the pods would end with an error.
+config.%s=%s is too short: it must be at least %s, or the pods would exit with an error.
 ` $name $given $minimum) -}}
 {{- end -}}
 {{- end -}}
@@ -128,7 +128,7 @@ httpRoute.enabled=true needs a Gateway to attach to:
 {{- end -}}
 
 {{/*
-The labels in a dict that are used to select pods; empty if there are none.
+Those labels in a dict that select pods, or nothing if there are none.
 */}}
 {{- define "pulltrace.selectorLabel" -}}
 {{- pick . "app.kubernetes.io/instance" "app.kubernetes.io/name" | keys | sortAlpha | join " and " -}}

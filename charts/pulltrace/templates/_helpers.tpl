@@ -3,8 +3,8 @@
 {{- end -}}
 
 {{/*
-Name of the objects. The name of a release may contain dots, and nameOverride may contain capital letters; the name of a
-Service may contain neither.
+Name of the objects. A release name may contain dots, and nameOverride may contain capital letters, but a Service name
+may contain neither.
 */}}
 {{- define "pulltrace.fullname" -}}
 {{- $name := include "pulltrace.name" . -}}
@@ -17,9 +17,9 @@ Service may contain neither.
 {{- end -}}
 
 {{/*
-The labels of an object. Call with (dict "root" $ "component" "agent"), or without a component for objects that agent
-and server share. "labels" are the object's own labels: they override commonLabels, which override the chart's labels.
-Each key appears only once, because some tools reject a repeated key.
+An object's labels. Call with (dict "root" $ "component" "agent"), or without a component for objects that agent and
+server share. "labels" are the object's own: they override commonLabels, which override the chart's labels. Each key
+appears only once, because some tools reject duplicate keys.
 */}}
 {{- define "pulltrace.labels" -}}
 {{- $ours := dict
@@ -35,7 +35,7 @@ Each key appears only once, because some tools reject a repeated key.
 {{- end -}}
 
 {{/*
-The labels of a pod. None of them changes with the chart's version: otherwise each upgrade would restart every agent.
+A pod's labels. None of them contains the chart's version, because every upgrade would then restart every agent.
 */}}
 {{- define "pulltrace.podLabels" -}}
 {{- $which := merge (dict "app.kubernetes.io/component" .component) (fromYaml (include "pulltrace.selectorLabels" .)) -}}
@@ -43,7 +43,7 @@ The labels of a pod. None of them changes with the chart's version: otherwise ea
 {{- end -}}
 
 {{/*
-An upgrade cannot change selectors, so these are the labels of chart 0.1.0.
+An upgrade cannot change selectors, so these are still the labels of chart 0.1.0.
 */}}
 {{- define "pulltrace.selectorLabels" -}}
 app.kubernetes.io/name: {{ printf "%s-%s" (include "pulltrace.name" .root) .component | quote }}
@@ -51,9 +51,9 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{/*
-The image reference of agent or server. Call with (dict "root" $ "component" "agent"). global.imageRegistry replaces the
-repository's registry, which is the first part of its path if that part has a dot or a port, or is localhost. A released
-chart pins the digest of its own version.
+The agent's or the server's image reference. Call with (dict "root" $ "component" "agent"). global.imageRegistry
+replaces the repository's registry, which is the first part of its path if that part contains a dot or a port, or is
+localhost. A released chart pins the digest of its own version.
 */}}
 {{- define "pulltrace.image" -}}
 {{- $image := (index .root.Values .component).image -}}
@@ -75,7 +75,7 @@ chart pins the digest of its own version.
 {{- end -}}
 
 {{/*
-Image pull secrets: the chart's own, and the global ones, which may be bare names as in many other charts.
+Image pull secrets: the chart's own and the global ones, which may be bare names, as in many other charts.
 */}}
 {{- define "pulltrace.imagePullSecrets" -}}
 {{- $secrets := list -}}
@@ -89,7 +89,7 @@ imagePullSecrets:
 {{- end -}}
 
 {{/*
-The service account of agent or server. Call with (dict "root" $ "component" "agent").
+The agent's or the server's service account. Call with (dict "root" $ "component" "agent").
 */}}
 {{- define "pulltrace.serviceAccountName" -}}
 {{- $account := (index .root.Values .component).serviceAccount -}}
@@ -98,7 +98,7 @@ The service account of agent or server. Call with (dict "root" $ "component" "ag
 {{- end -}}
 
 {{/*
-The fields of a pod whose values have the same names for agent and server. Call with (dict "root" $ "component"
+The pod fields whose values have the same names for the agent and the server. Call with (dict "root" $ "component"
 "agent").
 */}}
 {{- define "pulltrace.podSpec" -}}
@@ -121,7 +121,7 @@ securityContext:
 {{- end -}}
 
 {{/*
-The fields of a container whose values have the same names for agent and server. Call with (dict "root" $ "component"
+The container fields whose values have the same names for the agent and the server. Call with (dict "root" $ "component"
 "agent").
 */}}
 {{- define "pulltrace.container" -}}
@@ -149,8 +149,8 @@ envFrom:
 {{- end -}}
 
 {{/*
-Environment variables: "ours" (a YAML list) without those that "extra" names too, then "extra". A server-side apply
-rejects a variable that is named twice.
+Environment variables: "ours" (a YAML list), except those that "extra" also contains, followed by "extra". Server-side
+apply rejects a variable that occurs twice.
 */}}
 {{- define "pulltrace.variables" -}}
 {{- $given := list -}}
@@ -178,7 +178,7 @@ rejects a variable that is named twice.
 {{- end -}}
 
 {{/*
-The value in seconds of a duration such as 1m30s.
+A duration such as 1m30s, in seconds.
 */}}
 {{- define "pulltrace.seconds" -}}
 {{- $units := dict "ns" 1e-9 "us" 1e-6 "µs" 1e-6 "ms" 1e-3 "s" 1 "m" 60 "h" 3600 -}}
@@ -210,7 +210,7 @@ http{{ if .Values.server.tls.secretName }}s{{ end }}://{{ include "pulltrace.ful
 {{- end -}}
 
 {{/*
-The CA without the private key from the same Secret, which agents must not have.
+The volume with the CA certificate, but without the private key in the same Secret, which agents must not have.
 */}}
 {{- define "pulltrace.caVolume" -}}
 - name: server-ca
@@ -228,8 +228,8 @@ The CA without the private key from the same Secret, which agents must not have.
 {{- end -}}
 
 {{/*
-A probe. Another handler replaces the default httpGet, and httpGet uses HTTPS if the server does. Call with
-(dict "root" $ "probe" …).
+A probe. Any other handler replaces the default httpGet, and httpGet uses HTTPS if the server does. Call with (dict
+"root" $ "probe" …).
 */}}
 {{- define "pulltrace.probe" -}}
 {{- $probe := deepCopy .probe -}}
@@ -254,8 +254,8 @@ A probe. Another handler replaces the default httpGet, and httpGet uses HTTPS if
 {{- end -}}
 
 {{/*
-The token in base64: from the values, otherwise from the previous revision, otherwise a new one. It is stored in .Values,
-because one rendering uses it three times and must use the same token each time.
+The token in base64: from the values, otherwise from the previous revision, otherwise a new one. It is stored in
+.Values, because it is needed three times per rendering and has to be the same each time.
 */}}
 {{- define "pulltrace.token" -}}
 {{- $auth := .Values.agent.auth -}}
@@ -273,7 +273,7 @@ because one rendering uses it three times and must use the same token each time.
 {{- end -}}
 
 {{/*
-Environment variables of agent and server.
+Environment variables that the agent and the server share.
 */}}
 {{- define "pulltrace.env" -}}
 - name: PULLTRACE_LOG_LEVEL
@@ -288,8 +288,8 @@ Environment variables of agent and server.
 {{- end -}}
 
 {{/*
-Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts
-agent and server.
+A pod's annotations: the user's, and the checksum of a token that the chart manages, so that a new token restarts agent
+and server.
 */}}
 {{- define "pulltrace.podAnnotations" -}}
 {{- if include "pulltrace.ownsSecret" .root }}

@@ -1,5 +1,5 @@
 {{/*
-Guards for networks and for the additional rules of network policies.
+Guards for networks and for additional network policy rules.
 */}}
 {{- define "pulltrace.networkGuards" -}}
 {{- $policy := .Values.networkPolicy -}}
@@ -28,8 +28,8 @@ Guards for networks and for the additional rules of network policies.
 {{- end -}}
 
 {{/*
-The IP version of a network such as 10.0.0.0/8, and the bits of its prefix. It fails if bits beyond the prefix are set,
-which newer versions of Kubernetes reject.
+The IP version of a network such as 10.0.0.0/8, and its prefix as bits. Fails if bits beyond the prefix are set, which
+newer versions of Kubernetes reject.
 */}}
 {{- define "pulltrace.network" -}}
 {{- $length := int (regexFind "[0-9]+$" .) -}}

@@ -1,5 +1,5 @@
 {{/*
-Guards for the workloads of agent and server: an API server rejects pods in which these values contradict each
+Guards for the agent's and the server's workload: the API server rejects pods in which these values contradict each
 other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 */}}
 {{- define "pulltrace.workloadGuards" -}}
@@ -85,7 +85,7 @@ other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 {{- end -}}
 
 {{/*
-The volume mounts and ports that our own container has by default, as YAML. Call it like the guards above.
+The default volume mounts and ports of the component's main container, as YAML. Call like the guards above.
 */}}
 {{- define "pulltrace.ownContainer" -}}
 {{- $mounts := list -}}
@@ -160,8 +160,8 @@ Guards for one container. Call with (dict "component" "agent" "container" … "v
 {{- end -}}
 
 {{/*
-Guards for a container's resources. Kubernetes allows only some resources to be overcommitted; for others, such as
-example.org/gpu, a container's request must equal its limit. Call with (dict "where" "…" "resources" …).
+Guards for a container's resources. Only some resources can be overcommitted; for all others, such as example.org/gpu, a
+container's request must equal its limit. Call with (dict "where" "…" "resources" …).
 */}}
 {{- define "pulltrace.resourceGuards" -}}
 {{- $limits := default (dict) .resources.limits -}}
@@ -178,7 +178,7 @@ example.org/gpu, a container's request must equal its limit. Call with (dict "wh
 {{- end -}}
 
 {{/*
-The items of a list that occur more than once, comma-separated.
+The items that occur more than once in a list, comma-separated.
 */}}
 {{- define "pulltrace.repeated" -}}
 {{- $seen := list -}}
