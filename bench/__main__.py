@@ -1,9 +1,9 @@
-"""``make bench``: measure the server under the reference load, and compare it with a naive server. Also find the cost
-of each kind of load, and the load at which the server reaches its limits.
+"""``make bench`` measures the server under the reference load, and compares the server with a naive server. The
+benchmark also determines the cost of each kind of load, and the load at which the server reaches its limits.
 
-``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
-MINUTES`` keeps the reference load running for that long. All traffic uses loopback. CPU figures are for the server
-process only.
+``--short`` runs every benchmark once under a small load and writes nothing, to check that the benchmarks work. ``--soak
+MINUTES`` runs the reference load for the given time. All traffic uses loopback. CPU figures cover only the server
+process.
 """
 
 import argparse
@@ -26,23 +26,34 @@ from bench.process import running
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
+TARGET_IN_WORDS = "The reference load consists of 5,000 nodes, 500 of them pulling, and 105 readers of the stream."
+COMPARISON = (
+    "With {load.nodes:,} nodes, {load.pulling} of them pulling 2 images each, and 105 readers, the naive server uses "
+    "**{median:.1f} times** as much CPU per report\nas Pulltrace (from {least:.1f} to {most:.1f})."
+)
+CONDITIONS = (
+    "These tables were measured on {date:%Y-%m-%d} with {python}, on {cores} cores shared with the load generator and "
+    "other programs (load\naverage {load:.1f}). The column *CPU* shows the user and system time of the server's "
+    "process, as a share of one core. The column *delay*\nshows the time from sending a report to its arrival at a "
+    "client. The column *late* counts reports that were due before the server\nhad responded to the previous report."
+)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""The reference load with a fifth of its nodes, but with all its clients. With a quarter of the nodes, the naive
-server loses events.
+"""The reference load with a fifth of the nodes. With a quarter of the nodes, the naive server would already lose
+events.
 """
 
 
 @dataclass(frozen=True)
 class Size:
-    """The duration of each measurement, the number of repetitions, and the size of the loads."""
+    """The duration and the number of measurements, and the scale of the loads."""
 
     seconds: float
     repeats: int
     part: float
-    """The fraction of each load that is used."""
+    """The fraction by which each full load is multiplied."""
 
     def of(self, load: Load) -> Load:
-        """Return the load scaled to this size."""
+        """Return the load with the numbers of nodes and clients scaled by ``part``."""
         small = {name: max(round(getattr(load, name) * self.part), 1) for name in ("nodes", "pulling", "readers")}
         return load if self.part == 1 else replace(load, **small)
 
@@ -57,7 +68,7 @@ HEAD = (
 
 
 def line(name: str, row: Row) -> str:
-    """Return one row of a table."""
+    """Return one table row."""
     refused = ", ".join(f"{count} ({status})" for status, count in row.refused.items()) or 0
     return (
         f"| {name} | {row.reports:g} | {row.cpu:g} % | {row.us_per_report} | {row.rss:g} | "
@@ -69,13 +80,13 @@ def line(name: str, row: Row) -> str:
 async def target(size: Size) -> str:
     """Measure the reference load."""
     row = await measure("pulltrace", size.of(TARGET), 6 * size.seconds, settle=size.seconds)
-    return f"### The reference load\n\n5,000 nodes, 500 of them pulling, 105 readers.\n\n{HEAD}{line('whole', row)}\n"
+    return f"### The reference load\n\n{TARGET_IN_WORDS}\n\n{HEAD}{line('whole', row)}\n"
 
 
 async def compared(size: Size) -> str:
-    """Run both servers alternately under the same load.
+    """Run Pulltrace's server and the naive server alternately under the same load.
 
-    The benchmark requests no metrics from either server, because the naive server has none.
+    The metrics are not scraped, because the naive server has no metrics.
     """
     load = size.of(SAME)
     pairs = [
@@ -88,15 +99,14 @@ async def compared(size: Size) -> str:
     ratios = [naive.us_per_report / max(ours.us_per_report, 1) for ours, naive in pairs]
     rows = "".join(line("Pulltrace", ours) + line("naive", naive) for ours, naive in pairs)
     return (
-        f"### Comparison with the naive server\n\n{SAME.nodes:,} nodes, {SAME.pulling} pulling 2 images each, 105 "
-        f"readers: CPU per report is **{median(ratios):.1f} times** less "
-        f"(from {min(ratios):.1f} to {max(ratios):.1f}).\n\n"
-        f"{HEAD}{rows}\n"
+        "### Comparison with the naive server\n\n"
+        + COMPARISON.format(load=SAME, median=median(ratios), least=min(ratios), most=max(ratios))
+        + f"\n\n{HEAD}{rows}\n"
     )
 
 
 async def curves(size: Size) -> str:
-    """Measure how CPU use grows with the number of nodes, pulls and clients, one at a time, and write the plot."""
+    """Vary the numbers of nodes, pulls and clients one at a time, and plot the CPU use."""
     by = {
         "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
         "pulls": [
@@ -105,7 +115,8 @@ async def curves(size: Size) -> str:
         ],
         "readers": [Load(nodes=100, pulling=100, readers=count) for count in (1, 10, 100, 300, 1000)],
     }
-    text, plots = f"### Cost by kind of load\n\n![CPU by nodes, pulls, readers](server.svg)\n\n{HEAD}", []
+    image = "![The server's CPU use by number of nodes, pulls and readers](server.svg)"
+    text, plots = f"### Cost by kind of load\n\n{image}\n\n{HEAD}", []
     for name, loads in by.items():
         points = []
         for load in loads[: None if size is FULL else 2]:
@@ -121,8 +132,8 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """Increase the number of pulling nodes, and then the number of clients under the reference load, until the delay
-    reaches two seconds or a request is refused.
+    """Increase the number of pulling nodes until a delay exceeds two seconds, a report is refused or a connection
+    breaks. Under the reference load, increase the number of clients in the same way.
     """
     steps = {
         "pulling nodes": [
@@ -143,7 +154,7 @@ async def broken(size: Size) -> str:
 
 
 async def soak(minutes: float) -> None:
-    """Keep the reference load running, and print one line per minute."""
+    """Run the reference load for the given number of minutes, and print one line per minute."""
     async with running("pulltrace") as server, Generator(server, TARGET) as generator:
         await asyncio.sleep(10)
         print(HEAD, end="")
@@ -157,7 +168,7 @@ PARTS: dict[str, Callable[[Size], Awaitable[str]]] = {
 
 
 async def run(size: Size, names: list[str]) -> str:
-    """Run the parts one after another."""
+    """Run the named parts of the benchmark one after another."""
     text = ""
     for name in names:
         part = await PARTS[name](size)
@@ -167,21 +178,20 @@ async def run(size: Size, names: list[str]) -> str:
 
 
 def write(text: str) -> None:
-    """Write the tables into README.md between our markers, and leave the rest of the file unchanged."""
+    """Replace the text between the markers in README.md, and leave the rest of the file unchanged."""
     readme = HERE / "README.md"
     old = readme.read_text() if readme.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     if BEGIN not in old:
         old += f"\n{BEGIN}\n{END}\n"
     before, _, rest = old.partition(BEGIN)
     after = rest.partition(END)[2]
-    about = (
-        f"## The server under load\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.python_implementation()} "
-        f"{platform.python_version()}, on {os.cpu_count()} cores shared with the load generator and other programs "
-        f"(load average {os.getloadavg()[1]:.1f}). CPU is the user and system time of the server's process, as a share "
-        "of one core. *Delay* is the time from sending a report to its arrival at a client; *late* counts reports that "
-        "were due before the server had responded to the previous one.\n\n"
+    about = "## The server under load\n\n" + CONDITIONS.format(
+        date=datetime.now(UTC),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        cores=os.cpu_count(),
+        load=os.getloadavg()[1],
     )
-    readme.write_text(f"{before}{BEGIN}\n{about}{text}{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n{about}\n\n{text}{END}{after}")
 
 
 def main() -> None:

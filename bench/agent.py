@@ -1,15 +1,17 @@
-"""Measure the agent's memory and CPU, idle and with five pulls, and compare them with a minimal poller and an older
+"""Measure the agent's memory and CPU use, idle and with five pulls, and compare it with a minimal poller and an older
 version.
 
-    python -m bench.agent                          # half a minute each, with this Python
+Each poller is a separate process, as in the agent's image. All pollers watch the same containerd at the same time, so
+the conditions are the same for all. By default, the containerd is simulated (gRPC on a Unix socket, in this process).
+With ``--real``, a real containerd pulls from a slow registry. A server in this process accepts all reports. Memory use
+is read from /proc after the run, and CPU time during the run. CPU times from different runs cannot be compared with
+each other, but the ratios within a run can.
+
+Usage:
+
+    python -m bench.agent                          # 30 s with each load, on the current interpreter
     python -m bench.agent --before ../pulltrace-1  # also the agent of another source tree, and the ratios
     python -m bench.agent --real --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
-
-Each poller is a separate process, as in the agent's image. All of them watch one containerd at the same time, so that
-they have the same load. By default, this containerd is simulated (gRPC on a unix socket, in this process). With
-``--real``, it is a real one that pulls from a slow registry. A server in this process accepts every report. The figures
-are from /proc: memory after the run, and CPU time during the run. Only ratios of CPU time within one run can be
-compared.
 """
 
 import argparse
@@ -33,14 +35,14 @@ from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 
 MIB = 1 << 20
 LAYERS = 12
-WARM_UP = 12.0  # seconds; imports, the first reports and the manifests are not part of the running cost
+WARM_UP = 12.0  # seconds of warm-up, for imports, the first reports and reading manifests
 HOST = "registry.test"
 FLOOR, BEFORE, NOW = "bare poller", "agent before", "agent"
 
 
 @dataclass
 class Poller:
-    """One poller: its child process, its last report, and its measurements."""
+    """A poller, with its command, its process, and its measurements."""
 
     name: str
     command: list[str]
@@ -53,7 +55,7 @@ class Poller:
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Return the resident memory, and the part of it that is not shared with other processes, in MiB."""
+    """Return a process's resident memory, and the part that is not shared with other processes, in MiB."""
     kib = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -62,14 +64,14 @@ def memory(pid: int) -> tuple[float, float]:
 
 
 def cpu(pid: int) -> float:
-    """Return the seconds of user and system time so far, to the nanosecond (``/proc/PID/stat`` has ticks of 10 ms)."""
+    """Return the CPU seconds that a process has used, to the nanosecond (``/proc/PID/stat`` counts in 10 ms ticks)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) * 1e-9
 
 
 @asynccontextmanager
 async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
-    """Accept the reports of every poller, each on a separate path."""
+    """Accept each poller's reports on a separate path, and yield the base URL."""
 
     async def report(request: web.Request) -> web.Response:
         poller = pollers[int(request.match_info["number"])]
@@ -88,7 +90,7 @@ async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]:
-    """Run one poller in a child process, and stop this process on exit."""
+    """Run a poller in a child process, and stop it on exit."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own = {"NODE_NAME": "bench", "SERVER_URL": url, "CONTAINERD_SOCKET": str(socket)}
     process = await asyncio.create_subprocess_exec(
@@ -107,7 +109,7 @@ async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a simulated containerd with twelve-layer pulls that never end."""
+    """Run a simulated containerd with endless twelve-layer pulls."""
     node = VirtualContainerd(
         Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
     )
@@ -127,8 +129,8 @@ async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[N
 
 @asynccontextmanager
 async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a real containerd with twelve-layer pulls that are too slow to end during the run."""
-    from tests.real import images  # noqa: PLC0415  # only the benchmark with real parts needs them
+    """Run a real containerd with twelve-layer pulls that are too slow to finish during the run."""
+    from tests.real import images  # noqa: PLC0415  # needed only with --real
     from tests.real.containerd import Containerd  # noqa: PLC0415
     from tests.real.registry import Registry  # noqa: PLC0415
     from tests.real.versions import containerds  # noqa: PLC0415
@@ -149,7 +151,9 @@ async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.
 
 
 async def measure(pulls: int, seconds: float, pollers: list[Poller], line: str | None) -> None:
-    """Run all pollers at once and print a line for each. Exit with an error if an agent did not report the pulls."""
+    """Run all pollers at once and print a line for each. Exit with an error if any pull is missing from the last
+    report.
+    """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(pollers))
         socket, work = await stack.enter_async_context(real(pulls, line) if line else simulated(pulls))
@@ -184,12 +188,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--python", default=sys.executable, help="the interpreter (with the agent's libraries)")
-    parser.add_argument("--before", help="the source tree of another version to compare with")
+    parser.add_argument("--before", help="the source tree of another version, for a comparison")
     parser.add_argument(
-        "--real", nargs="?", const="2.4", metavar="LINE", help="use a real containerd: debian, 1.7 or 2.4"
+        "--real", nargs="?", const="2.4", metavar="LINE", help="use a real containerd (debian, 1.7 or 2.4)"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable for the agents")
-    parser.add_argument("--flag", action="append", default=[], help="a flag for the interpreter, like --flag=-O")
+    parser.add_argument("--flag", action="append", default=[], help="a flag for the interpreter, for example --flag=-O")
     parser.add_argument("--pulls", type=int, nargs="+", default=[0, 5])
     args = parser.parse_args()
     variables = dict(item.split("=", 1) for item in args.set)

@@ -1,7 +1,8 @@
-"""A minimal poller: one ``ListStatuses`` and one POST per second, and nothing else. No poller can cost less.
+"""A minimal poller, which makes only one ``ListStatuses`` call and one POST per second. Its CPU use is a lower bound
+for any poller.
 
-``python -m bench.floor`` reads the agent's environment variables and runs until it is stopped. ``bench.agent``
-compares the agent with this poller.
+``python -m bench.floor`` reads the agent's environment variables and runs until it is stopped. ``bench.agent`` compares
+the agent with the minimal poller.
 """
 
 import asyncio

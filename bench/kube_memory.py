@@ -1,10 +1,12 @@
-"""The server's cost of watching 10,000 pods: memory, the time to list them, and the longest stall of the event loop.
+"""Measure the memory, the listing time and the longest event-loop stall of a server that watches 10,000 pods.
+
+One process acts as the API server, with real HTTP on loopback. The pods are as large as in a real cluster (about 9 kB
+of JSON), and each waiting pod has one Pulling event. A second process watches the API server as Pulltrace's server
+does, and measures its own memory and CPU time.
+
+Usage:
 
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
-
-One process acts as the API server, over real HTTP on loopback. Its pods are as large as in a real cluster (about 9 kB
-of JSON), and each waiting pod has one Pulling event. A second process watches this API server as the real server does,
-and measures its own memory and CPU.
 """
 
 import argparse
@@ -27,10 +29,10 @@ NODES = 500
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Run all measurements and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pods", type=int, default=10_000)
-    parser.add_argument("--waiting", type=int, default=500, help="how many of them wait for an image")
+    parser.add_argument("--waiting", type=int, default=500, help="the number of pods that wait for an image")
     args = parser.parse_args()
     rows = [measure(args.pods, waiting) for waiting in (0, min(args.waiting, args.pods), args.pods)]
     print("   pods  waiting   RSS before      after       kept  listed in  longest stall     CPU")
@@ -39,7 +41,7 @@ def main() -> None:
 
 
 def measure(pods: int, waiting: int) -> tuple[float, ...]:
-    """Run once, with two new processes."""
+    """Run the benchmark once, in two new processes, and return one table row."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     api = context.Process(target=_serve, args=(pods, waiting, theirs), daemon=True)
@@ -82,7 +84,7 @@ def _serve(pods: int, waiting: int, pipe: Connection) -> None:
 
 def _follow(url: str, waiting: int) -> tuple[float, ...]:
     async def follow() -> tuple[float, ...]:
-        from pulltrace.server.kubernetes.client import HttpApi  # noqa: PLC0415  # before the first measurement
+        from pulltrace.server.kubernetes.client import HttpApi  # noqa: PLC0415  # so that its memory is in "RSS before"
 
         cluster = Cluster()
 

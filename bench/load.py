@@ -1,4 +1,6 @@
-"""The load: agents that report on time and clients of the stream, built on bare asyncio protocols in one process."""
+"""A load generator with agents that report on schedule, and clients of the stream. The agents and clients run in one
+process, on bare asyncio protocols.
+"""
 
 import asyncio
 import random
@@ -7,6 +9,7 @@ import resource
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,12 +21,12 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""The number of seconds for which a slow client pauses."""
+"""How long, in seconds, a slow client pauses after each read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """The load on a server. Every pulling node pulls 1 to 3 images at once and reports every second."""
+    """The load on a server. By default, each pulling node has 1 to 3 pulls at once and reports every second."""
 
     nodes: int
     pulling: int = 0
@@ -32,7 +35,7 @@ class Load:
     filtered: int = 0
     slow: int = 0
     gzip: bool = True
-    """Whether the clients accept gzip, as browsers do."""
+    """True if the clients accept gzip, as browsers do."""
     pull_seconds: float = 40.0
     report_interval: float = 1.0
     heartbeat: float = 10.0
@@ -41,26 +44,28 @@ class Load:
 
     @property
     def reports_per_second(self) -> float:
-        """Return the reports per second, including heartbeats."""
+        """Return the number of reports per second, including heartbeats."""
         return self.pulling / self.report_interval + (self.nodes - self.pulling) / self.heartbeat
 
 
 @dataclass
 class Seen:
-    """Measurements of the server under this load since the last reset. Latencies are in seconds."""
+    """The load generator's measurements since the last reset. Latencies are in seconds."""
 
     since_us: int = 0
     responses: Counter[int] = field(default_factory=Counter)
     response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
-    """Seconds from sending a report to its arrival at a client."""
+    """How many seconds each report took to reach a client after it was sent."""
     late: int = 0
-    """Reports that were due before the previous response arrived. The agent then waits, keeping the newest state."""
+    """The number of reports that were due before the server had responded to the previous report. An agent skips late
+    reports and reports the newest state afterwards.
+    """
     broken: int = 0
     received: int = 0
 
     def clear(self) -> None:
-        """Start counting again from zero."""
+        """Reset all measurements."""
         self.__init__(since_us=time.time_ns() // 1000)  # type: ignore[misc]
 
 
@@ -78,7 +83,7 @@ class _Agent(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        if data.startswith(b"HTTP/1.1 "):  # a body that arrives separately is not needed
+        if data.startswith(b"HTTP/1.1 "):  # all other data belongs to a response body
             self._seen.responses[int(data[9:12])] += 1
             self._seen.response_times.append(time.monotonic() - self._sent)
             self._sent = 0.0
@@ -99,14 +104,14 @@ class _Agent(asyncio.Protocol):
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """A client that reads and discards the stream. With ``watches``, it looks for the timestamps in the stream."""
+    """A client that reads and discards the stream. If ``watches`` is true, the client extracts the timestamps first."""
 
-    shared = bytearray(1 << 18)  # the data that has been read is not kept
+    shared = bytearray(1 << 18)  # all clients share one buffer, because the data is used immediately
 
     def __init__(self, path: str, seen: Seen, *, gzip: bool = True, watches: bool = False, slow: bool = False) -> None:
         self._path, self._seen, self._gzip, self._slow = path, seen, gzip, slow
         self._parser = httptools.HttpResponseParser(self) if watches else None
-        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._inflate: Callable[[bytes], bytes] = bytes
         self._rest = b""
         self._received: set[bytes] = set()
         self._transport: asyncio.Transport | None = None
@@ -131,9 +136,14 @@ class _Reader(asyncio.BufferedProtocol):
         if self._transport and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Prepare to decompress the body, if the server compresses it. The HTTP parser calls this method."""
+        if (name.lower(), value) == (b"content-encoding", b"gzip"):
+            self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress
+
     def on_body(self, data: bytes) -> None:
-        """Process a part of the body. The HTTP parser calls this method."""
-        self._look(self._rest + (self._inflate.decompress(data) if self._gzip else data))
+        """Process a chunk of the response body. The HTTP parser calls this method."""
+        self._look(self._rest + self._inflate(data))
 
     def _look(self, data: bytes) -> None:
         now = time.time_ns() // 1000
@@ -154,7 +164,9 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 class Generator:
-    """A load generator. Inside ``async with``, it puts a load on a server and collects measurements in ``seen``."""
+    """A load generator. Inside ``async with``, the generator puts the load on a server and collects measurements in
+    ``seen``.
+    """
 
     def __init__(self, server: ServerProcess, load: Load, seed: int = 7) -> None:
         self.seen = Seen()
@@ -204,7 +216,7 @@ class Generator:
         return readers + [reader(bare, slow=True) for _ in range(load.slow)]
 
     async def _report(self, agents: list[_Agent], interval: float) -> None:
-        """Send one report per agent in each interval, evenly spread over the interval."""
+        """Make each agent report once per interval, and spread the reports evenly over the interval."""
         slots = max(int(interval * 100), 1)
         groups = [agents[number::slots] for number in range(slots)]
         due = time.monotonic()
@@ -217,6 +229,6 @@ class Generator:
 
 
 def own_cpu_seconds() -> float:
-    """Return the CPU time of this process, which generates the load."""
+    """Return the CPU time of this process, which generates the load, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

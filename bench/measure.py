@@ -1,4 +1,4 @@
-"""Put one load on one server for ``seconds``, and return one row of figures."""
+"""Run one load against one server, and return one row of figures."""
 
 import asyncio
 import time
@@ -11,7 +11,9 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one load, and the delays that its clients saw. Times are in milliseconds, memory is in MiB."""
+    """The cost of one load for the server, and the delays for agents and clients. Delays are in milliseconds, and
+    memory is in MiB.
+    """
 
     kind: str
     load: dict[str, float]
@@ -19,25 +21,25 @@ class Row:
     reports: float
     """Accepted reports per second."""
     cpu: float
-    """Percentage of one core used by the server process."""
+    """The server process's CPU use, as a percentage of one core."""
     us_per_report: float
     rss: float
     delay_p50: float
     delay_p99: float
     response_p99: float
     refused: dict[int, int]
-    """Reports that were not accepted, by response status."""
+    """The number of reports that were not accepted, keyed by response status."""
     late: int
     broken: int
     mib_per_second: float
-    """The data that all clients together receive per second."""
+    """How fast all clients together received data."""
     load_cpu: float
     scrape: float
-    """The longest scrape of /metrics; 0 if there was none."""
+    """The duration of the slowest scrape of /metrics, or 0 if there was no scrape."""
 
 
 async def measure(kind: str, load: Load, seconds: float, settle: float | None = None, *, scraped: bool = True) -> Row:
-    """Start a server, put the load on it, let it settle, then measure."""
+    """Start a server and the load, wait ``settle`` seconds, and measure for ``seconds``."""
     async with running(kind) as server, Generator(server, load) as generator:
         await asyncio.sleep(min(seconds, 3.0) if settle is None else settle)
         return await observe(server, generator, load, seconds, scraped=scraped)
@@ -46,7 +48,7 @@ async def measure(kind: str, load: Load, seconds: float, settle: float | None = 
 async def observe(
     server: ServerProcess, generator: Generator, load: Load, seconds: float, *, scraped: bool = True
 ) -> Row:
-    """Measure the server under a running load. If ``scraped`` is true, also request /metrics every five seconds."""
+    """Measure the server under the load for ``seconds``. If ``scraped`` is true, scrape /metrics every five seconds."""
     seen = generator.seen
     seen.clear()
     began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()
@@ -85,6 +87,6 @@ def _scrape(port: int) -> float:
 
 
 def _percentile(values: list[float], percent: int) -> float:
-    """Return the percentile in milliseconds; 0 for an empty list."""
+    """Return a percentile of values in seconds, converted to milliseconds. Return 0 for an empty list."""
     ordered = sorted(values)
     return round(1000 * ordered[min(len(ordered) * percent // 100, len(ordered) - 1)], 1) if ordered else 0.0

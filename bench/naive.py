@@ -1,8 +1,8 @@
-"""A naive server for comparison. It has the same routes, returns the same figures, and runs on the same uvicorn and
-uvloop.
+"""A naive server for comparison. Like the real server, the naive server has routes for reports and the stream,
+publishes the same figures, and runs on uvicorn and uvloop.
 
-It converts JSON to dicts and back. For each report, this server searches all stored pulls for the node's pulls, as the
-Go version did. For each change, it puts an event into every client's queue, and encodes the event for each client
+The naive server converts JSON to dicts and back. For each report, the server searches all stored pulls for the node's
+pulls, as the Go version did. For each change, an event is put into every client's queue and encoded for each client
 separately. A client whose queue is full loses events.
 """
 
@@ -27,7 +27,7 @@ WINDOW = 10.0
 
 
 class NaiveServer:
-    """All pulls by id, and a queue for each client."""
+    """The naive server's state, which consists of all pulls, keyed by id, and a queue for each client."""
 
     def __init__(self) -> None:
         self.pulls: dict[str, Json] = {}
@@ -35,7 +35,7 @@ class NaiveServer:
         self.queues: set[asyncio.Queue[Json]] = set()
 
     async def report(self, request: Request) -> Response:
-        """Store a report; each of its pulls is an event for every client."""
+        """Store a report, and queue an event for each reported pull."""
         report, now = await request.json(), time.time()
         reported = {pull["id"]: pull for pull in report["pulls"] or ()}
         for known in list(self.pulls.values()):
@@ -55,7 +55,7 @@ class NaiveServer:
         return JSONResponse({"bootId": "naive"})
 
     def status(self, node: str, state: Json, now: float) -> Json:
-        """Return the totals, percentage and rates of one pull."""
+        """Return a pull's status, which adds totals, percentages and rates to the reported state."""
         layers = [
             layer
             | {
@@ -81,7 +81,7 @@ class NaiveServer:
         }
 
     def rate(self, key: str, count: int, now: float) -> float:
-        """Return the bytes per second over the last ten seconds."""
+        """Return the rate over the last ten seconds, in bytes per second."""
         samples = self.samples.setdefault(key, deque())
         samples.append((now, count))
         while samples[0][0] < now - WINDOW:
@@ -89,7 +89,7 @@ class NaiveServer:
         return (count - samples[0][1]) / max(now - samples[0][0], 1.0)
 
     def publish(self, type_: str, pull: Json) -> None:
-        """Put one event into every queue."""
+        """Put an event into the queue of every client."""
         event = {"schemaVersion": "v1", "type": type_, "timestamp": time.time(), "nodeName": pull["nodeName"]}
         event["pull"] = pull
         for queue in self.queues:
@@ -97,13 +97,13 @@ class NaiveServer:
                 queue.put_nowait(event)
 
     async def events(self, request: Request) -> Response:
-        """Return the stream of one client."""
+        """Return one client's stream."""
         return StreamingResponse(
             self.follow(request.query_params.get("layers") != "false"), media_type="text/event-stream"
         )
 
     async def follow(self, layers: bool) -> AsyncIterator[str]:
-        """Yield a comment at once, then each event as it arrives."""
+        """Yield a comment immediately, then each event as it arrives."""
         queue: asyncio.Queue[Json] = asyncio.Queue(QUEUE)
         self.queues.add(queue)
         try:
@@ -122,7 +122,7 @@ def _percent(part: int, whole: int) -> float:
 
 
 async def serve_naive(on_ready: Callable[[int, int], None]) -> None:
-    """Serve until cancelled. There is no metrics port, so ``on_ready`` gets the API port twice."""
+    """Serve until cancelled. The naive server has no metrics port, so ``on_ready`` gets the API port twice."""
     server = NaiveServer()
     app = Starlette(
         routes=[Route("/api/v1/report", server.report, methods=["POST"]), Route("/api/v1/events", server.events)]

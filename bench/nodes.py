@@ -1,8 +1,9 @@
-"""Simulated agents, whose pulls grow, end and fail. They are so cheap that thousands of them can run in one process.
+"""Simulated agents whose pulls progress, complete or fail. Thousands of simulated agents can run in one process.
 
-Each pull's part of a report is a bytes template, into which ``%`` inserts the current numbers. The numbers are padded
-with blanks, which JSON allows, so that their length is constant. The field ``mediaType`` contains the time at which the
-report was sent, in microseconds. The server passes this field on, so a client can calculate how long the report took.
+A report is assembled from one bytes template per pull. The operator ``%`` inserts the current values into the template.
+The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains the time,
+in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so that clients can
+calculate how long the report took to reach them.
 """
 
 import random
@@ -11,11 +12,11 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of the sending time, which is in microseconds and has sixteen digits."""
+"""The prefix of a report's send time, which is in microseconds and has sixteen digits."""
 FAILS = 0.05
-"""Fraction of the pulls that fail."""
+"""The fraction of pulls that fail."""
 UNPACKED_AFTER = 0.3
-"""Unpacking lags behind the download by this fraction of the layer's size."""
+"""How far unpacking lags behind the download, as a fraction of the layer's size."""
 
 _LAYER = (
     b'{"digest":"sha256:%064x","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","totalBytes":%d,'
@@ -34,7 +35,7 @@ _HEAD = len(_REPORT[_REPORT.index(b"{") :] % (b"", b"", 0, b"2026-01-01T00:00:00
 
 
 class SimulatedPull:
-    """One pull. Its layers are downloaded one by one at a steady rate, so its progress is a single number."""
+    """A pull that downloads its layers one by one at a steady rate, so that a single number describes its progress."""
 
     def __init__(self, rng: random.Random, now: float, seconds: float) -> None:
         registry, team = rng.choice((b"docker.io", b"ghcr.io", b"quay.io")), rng.randrange(40)
@@ -53,7 +54,7 @@ class SimulatedPull:
         self.ended = False
 
     def json(self, now: float) -> bytes:
-        """Return the pull's part of the next report; the last such part states how the pull ended."""
+        """Return the pull's JSON for the next report. The last report states how the pull ended."""
         left = (now - self.began) * self._rate
         values: list[object] = []
         downloading = False
@@ -78,9 +79,8 @@ class SimulatedPull:
 
 
 class SimulatedNode:
-    """The simulated agent of one node.
-
-    The node pulls ``images`` images at a time, and begins another pull when one has ended. With 0, the node is idle.
+    """One node's simulated agent. The node always has ``images`` concurrent pulls. If ``images`` is 0, the node is
+    idle.
     """
 
     def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:
@@ -97,7 +97,7 @@ class SimulatedNode:
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:
             seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
-            # The first pulls are already in progress, so that they do not all end together.
+            # The first pulls are already under way, so that the pulls of all nodes end at different times.
             began = now if self._sequence else now - seconds * self._rng.random() * 0.9
             self._pulls.append(SimulatedPull(self._rng, began, seconds))
         self._sequence += 1

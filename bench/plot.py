@@ -1,5 +1,5 @@
-"""The curves as an SVG: three small plots side by side, with the load on a logarithmic axis and the cost on a linear
-one.
+"""Draw the curves as an SVG with small plots side by side. The load is on a logarithmic axis, and the CPU use is on a
+linear axis.
 """
 
 import math
@@ -7,13 +7,13 @@ import math
 WIDTH, HEIGHT, EDGE = 300, 220, 48
 
 Curve = tuple[str, list[tuple[float, float]]]
-"""The name of the quantity that varies, and one point for each load. The point's coordinates are the size of the load
-and the server's CPU use as a percentage of one core.
+"""A curve consists of a quantity's name and a list of points. Each point is a load and the server's CPU use under that
+load, as a percentage of one core.
 """
 
 
 def svg(curves: list[Curve]) -> str:
-    """Return the SVG file."""
+    """Return the content of the SVG file."""
     plots = "".join(_plot(number * WIDTH, *curve) for number, curve in enumerate(curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(curves)} {HEIGHT}" '
@@ -29,6 +29,7 @@ def _plot(left: float, title: str, points: list[tuple[float, float]]) -> str:
         across = (math.log10(x) - low) / ((high - low) or 1)
         return left + EDGE + across * (WIDTH - 1.5 * EDGE), HEIGHT - EDGE - y / top * (HEIGHT - 1.7 * EDGE)
 
+    heading = f"CPU of the server by {title}"
     placed = [place(x, y) for x, y in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     marks = "".join(
@@ -41,6 +42,6 @@ def _plot(left: float, title: str, points: list[tuple[float, float]]) -> str:
         for y in (0, top / 2, top)
     )
     return (
-        f'<text x="{left + WIDTH / 2}" y="20" text-anchor="middle" font-size="13">CPU of the server by {title}</text>'
+        f'<text x="{left + WIDTH / 2}" y="20" text-anchor="middle" font-size="13">{heading}</text>'
         f'{scale}<polyline points="{line}" fill="none" stroke="#2563eb" stroke-width="2"/>{marks}'
     )

@@ -1,6 +1,5 @@
-"""A server in its own process, and its CPU time and memory as counted by the kernel.
-
-The benchmarks compare CPU time, not wall time, because the machine may be busy with something else.
+"""A server in a separate process, whose CPU time and memory use are read from /proc. The benchmarks compare CPU time
+rather than wall time, because other programs may keep the machine busy.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """One running server. ``kind`` is pulltrace or naive."""
+    """A running server, whose ``kind`` is ``pulltrace`` or ``naive``."""
 
     kind: str
     pid: int
@@ -26,7 +25,7 @@ class ServerProcess:
     metrics_port: int
 
     def cpu_seconds(self) -> float:
-        """Return the process's user and system time since it started, in seconds."""
+        """Return the user and system time that the process has used, in seconds."""
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / _TICKS
 
@@ -38,7 +37,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def running(kind: str) -> AsyncIterator[ServerProcess]:
-    """Start ``bench.serve``, and stop its process on exit."""
+    """Run ``bench.serve`` in a child process, and stop it on exit."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.serve", kind, stdout=asyncio.subprocess.PIPE, env=_environ()
     )
@@ -59,6 +58,6 @@ async def running(kind: str) -> AsyncIterator[ServerProcess]:
 
 
 def _environ() -> dict[str, str]:
-    """Return the environment without the variables that would make the server follow a cluster or read settings."""
+    """Return the environment without the variables that configure Pulltrace or give it access to a cluster."""
     foreign = ("PULLTRACE_", "KUBECONFIG", "KUBERNETES_")
     return {name: text for name, text in os.environ.items() if not name.startswith(foreign)}

@@ -1,6 +1,7 @@
-"""``python -m bench.serve pulltrace|naive``: a server on free loopback ports, which it prints as JSON.
+"""``python -m bench.serve pulltrace|naive`` runs a server on free loopback ports, and prints the ports as JSON.
 
-The server accepts a hundred thousand nodes and ten thousand clients, so that the benchmarks reach other limits first.
+The real server's limits are raised to a hundred thousand nodes and ten thousand clients, so that the benchmarks reach
+other limits first.
 """
 
 import logging

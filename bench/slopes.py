@@ -1,11 +1,13 @@
-"""Measure how the server's cost grows: the CPU and memory of each additional live pull, ended pull, client or waiting
+"""Measure the CPU time and memory that the server needs for each additional live pull, finished pull, client or waiting
 pod.
 
-    python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
+Each figure is derived from the difference between two loads. ``--short`` uses small loads, to check that the benchmark
+works. The cost of live pulls and clients is measured in a real server process. The cost of finished pulls and waiting
+pods is measured in a process without sockets, and covers only the state, its ticks and the encoded frames.
 
-Each figure is the difference between two loads. ``--short`` runs with small loads, to check that the benchmark works.
-Live pulls and clients are measured in a server process. Ended pulls and pods are measured without a server process and
-without sockets; the figures cover the state, its ticks and the encoded frames.
+Usage:
+
+    python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
 """
 
 import argparse
@@ -38,8 +40,8 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The smaller and the larger number of pulls or clients, the numbers of ended pulls and pods, and the duration of
-    each measurement.
+    """The sizes of the loads. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
+    finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds``.
     """
 
     few: int = 100
@@ -48,11 +50,11 @@ class Size:
     pods: int = 10_000
     seconds: float = 8.0
     gzip: bool = True
-    """Whether the clients accept gzip."""
+    """True if the clients accept gzip."""
 
 
 async def difference(name: str, few: Load, many: Load, size: Size) -> None:
-    """Measure both loads on fresh servers, and print the cost of one more pull or client."""
+    """Measure each load on a new server, and print the cost of one more pull or client."""
     rows: list[Row] = [await measure("pulltrace", each, size.seconds, scraped=False) for each in (few, many)]
     cpu, memory = ((getattr(rows[1], figure) - getattr(rows[0], figure)) for figure in ("cpu", "rss"))
     count = size.many - size.few
@@ -70,14 +72,14 @@ async def pulls(size: Size) -> None:
 
 
 async def clients(size: Size) -> None:
-    """Measure the cost of clients that request no layers, while a hundred pulls change every second."""
+    """Measure the cost of clients that request no layers while a hundred pulls change every second."""
     pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
     few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
     await difference("client of the stream", few, many, size)
 
 
 class InProcess:
-    """A hub without sockets and with its own clock."""
+    """A hub without sockets, whose clock is advanced by ``spend``."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -87,9 +89,7 @@ class InProcess:
         )
 
     def spend(self, seconds: float) -> float:
-        """Advance the clock tick by tick, and encode each frame for one client. Return the CPU time per second of the
-        clock.
-        """
+        """Advance the clock tick by tick, and encode each frame once. Return the CPU seconds per simulated second."""
         began, spent = self.now, time.process_time()
         while self.now < began + seconds:
             self.now += self.hub.limits.tick
@@ -103,7 +103,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 
 
 async def ended(size: Size) -> None:
-    """Measure the cost of ended pulls in the history. Five pulls end per second."""
+    """Measure the cost of finished pulls in the history. Five pulls finish per second."""
     server = InProcess()
     server.spend(60)  # the server no longer waits for the agents' first reports
     before, idle = rss(), server.spend(size.seconds)
@@ -169,7 +169,7 @@ PARTS: dict[str, Callable[[Size], Coroutine[None, None, None]]] = {
 
 
 def run(name: str, size: Size) -> None:
-    """Run one part in a separate process, so that its memory contains nothing from other parts."""
+    """Run one part of the benchmark in a separate process, so that other parts do not affect its memory use."""
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(name, size))
     process.start()
     process.join()
