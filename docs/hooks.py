@@ -30,7 +30,7 @@ def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Replace ``[decisions]`` with a list of the numbered files in the same directory."""
+    """Replace ``[decisions]`` with a list of the numbered pages in the same directory."""
     if "[decisions]" not in markdown:
         return markdown
     files = sorted(Path(page.file.abs_src_path).parent.glob("[0-9]*.md"))

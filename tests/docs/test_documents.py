@@ -1,4 +1,4 @@
-"""The documentation and the code have the same variables, routes, metrics, chart values and fields."""
+"""The documentation and the code name the same variables, routes, metrics, chart values and fields."""
 
 import logging
 import re
@@ -47,8 +47,8 @@ each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Return the rows of a page's tables. The keys are the names between backticks in the first cell; the values are
-    the other cells.
+    """Return the rows of a page's tables. Each name in backticks in a row's first cell is a key for the row's other
+    cells.
     """
     found = {}
     for line in (DOCS / page).read_text().splitlines():
@@ -80,22 +80,22 @@ def test_no_text_mentions_an_unknown_variable(path: Path) -> None:
         *("charts/pulltrace/README.md", "Dockerfile.server", "web/index.html"),
     ],
 )
-def test_the_same_sentence_describes_the_project_everywhere(name: str) -> None:
+def test_the_project_is_described_by_the_same_sentence_everywhere(name: str) -> None:
     sentence = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
     assert sentence.casefold() in " ".join((ROOT / name).read_text().split()).casefold()
 
 
-def test_install_commands_contain_the_current_version_of_the_package() -> None:
+def test_install_commands_name_the_current_version_of_the_package() -> None:
     named = [name for path in TEXTS for name in re.findall(r"/v([^/]+)/pulltrace-(.+?)-py3-none-any", path.read_text())]
     assert set(named) == {(__version__, __version__)}
 
 
-def test_other_commands_contain_the_current_version() -> None:
+def test_other_commands_name_the_current_version() -> None:
     pattern = r"pulltrace-(?:(?:agent|server):)?(\d+\.\d+\.\d+)"
     assert {name for path in TEXTS for name in re.findall(pattern, path.read_text())} == {__version__}
 
 
-def test_the_agents_resource_requests_match_the_measured_figures() -> None:
+def test_the_resource_requests_of_the_agent_match_the_measured_figures() -> None:
     [row] = re.findall(r"^\| \*\*now: (.+)$", (ROOT / "bench" / "README.md").read_text(), re.MULTILINE)
     megabytes, millicores = (
         [
@@ -130,14 +130,14 @@ def test_no_text_mentions_an_unknown_chart_value(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub() -> Hub:
-    """A hub without any reports."""
+    """A hub that has received no reports."""
     return Hub(settings.load(settings.ServerSettings, {}), Metrics())
 
 
 @pytest.fixture(scope="module")
 def metrics(hub: Hub) -> set[str]:
     """The names of all metrics."""
-    # Some metrics exist only if the hub has a cluster.
+    # Some metrics exist only if the hub watches a cluster.
     body = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
     return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
 
@@ -165,14 +165,14 @@ def test_the_traces_page_lists_exactly_the_attributes() -> None:
 
 
 @pytest.mark.parametrize("name", ["files/alerts.yaml", "files/dashboard.json"])
-def test_alerts_and_dashboard_use_existing_metrics(name: str, metrics: set[str]) -> None:
+def test_the_alerts_and_the_dashboard_use_only_existing_metrics(name: str, metrics: set[str]) -> None:
     text = (CHART / name).read_text()
     asked = set(re.findall(r"\bpulltrace_[a-z_]+[a-z]\b", text))
     parts = {f"{metric}_{part}" for metric in metrics for part in ("bucket", "sum", "count")}
     assert asked <= metrics | parts
 
 
-def test_every_runbook_link_leads_to_an_existing_section() -> None:
+def test_every_runbook_link_points_to_an_existing_section() -> None:
     alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
     headings = re.findall(r"^### (Pulltrace\w+)$", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     assert set(headings) == {rule["alert"] for rule in alerts}
@@ -198,7 +198,7 @@ def test_the_api_page_lists_every_field_and_every_value() -> None:
     [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")],
     ids=lambda path: path.name,
 )
-def test_every_relative_link_in_files_outside_the_site_has_a_target(path: Path) -> None:
+def test_relative_links_in_documents_outside_the_site_point_to_existing_files(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 
@@ -210,7 +210,7 @@ def test_every_screenshot_is_used_on_a_page() -> None:
     assert {name for name in shots if f"images/{name}" not in pages} == set()
 
 
-def test_the_compatibility_page_lists_exactly_the_ways_of_pulling_that_are_tested() -> None:
+def test_the_compatibility_page_lists_exactly_the_tested_ways_of_pulling() -> None:
     assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
 
@@ -221,7 +221,7 @@ def test_every_test_that_the_security_page_names_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_agent_can_make_exactly_the_calls_that_the_security_page_names() -> None:
+def test_the_stubs_of_the_agent_contain_exactly_the_calls_that_the_security_page_names() -> None:
     calls = set()
     for proto in (Path(pulltrace.__file__).parent / "agent" / "containerd_api").rglob("*.proto"):
         text = proto.read_text()
@@ -233,10 +233,10 @@ def test_the_agent_can_make_exactly_the_calls_that_the_security_page_names() -> 
 
 
 def foreign_parts(html: str) -> list[str]:
-    """Return the HTML tags that would make a browser load a script, style, font or picture from another host.
+    """Return the HTML tags that would make a browser load a script, style sheet, font or image from another host.
 
-    Elements of the class ``mermaid`` are included: for them, the script of Material for MkDocs loads a library from
-    another host.
+    Elements of the class ``mermaid`` are included too, because Material for MkDocs loads a library from another host
+    for them.
     """
     tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)
     loading = [tag for tag in tags if not re.search(r'rel="?(canonical|alternate|next|prev|edit)\b', tag)]
@@ -245,8 +245,8 @@ def foreign_parts(html: str) -> list[str]:
     )
 
 
-def test_the_site_is_built_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    # Deprecation warnings of libraries that MkDocs imports are ignored.
+def test_the_site_builds_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    # Ignore deprecation warnings from the libraries that MkDocs imports.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")

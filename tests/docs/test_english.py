@@ -1,7 +1,7 @@
-"""The project is written in plain English, without the words that usually make a sentence hard to read.
+"""The project is written in plain English, without words that tend to make a sentence hard to read.
 
-CONTRIBUTING.md contains the rules behind the list. The check covers docs, YAML files, Python names, docstrings and
-comments, and the comments and texts of the page.
+CONTRIBUTING.md has the rules behind the list. The check covers docs, YAML files, Python names, docstrings and comments,
+and the page's comments and texts.
 """
 
 import io
@@ -37,7 +37,7 @@ def tracked(*patterns: str) -> list[str]:
 
 
 def prose_of_python(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the line number and the text of each comment, docstring and name of a function or class."""
+    """Yield the line number and the text of each comment, docstring, function name and class name."""
     before = ""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         is_docstring = token.type == tokenize.STRING and token.string.startswith('"""')
@@ -66,7 +66,7 @@ NAMES = tracked("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.tpl", "*.txt", "
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_does_not_contain_any_of_the_listed_words(name: str) -> None:
+def test_no_file_contains_a_listed_word(name: str) -> None:
     found = [
         f"{name}:{number}: {match[0]!r} in {text.strip()[:100]!r}"
         for number, text in prose_of(name)
