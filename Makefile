@@ -1,4 +1,4 @@
-# Every command for developers; CI uses the same commands. `make` alone lists them.
+# This file contains all commands for developers; CI uses them too. `make` without a target lists them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,19 +8,19 @@ ARGS ?=
 PORT ?= 8080
 # Most tests wait for other programs, so there are more workers than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
-# Without bytecode files, which some machines switch off, each test worker compiles all tests and modules again.
+# Some machines switch off bytecode files. Without them, each test worker would compile all tests and modules again.
 unexport PYTHONDONTWRITEBYTECODE
-# npm, if the installed Node can run the page's tools.
+# NPM is the path of npm, or empty if the installed Node cannot run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
 NO_NPM := npm with Node 20.19 or newer was not found
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters phases clean
+.PHONY: help install demo free-port cluster unit coverage test lint lint-python lint-web format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters phases clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .make/venv .make/web ## Make a virtual environment with the pulltrace command and the built page
+install: .make/venv .make/web ## Create a virtual environment with the pulltrace command and the built page
 
 demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## Run a live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
 	@exec $(BIN)/pulltrace demo $(if $(findstring --port,$(ARGS)),,--port $(PORT)) $(ARGS)
@@ -39,7 +39,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' |
 cluster: install .make/dev parts ## Run a one-node cluster with a real kubelet, and a dashboard for it: http://127.0.0.1:8080 (as root; PORT=8090)
 	@exec $(BIN)/python -m tests.real.local_cluster $(PORT)
 
-# Excludes tests that start programs, use real components or search for examples for a long time.
+# Tests that start programs, use real components or search for examples for a long time are left out.
 UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
 NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
@@ -55,18 +55,22 @@ coverage: .make/dev ## Show which lines the fast tests execute, as a table and i
 	$(BIN)/python -m coverage report --skip-covered
 	$(BIN)/python -m coverage html --quiet
 
-# The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
+# The tests with a real kubelet spend most of their time waiting for it, so they run alongside the other tests.
 test: install .make/dev parts web-test ## Run every test except those of `make reliability` and `make phases`; installs what they need
 	@$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet --ignore tests/kubelet/test_phases.py >.make/kubelet.log 2>&1 & kubelet=$$!;) \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
 	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 
-lint: .make/dev .make/npm ## Check the style, types and import rules
+lint: lint-python lint-web ## Check the style, types and import rules
+
+lint-python: .make/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff check --preview --select PLR0916
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-web: .make/npm
 	$(if $(NPM),cd web && npm run --silent check,@echo "lint: $(NO_NPM), so the dashboard's sources are not checked")
 
 format: .make/dev ## Format the sources
@@ -84,26 +88,26 @@ parts: .make/dev ## Install containerd, kube-apiserver, Helm, Chromium … for t
 stubs: .make/dev ## Generate the gRPC stubs from our .proto files
 	$(BIN)/python -m tests.real.stubs
 
-schema: .make/dev ## Make docs/schemas/pull-event-v1.json and the page's interfaces from pulltrace/server/models.py
+schema: .make/dev ## Generate docs/schemas/pull-event-v1.json and the page's interfaces from pulltrace/server/models.py
 	$(BIN)/python .github/scripts/event_schema.py
 	$(BIN)/python web/scripts/wire_types.py
 
-reliability: .make/dev ## Inject each fault into real processes and write the table of docs/reliability.md
+reliability: .make/dev ## Inject each fault into real processes and write the table in docs/reliability.md
 	$(BIN)/python -m tests.faults.table
 
-fuzz: .make/dev ## Fuzz each parser of untrusted data for a minute (ARGS="--seconds 600 report"), then fuzz the API by its OpenAPI document
+fuzz: .make/dev ## Fuzz each parser of untrusted data for a minute (ARGS="--seconds 600 report"), then the API from its OpenAPI document
 	$(BIN)/python -m tests.fuzz $(ARGS)
 	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/api/test_openapi.py
 
 chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API server, releases
 	$(BIN)/python -m pytest tests/chart tests/release $(ARGS)
 
-chart-readme: .make/dev ## Make the chart's README from its values, with helm-docs
+chart-readme: .make/dev ## Generate the chart's README from its values, with helm-docs
 	@$(BIN)/python -m tests.real.parts --require helm-docs
 	$$($(BIN)/python -c 'from tests.real.versions import HELM_DOCS; print(HELM_DOCS.path)') --chart-search-root charts/pulltrace \
 	  --sort-values-order file --log-level warning
 
-licences: .make/dev ## Make docs/licences.md, which lists the licences of everything that is shipped
+licences: .make/dev ## Generate docs/licences.md, which lists the licences of everything that is shipped
 	$(BIN)/python .github/scripts/licences.py
 
 docs: .make/dev ## Build the site strictly into site/, and compare the docs with the code
@@ -116,7 +120,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# The pins do not contain the address of the package index, and cover every supported version of Python.
+# The pins contain no package index address and cover every supported version of Python.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
@@ -138,15 +142,15 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 	@$(call INSTALL,-r requirements/dev.txt)
 	@touch $@
 
-# Without npm, the step does not count as done: the next run looks for npm again.
+# Without npm, this step is not marked as done, so the next run looks for npm again.
 .make/npm: web/package-lock.json
 	@mkdir -p .make
-	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
+	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --loglevel error --no-audit --no-fund >/dev/null && touch ../$@,@echo "install: $(NO_NPM)")
 
 .make/web: .make/npm $(WEB_SOURCES)
 	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without npm, the dashboard has no page, only links to tables")
 
-# Vite lists every file and warns about its own speed, so its output is shown only if it fails.
+# Vite lists every file and warns about its own speed, so its output is shown only if the build fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
 
 bench: .make/dev ## Put load on the server and on a naive one, and write the figures to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)
@@ -155,10 +159,10 @@ bench: .make/dev ## Put load on the server and on a naive one, and write the fig
 soak: .make/dev ## Inject random faults for half an hour, and check all invariants continuously (ARGS="--minutes 10 --seed 3")
 	$(BIN)/python -m tests.soak $(ARGS)
 
-snapshotters: .make/dev parts ## Test one-minute pulls in every way that images reach a real node: snapshotters of containerd, SOCI, stargz
+snapshotters: .make/dev parts ## Test one-minute pulls for every way in which images reach a real node: containerd's snapshotters, SOCI, stargz
 	PULL_SECONDS=60 $(BIN)/python -m pytest -n $(WORKERS) tests/agent/test_real_ways.py $(ARGS)
 
-phases: install .make/dev parts ## Compare the start-up phases of twenty pods with the log of a real kubelet, on an idle machine (as root)
+phases: install .make/dev parts ## Compare the start-up phases of twenty pods with a real kubelet's log, on an idle machine (as root)
 	$(BIN)/python -m pytest -s tests/kubelet/test_phases.py $(ARGS)
 
 clean: ## Remove everything that was built or installed here

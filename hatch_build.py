@@ -16,7 +16,7 @@ To build it without the page anyway:  {WITHOUT}=1
 
 
 class DashboardHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's types are not installed for mypy
-    """Checks that the page exists before anything is built.
+    """Check that the page exists before anything is built.
 
     An editable install finds the page later, in the source tree.
     """

@@ -1,7 +1,7 @@
-"""Make the JSON Schema of the stream's messages from the models in ``pulltrace/server/models.py``: ``make schema``.
+"""Generate the JSON Schema of the stream's messages from ``pulltrace/server/models.py``: ``make schema``.
 
-The schema describes the messages that the server sends. Clients must ignore fields that they do not know, so the
-schema does not forbid additional fields.
+The schema describes what the server sends. Clients must ignore fields that they do not know, so the schema allows
+additional fields.
 """
 
 import json
@@ -15,7 +15,7 @@ TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema of one ``data:`` line."""
+    """Return the schema of a ``data:`` line."""
     (event, removed), components = schemas((PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}")
     properties = components["PullEvent"]["properties"] | {"schemaVersion": {"const": SCHEMA_VERSION}}
     properties["type"] = {"enum": sorted(set(EventType) - {EventType.REMOVED})}
@@ -34,7 +34,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the schema as the text of its file."""
+    """Return the contents of the schema file."""
     return json.dumps(schema(), indent=2) + "\n"
 
 

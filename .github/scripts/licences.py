@@ -1,7 +1,8 @@
-"""Make docs/licences.md, which lists the licences of everything that is shipped: ``make licences``.
+"""Generate docs/licences.md, which lists the licences of everything that is shipped: ``make licences``.
 
-The images contain the packages in requirements/agent.txt and requirements/server.txt. The page contains the packages in
-package-lock.json that are not development dependencies. The licences are those that the packages state themselves.
+The images contain the packages in requirements/agent.txt and requirements/server.txt, and the page contains the
+packages in package-lock.json that are not development dependencies. Each licence is the one that the package itself
+declares.
 """
 
 import json
@@ -28,7 +29,7 @@ _SPDX = {
 
 
 def licence(package: Distribution) -> str:
-    """Return the licence that the package states."""
+    """Return the licence that a package declares."""
     about = package.metadata
     classifiers = [text.rpartition(" :: ")[2] for text in about.get_all("Classifier") or () if "License ::" in text]
     stated = about.get("License-Expression") or about.get("License") or ""
@@ -38,9 +39,9 @@ def licence(package: Distribution) -> str:
 
 
 def python(half: str) -> list[tuple[str, str, str]]:
-    """Return the packages of one image.
+    """Return the name, version and licence of each package in an image.
 
-    Packages for other systems are not installed here, and are not in the image either.
+    A package that is not installed here is for another system, so it is not in the image either.
     """
     found = []
     text = (ROOT / "requirements" / f"{half}.txt").read_text()
@@ -53,7 +54,7 @@ def python(half: str) -> list[tuple[str, str, str]]:
 
 
 def page() -> list[tuple[str, str, str]]:
-    """Return the npm packages in the bundle."""
+    """Return the name, version and licence of each npm package in the page."""
     packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
     return [
         (path.removeprefix("node_modules/"), about["version"], about.get("license", "?"))
@@ -63,7 +64,7 @@ def page() -> list[tuple[str, str, str]]:
 
 
 def text() -> str:
-    """Return the text of the page."""
+    """Return the contents of docs/licences.md."""
     parts = [HEAD]
     tables = [("The agent's image", python("agent")), ("The server's image", python("server")), ("The page", page())]
     for title, rows in tables:

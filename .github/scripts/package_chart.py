@@ -1,7 +1,7 @@
 """Package the chart for a release: ``package_chart.py OUT [OWNER/NAME] [agent=sha256:… server=sha256:…]``.
 
-The sources name d44b/pulltrace; a fork's release names the fork's images and pages. The script pins the digests of the
-images, and derives Artifact Hub's annotations from the version and from CHANGELOG.md.
+The sources refer to d44b/pulltrace, whereas the chart that a fork releases refers to the fork's own images and pages.
+The script also pins the images' digests, and derives Artifact Hub's annotations from the version and CHANGELOG.md.
 """
 
 import os
@@ -21,7 +21,7 @@ HOME = "d44b/pulltrace"
 
 
 def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = None) -> Path:
-    """Make the archive in ``out``, and return its path."""
+    """Make the archive in ``out`` and return its path."""
     owner, name = repository.lower().split("/")
     places = {
         f"ghcr.io/{HOME}": f"ghcr.io/{owner}/{name}",
@@ -41,8 +41,7 @@ def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = 
         about["annotations"] |= annotations(about, (ROOT / "CHANGELOG.md").read_text(), digests or {})
         (copy / "Chart.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
         command = ["helm", "package", copy, "--destination", out]
-        # Give all files in the archive the time of the commit, so that the same commit always produces the same
-        # archive.
+        # All files in the archive get the commit's time, so that the same commit always produces the same archive.
         epoch = os.environ.get("SOURCE_DATE_EPOCH") or time_of_commit()
         environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
         output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -50,13 +49,13 @@ def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = 
 
 
 def time_of_commit() -> str:
-    """Return the time of the commit that is checked out, in unix seconds."""
+    """Return the time of the commit that is checked out, in Unix seconds."""
     command = ["git", "log", "-1", "--format=%ct"]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) -> dict[str, str]:
-    """Return the annotations that the chart has only in a release."""
+    """Return the annotations that the chart has only once it is released."""
     version = str(about["version"])
     made = {f"pulltrace/{half}-digest": digest for half, digest in digests.items()}
     made["artifacthub.io/prerelease"] = str("-" in version).lower()
@@ -72,7 +71,7 @@ def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) 
 
 
 def changes(version: str, changelog: str) -> list[dict[str, str]]:
-    """Return the changelog's entries for a version in Artifact Hub's format."""
+    """Return the changelog's entries for a version, in Artifact Hub's format."""
     section = re.search(rf"^## \[?{re.escape(version)}\]?.*?$(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     found: list[dict[str, str]] = []
     for kind, body in re.findall(r"^### (\w+)$(.*?)(?=^### |\Z)", section[1] if section else "", re.M | re.S):

@@ -1,10 +1,12 @@
-"""Publish to the Pages branch, which contains the docs at its root and the Helm repository in ``charts/``.
+"""Publish to the Pages branch, which has the docs at its root and the Helm repository in ``charts/``.
 
-``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
-``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
+``pages.py chart ARCHIVE URL`` adds a packaged chart. The merged index keeps all versions that the branch's index
+already contains.
 
-Run the script in a clone that may push to its remote ``origin``. If there was another push in the meantime, the change
-is made again on top of it. The branch is never force-pushed.
+``pages.py docs SITE`` replaces the docs, but not ``charts/``.
+
+Run the script in a clone that may push to its remote ``origin``. If someone else has pushed in the meantime, the change
+is made again on top of the new commits. The branch is never force-pushed.
 """
 
 import shutil
@@ -23,13 +25,11 @@ _TRIES = 5
 
 
 class RefusedError(Exception):
-    """Raised if a change would damage the published branch."""
+    """The change would damage the published branch, or could not be pushed."""
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Check out the branch's newest state, apply ``change`` to it, and push. Try again if there was another push in
-    the meantime.
-    """
+    """Check out the branch, apply ``change`` and push. If someone else has pushed in the meantime, start again."""
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "pages"
@@ -48,7 +48,7 @@ def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
 
 
 def add_chart(tree: Path, archive: Path, url: str) -> None:
-    """Put ``archive`` into the Helm repository that is served at ``url``."""
+    """Add ``archive`` to the Helm repository that is served at ``url``."""
     charts = tree / CHARTS
     charts.mkdir(exist_ok=True)
     index = charts / "index.yaml"
@@ -82,7 +82,7 @@ def replace_docs(tree: Path, site: Path) -> None:
 
 
 def _versions(index: Path) -> dict[tuple[str, str], str]:
-    """Return the digest of each chart and version."""
+    """Return the digest of each (chart, version) in an index."""
     entries = yaml.safe_load(index.read_text())["entries"] if index.exists() else {}
     return {(name, chart["version"]): chart.get("digest", "") for name in entries for chart in entries[name]}
 
@@ -108,7 +108,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Run the command that the command line selects."""
+    """Run the command given on the command line."""
     clone = Path.cwd()
     try:
         match words:

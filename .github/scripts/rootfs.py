@@ -1,8 +1,8 @@
-"""Assemble the root file system of an image from this Python, the packages in SITE, and the libraries that they load.
+"""Assemble an image's root file system from this Python, the packages in SITE and the libraries that they load.
 
-``rootfs.py SITE OUT``. It runs in the build stage of the Dockerfiles, and in the test that measures the images without
-a registry. The result contains no shell, no package manager and no third-party sources, because bytecode is enough.
-Tracebacks therefore show the file and line of third-party code, but not its text. Scanners find Debian's packages in
+Usage: ``rootfs.py SITE OUT``. The script runs in the Dockerfiles' build stage, and in the test that measures the images
+without Docker. The result does not contain a shell or a package manager. Third-party code is included only as bytecode.
+Tracebacks therefore show the file and line of third-party code, but not its text. Scanners find the Debian packages in
 ``/var/lib/dpkg/status.d``.
 """
 
@@ -15,16 +15,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Parts of the standard library that no server needs: tests, editors, installers, terminals, databases, East Asian
+# Parts of the standard library that neither program needs: tests, editors, installers, terminals, databases, East Asian
 # encodings.
 _LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "turtle*", "ensurepip", "lib2to3", "venv"),
-    *("distutils", "pydoc_data", "curses", "_pyrepl", "sqlite3", "dbm", "config-*", "*.a", "_test*", "_xx*"),
+    *("distutils", "pydoc_data", "curses", "sqlite3", "dbm", "config-*", "*.a", "_test*", "_xx*"),
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# Files in packages that no program loads. The service stubs are for grpcio, which only the demo uses. tzdata is for
-# named time zones, but all our times are in UTC.
+# Files in packages that neither program loads. The service stubs are for grpcio, which only the demo uses, and tzdata
+# is not needed because all our times are in UTC.
 _NOT_RUN = shutil.ignore_patterns(
     *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
 )
@@ -37,7 +37,7 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def assemble(site: Path, out: Path) -> None:
-    """Fill ``out``, which must not exist yet."""
+    """Create the root file system in ``out``, which must not exist yet."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = Path(sys.base_prefix)
     home = out / "usr/local"
@@ -61,9 +61,9 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile all modules. Keep our own sources beside the bytecode, and replace the others with their bytecode.
+    """Compile all modules. Our own sources stay beside their bytecode; all other sources are replaced with bytecode.
 
-    The bytecode contains the hash of its source instead of the source's modification time, so that a rebuild produces
+    The bytecode contains a hash of its source rather than the source's modification time, so that a rebuild produces
     the same files.
     """
     ours = library / "site-packages" / "pulltrace"
@@ -73,7 +73,7 @@ def _compile(library: Path) -> None:
     for source in library.rglob("*.py"):
         if source.is_relative_to(ours):
             continue
-        # Some packages contain templates that are not Python; they remain unchanged.
+        # Some packages contain .py templates that are not valid Python. Such templates are left as they are.
         if compileall.compile_file(
             source, legacy=True, quiet=2, stripdir=str(library.parents[3]), invalidation_mode=by_hash
         ):
@@ -81,7 +81,7 @@ def _compile(library: Path) -> None:
 
 
 def _libraries(out: Path, prefix: Path) -> None:
-    """Copy the needed shared libraries from outside the interpreter's directory, and record their Debian packages."""
+    """Copy the required shared libraries from outside the interpreter's directory, and record their Debian packages."""
     needed: set[Path] = set()
     for binary in [*out.rglob("*.so*"), out / "usr/local/bin/python3"]:
         needed.update(path for path in _loads(binary) if not path.is_relative_to(prefix) and out not in path.parents)
@@ -97,7 +97,7 @@ def _libraries(out: Path, prefix: Path) -> None:
 
 
 def _strip(out: Path) -> None:
-    """Remove the debug symbols from wheels: they make up 23 of the agent's 56 MiB."""
+    """Strip the symbols that are not needed at run time, which make up 23 of the agent's 56 MiB."""
     shared = [path for path in out.rglob("*.so*") if not path.is_symlink()]
     subprocess.run(["strip", "--strip-unneeded", *shared], check=True)
 
@@ -105,7 +105,8 @@ def _strip(out: Path) -> None:
 def _loads(binary: Path) -> Iterator[Path]:
     listing = subprocess.run(["ldd", binary], check=False, capture_output=True, text=True).stdout
     if missing := re.search(r"(\S+) => not found", listing):
-        # A library inside a wheel finds its neighbours through an rpath relative to itself.
+        # Libraries inside a wheel find each other through a relative rpath, so a library that ldd reports here is
+        # really missing.
         raise SystemExit(f"{binary} needs {missing[1]}")
     for found in re.finditer(r"(/\S+) \(0x", listing):
         yield Path(found[1])
@@ -118,8 +119,8 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _package(path: Path) -> list[str]:
-    # dpkg records the path at which the package installed a library. This path may begin with /lib or with /usr/lib,
-    # because Debian merged the two.
+    # dpkg records the path from which the package installed the library. This path may begin with /lib or /usr/lib,
+    # because Debian has merged the two.
     for known in (path, Path("/usr") / path.relative_to("/"), path.resolve()):
         found = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)
         if found.returncode == 0:
@@ -132,7 +133,7 @@ def _run(*command: str) -> str:
 
 
 def size(out: Path) -> int:
-    """Return the bytes of all files, each counted once."""
+    """Return the total size of all files in bytes, not counting symbolic links."""
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -1,4 +1,4 @@
-"""Wait until a server shows the end of an image's pull, and print the pull: ``sees_a_pull.py URL IMAGE``."""
+"""Wait until a server shows a finished pull of an image, and print the pull: ``sees_a_pull.py URL IMAGE``."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ PATIENCE = 300.0
 
 
 def finished(url: str, image: str) -> dict[str, Any] | None:
-    """Return the finished pull of the image, if the server has one."""
+    """Return a finished pull of the image, if the server has one."""
     try:
         with urlopen(f"{url}/api/v1/pulls", timeout=10) as response:  # noqa: S310  # the URL is an argument
             pulls: list[dict[str, Any]] = json.load(response)["pulls"]
@@ -21,7 +21,9 @@ def finished(url: str, image: str) -> dict[str, Any] | None:
 
 
 def main(url: str, image: str) -> int:
-    """Return 0 if the pull completed and all bytes were counted. Return 1 if the pull failed or was never shown."""
+    """Return 0 if the pull completed and all of its bytes were counted. Otherwise, or if no finished pull was shown in
+    time, return 1.
+    """
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if pull := finished(url, image):

@@ -1,12 +1,15 @@
-"""Check that the package, the chart, appVersion, the chart's image list, CHANGELOG and a release's tag name the same
+"""Check that the package, the chart, its appVersion, its image list, CHANGELOG.md and the release tag agree on the
 version.
 
-``versions.py``                      check the tree
-``versions.py v1.2.3``               check the tag too
-``versions.py v1.2.3 --notes``       print that version's part of CHANGELOG.md for the GitHub Release
-``versions.py --image-tags v1.2.3 v1.2.2 …``  print the image tags of the first version, given all tags
+``versions.py`` checks the tree.
 
-If there are disagreements, the script prints all of them and exits with status 1.
+``versions.py v1.2.3`` checks the tag too.
+
+``versions.py v1.2.3 --notes`` prints that version's part of CHANGELOG.md for the GitHub Release.
+
+``versions.py --image-tags v1.2.3 v1.2.2 …`` prints the image tags of the first version, given all tags.
+
+If the versions disagree, the script prints every difference and exits with status 1.
 """
 
 import re
@@ -21,7 +24,7 @@ _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Return the version stated in each of the files, and for each image in the chart's list."""
+    """Return the version that each file states, including the tag of each image in the chart's list."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
@@ -35,14 +38,16 @@ def found(root: Path = ROOT) -> dict[str, str]:
 
 
 def notes(version: str, root: Path = ROOT) -> str | None:
-    """Return CHANGELOG.md's section for ``version`` without the heading, or None if there is no such section."""
+    """Return CHANGELOG.md's section for ``version`` without its heading, or None if there is none."""
     parts = re.split(r"^## \[?([^]\s]+)\]?.*$", (root / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     return sections[version].strip() if version in sections else None
 
 
 def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
-    """Return every disagreement as a sentence. Without a tag, CHANGELOG may still call the version Unreleased."""
+    """Return a sentence for each version that differs from the others. Without a tag, the changelog need not have a
+    section for the version yet.
+    """
     versions = found(root)
     expected = tag.removeprefix("v") if tag else versions["pulltrace/__init__.py"]
     wrong = [f"{place} is {version}, not {expected}" for place, version in versions.items() if version != expected]
@@ -54,8 +59,8 @@ def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
 
 
 def image_tags(tag: str, others: Iterable[str]) -> list[str]:
-    """Return the image tags of a release: always X.Y.Z, also X.Y if the release is the newest of its minor version,
-    and also latest if it is the newest of all releases.
+    """Return the image tags of a release: always X.Y.Z, X.Y if it is the newest release of its minor version, and
+    latest if it is the newest release of all. A prerelease gets only its own version.
     """
     match = _TAG.fullmatch(tag)
     if match is None or match[4]:
@@ -75,7 +80,7 @@ def image_tags(tag: str, others: Iterable[str]) -> list[str]:
 
 
 def main() -> int:
-    """Run the command that the command line selects."""
+    """Run the command given on the command line."""
     tags = [word for word in sys.argv[1:] if not word.startswith("-")]
     if "--image-tags" in sys.argv:
         print(*image_tags(tags[0], tags))

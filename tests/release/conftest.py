@@ -1,4 +1,4 @@
-"""Put Helm's binary on the PATH, where the scripts look for it."""
+"""Put the Helm binary on the PATH, where the release scripts look for it."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tests.real.versions import HELM
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The path of a Helm 4 binary: the one that was built for the tests, or else the machine's own."""
+    """The path of the Helm binary that was built for the tests. If there is none, the machine's own Helm is used."""
     found = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if found is None:
         pytest.skip("no helm here; `make parts` builds it")

@@ -1,4 +1,4 @@
-"""Import a release script by its name, because these scripts are not part of the package."""
+"""Import a release script by name, because these scripts are not part of the package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ import pulltrace
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
-"""The directory of the installed package. CI removes the source directory before it tests the wheel."""
+"""The installed package's directory. CI removes the source directory before it tests the wheel."""
 
 
 def script(name: str) -> ModuleType:

@@ -1,9 +1,9 @@
-"""The agent in a runc container, with its own seccomp profile and the chart's security contexts.
+"""The agent in a runc container with its seccomp profile and the chart's security contexts.
 
-The container has the image's root file system, and each containerd is a real one. The agent uses all of its functions:
-it resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was
-killed, and ends on SIGTERM. In these tests, a system call that is not in the profile kills the agent; on a node, the
-call only fails.
+The container has the image's root file system, and containerd is real. The agent does everything that it can do: it
+resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
+and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a node, such a call merely
+fails.
 """
 
 import asyncio
@@ -43,11 +43,12 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# This is needed if Python was built with an rpath: the image has Python's library in a different directory.
+# LD_LIBRARY_PATH is needed if this Python was built with an rpath, because the image keeps Python's library elsewhere.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
-# This program prints the attempts that succeed. A system call that is not in the profile fails as if it did not exist.
+# This program prints which attempts are not blocked. A system call outside the profile fails as if the kernel did not
+# support it.
 ATTEMPTS = """
 import ctypes, errno, os, socket
 
@@ -83,8 +84,8 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# This program sends more than a socket accepts at once. Some versions of Python send the remaining data with another
-# system call.
+# This program sends more than a socket accepts at once. Some versions of Python send the remaining data with a
+# different system call.
 CONGESTED = """
 import asyncio, socket
 
@@ -111,7 +112,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
-    """Return a function that makes containers with the chart's security contexts."""
+    """Return a function that makes a container with the chart's security contexts."""
     context = AGENT["podSecurityContext"] | AGENT["securityContext"]
 
     def make(*command: str, seccomp: dict[str, Any], mounts: Mapping[str, Path] = {}, **more: str) -> Container:
@@ -124,7 +125,9 @@ def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server that resolves every name to 127.0.0.1 and ::1. The first UDP responses are truncated."""
+    """A DNS server that resolves every name to 127.0.0.1 and ::1. The server's UDP responses are truncated until a
+    client has used TCP.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -158,9 +161,7 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """Start a DNS server on the first free loopback address. The server listens on port 53, because resolvers use only
-    this port.
-    """
+    """Start a DNS server on the first free loopback address, on port 53: resolvers use no other port."""
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):
         names = Names(f"127.83.53.{number}")
@@ -245,7 +246,9 @@ async def test_the_agent_works_with_its_seccomp_profile(
     assert "Traceback" not in agent.output
 
 
-async def test_data_that_does_not_fit_into_the_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
+async def test_data_that_does_not_fit_into_the_socket_buffer_is_sent_afterwards(
+    contain: Callable[..., Container],
+) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
         await container.says(f"read {8 << 20}\n")
 
@@ -262,9 +265,9 @@ async def test_all_system_calls_outside_the_profile_fail(contain: Callable[..., 
 
 
 async def logged(agent: Program, text: str, times: int) -> None:
-    """Wait until the log contains this text this many times."""
+    """Wait until the agent's log contains ``text`` at least ``times`` times."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while agent.output.count(text) < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:

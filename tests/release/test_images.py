@@ -1,7 +1,7 @@
-"""The root file systems of the images. The script that the Dockerfiles run assembles the file systems from this
+"""Tests for the images' root file systems. The script that the Dockerfiles run assembles each file system from this
 machine's Python and packages.
 
-The released images contain a different Python (3.13, with Debian's compiler flags), but are otherwise the same.
+The released images contain a different Python (3.13, built with Debian's compiler flags) but are otherwise the same.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ import pytest
 
 from tests.release.scripts import PACKAGE, script
 
-pytestmark = pytest.mark.timeout(600)  # assembling an image compiles every package
+pytestmark = pytest.mark.timeout(600)  # to assemble an image, the script compiles every package
 rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
-# The largest size that an unpacked image may have. The agent's image must be small because every node pulls it.
+# The maximum size of each image when unpacked. The limit for the agent's image is lower, because every node pulls it.
 BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
@@ -32,9 +32,8 @@ EXTRAS = {"agent": "agent", "server": "server|otel"}
 
 
 def installed(name: str, extras: str | None = None) -> Iterator[str]:
-    """Yield the names of a distribution and of all distributions that it needs, as they are installed
-    on this machine.
-    """
+    """Yield the names of a Python distribution and its dependencies, leaving out packages that are not installed
+    here."""
     try:
         wanted = distribution(name)
     except PackageNotFoundError:
@@ -48,7 +47,7 @@ def installed(name: str, extras: str | None = None) -> Iterator[str]:
 
 
 def site(folder: Path, half: str) -> Path:
-    """Copy the packages that an image needs into a folder, as ``pip install --target`` would."""
+    """Copy the packages that an image needs into a folder, as ``pip install --target`` does."""
     shutil.copytree(PACKAGE, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
     for name in sorted(set(installed("pulltrace", EXTRAS[half])) - {"pulltrace"}):
@@ -62,7 +61,7 @@ def site(folder: Path, half: str) -> Path:
 
 @pytest.fixture(scope="module", params=["agent", "server"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """``agent`` or ``server``, and the root file system of the image with this name."""
+    """The name of an image (``agent`` or ``server``), and the image's root file system."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -74,8 +73,8 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # This is needed if Python was built with an rpath: the image has Python's library in a different directory. The
-    # Python in Debian's image has a relative rpath.
+    # LD_LIBRARY_PATH is needed if this Python was built with an rpath, because the image keeps Python's library
+    # elsewhere. The Python in the released images has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(
         [CHROOT, "--userspec=65532:65532", root, "/usr/local/bin/python3", *command],
@@ -88,12 +87,12 @@ def inside(root: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_an_image_starts_without_privileges_and_without_other_files(image: tuple[str, Path]) -> None:
+def test_an_image_runs_unprivileged_and_needs_only_its_own_files(image: tuple[str, Path]) -> None:
     half, root = image
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
         "agent": "h11, hpack, google.protobuf.message, msgspec",
-        "server": "uvicorn, uvloop, httptools, starlette, pulltrace.server.traces",
+        "server": "uvicorn, uvloop, httptools, starlette, kubernetes_asyncio.watch, pulltrace.server.traces",
     }
     code = f"import ssl, {libraries[half]}; print(len(ssl.create_default_context().get_ca_certs()))"
     assert int(inside(root, "-c", code)) > 50
@@ -111,7 +110,7 @@ def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_program(image: tuple[str, Path]) -> None:
+def test_an_image_does_not_contain_a_shell_an_installer_or_code_of_the_other_program(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -120,7 +119,9 @@ def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_program(ima
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_party_packages_are_bytecode_and_scanners_can_find_the_debian_packages(image: tuple[str, Path]) -> None:
+def test_third_party_packages_are_shipped_as_bytecode_and_scanners_can_find_the_debian_packages(
+    image: tuple[str, Path],
+) -> None:
     _, root = image
     [library] = (root / "usr/local/lib").glob("python3.*")
     theirs = [path for path in library.rglob("*.py") if "pulltrace" not in path.parts]
@@ -131,24 +132,24 @@ def test_third_party_packages_are_bytecode_and_scanners_can_find_the_debian_pack
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_a_rebuild_in_another_directory_results_in_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_rebuild_in_another_directory_gives_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     rootfs.assemble(site(tmp_path / "site", half), tmp_path / "root")
     assert contents(tmp_path / "root") == contents(root)
 
 
 def contents(root: Path) -> dict[Path, bytes]:
-    """Return the digest of each file below a directory."""
+    """Return the digest of each file below a directory, by relative path."""
     files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(root): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
-def test_each_image_is_smaller_than_its_size_budget(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_each_image_stays_within_its_size_budget(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     size = rootfs.size(root)
     with tarfile.open(tmp_path / "layer.tar.gz", "w:gz", compresslevel=6) as layer:
         layer.add(root, arcname=".")
     packed = (tmp_path / "layer.tar.gz").stat().st_size
-    # docs/images.md contains these figures; pytest shows them with --log-cli-level=info.
+    # docs/images.md contains these figures; pytest prints them with --log-cli-level=info.
     _log.info("%s: %.1f MiB unpacked, %.1f MiB to pull", half, size / MEBIBYTE, packed / MEBIBYTE)
     assert size < BUDGET[half]

@@ -1,11 +1,11 @@
-"""The page of licences lists everything that is shipped, and every licence permits shipping it."""
+"""The licence page lists everything that is shipped, and every licence on it is permissive."""
 
 from tests.release.scripts import ROOT, script
 
 PERMISSIVE = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "PSF-2.0", "OFL-1.1", "MPL-2.0"}
 
 
-def test_the_page_of_licences_is_up_to_date() -> None:
+def test_the_licence_page_is_up_to_date() -> None:
     assert script("licences").text() == (ROOT / "docs" / "licences.md").read_text(), "run `make licences`"
 
 

@@ -1,4 +1,4 @@
-"""The rules of the Makefile, with scripts in place of Node, npm and Python."""
+"""Run the Makefile's rules with scripts in place of Node, npm and Python."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ from tests.release.scripts import ROOT
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with the files that the Makefile's rules need. The PATH contains only the subfolder ``bin``, which has
-    no npm.
+    """A folder with the files that the Makefile's rules need. The subfolder ``bin`` will be the whole PATH, and
+    contains no npm.
     """
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()
@@ -48,7 +48,7 @@ def install(clone: Path) -> str:
     return done.stdout
 
 
-def test_a_python_without_the_venv_module_is_reported_and_no_environment_remains(clone: Path) -> None:
+def test_a_python_without_the_venv_module_is_reported_and_leaves_no_environment_behind(clone: Path) -> None:
     for name in ("pyproject.toml", "requirements/all.txt", "requirements/packaging.txt"):
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).touch()
@@ -59,7 +59,7 @@ def test_a_python_without_the_venv_module_is_reported_and_no_environment_remains
     assert not (clone / ".venv").exists()
 
 
-def test_make_uses_npm_once_npm_is_installed_and_does_nothing_when_it_runs_again(clone: Path) -> None:
+def test_make_uses_npm_as_soon_as_it_is_installed_and_a_second_run_does_nothing(clone: Path) -> None:
     output = install(clone)
     assert "npm with Node 20.19 or newer was not found" in output
     assert "the dashboard has no page" in output

@@ -1,4 +1,4 @@
-"""The scripts that check a server in a cluster, here run with the demo's server."""
+"""Run the scripts that check a server in a cluster against the demo's server."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ SEES_A_PULL = ROOT / ".github" / "scripts" / "sees_a_pull.py"
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of a demo, without the final slash."""
+    """The URL of a demo, without a trailing slash."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=6"]
     process = Process(command, tmp_path / "demo.log")
     try:
@@ -48,7 +48,7 @@ async def test_helm_test_passes_if_nodes_report(demo: str) -> None:
     assert re.search(r"ready; nodes reporting: \d+", output)
 
 
-async def test_helm_test_fails_with_the_reason_if_no_server_responds(tmp_path: Path) -> None:
+async def test_helm_test_fails_and_prints_the_reason_if_no_server_responds(tmp_path: Path) -> None:
     impatient = tmp_path / "release_test.py"
     impatient.write_text(RELEASE_TEST.read_text().replace("+ 60", "+ 1"))
     code, output = await run(impatient, f"http://127.0.0.1:{free_port()}", "agents")
@@ -58,7 +58,7 @@ async def test_helm_test_fails_with_the_reason_if_no_server_responds(tmp_path: P
 
 @pytest.fixture
 async def ended(demo: str) -> list[dict[str, Any]]:
-    """Two pulls of the demo: a completed pull that fetched bytes, and a failed pull."""
+    """Two of the demo's pulls: a completed pull that fetched bytes, and a failed pull."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(90):
         while True:
             async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as response:
@@ -79,7 +79,7 @@ def failed(pull: dict[str, Any]) -> bool:
 
 @pytest.fixture
 async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server that always returns these two pulls, because the demo's own list changes."""
+    """The URL of a server that always returns the same two pulls, because the demo's own list keeps changing."""
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})
@@ -95,13 +95,13 @@ async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_completed_pull_is_found(recorded: str, ended: list[dict[str, Any]]) -> None:
+async def test_the_script_finds_a_completed_pull(recorded: str, ended: list[dict[str, Any]]) -> None:
     code, output = await run(SEES_A_PULL, recorded, ended[0]["imageRef"])
     assert code == 0, output
     assert '"percent": 100' in output
 
 
-async def test_a_failed_pull_does_not_count_as_completed(recorded: str, ended: list) -> None:
+async def test_the_script_does_not_accept_a_failed_pull(recorded: str, ended: list) -> None:
     ended[0]["imageRef"] = "docker.io/library/another:1"
     code, output = await run(SEES_A_PULL, recorded, ended[1]["imageRef"])
     assert code == 1, output

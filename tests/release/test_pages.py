@@ -1,4 +1,4 @@
-"""Publish releases as the workflow does, but to a Pages branch of a temporary repository and to a real OCI registry."""
+"""Publish releases as the workflow does, but to a temporary repository's Pages branch and a local OCI registry."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone of a bare repository that has one commit and no Pages branch yet."""
+    """A clone of a bare repository that has one commit and, as yet, no Pages branch."""
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin.git", cwd=tmp_path)
     run("git", "clone", "--quiet", "origin.git", "clone", cwd=tmp_path)
     folder = tmp_path / "clone"
@@ -45,7 +45,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a function that packages this repository's chart as another version."""
+    """Return a function that packages this repository's chart as a given version."""
 
     def make(version: str, repository: str = "d44b/pulltrace", **digests: str) -> Path:
         copy = tmp_path / f"source-{version}" / "pulltrace"
@@ -61,7 +61,7 @@ def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def branch(clone: Path, path: str) -> bytes:
-    """Return a file from the published branch."""
+    """Return the contents of a file on the published branch."""
     origin = clone.parent / "origin.git"
     return subprocess.run(["git", "show", f"gh-pages:{path}"], cwd=origin, check=True, capture_output=True).stdout
 
@@ -99,7 +99,7 @@ def test_publishing_three_releases_and_the_docs_twice_loses_nothing(clone: Path,
     assert run("git", "worktree", "list", cwd=clone).count("\n") == 1
 
 
-def test_an_index_entry_of_the_original_project_is_kept(clone: Path, package, monkeypatch) -> None:
+def test_the_index_entry_of_the_original_project_is_kept(clone: Path, package, monkeypatch) -> None:
     digest = "0773d7230dd7be37cb796524eca8d6e2574dd110128d6ee3a65d79647ce7dfae"
     old = {"name": "pulltrace", "version": "0.1.0", "digest": digest, "urls": [f"{URL}/pulltrace-0.1.0.tgz"]}
 
@@ -132,7 +132,7 @@ def test_a_published_version_cannot_be_published_again_with_different_contents(
     assert branch(clone, "charts/index.yaml") == before
 
 
-def test_docs_that_would_hide_the_helm_repository_are_rejected(clone: Path, monkeypatch, capsys) -> None:
+def test_docs_with_a_page_at_the_path_of_the_helm_repository_are_rejected(clone: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(clone)
     made = site(clone.parent, "bad")
     (made / "charts").mkdir()
@@ -167,7 +167,7 @@ def test_a_chart_released_by_a_fork_uses_the_images_of_the_fork(package, tmp_pat
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """The address of Debian's docker-registry, which runs on loopback."""
+    """The address of Debian's docker-registry, running on loopback."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("no docker-registry here (Debian's docker-registry)")
@@ -189,12 +189,12 @@ def registry(tmp_path: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     waiting = threading.Event()
-    for _ in range(200):
+    for _ in range(1200):
         assert process.poll() is None
         try:
             with urllib.request.urlopen(url, timeout=1):
@@ -233,7 +233,7 @@ def test_the_classic_repository_and_the_oci_registry_serve_the_same_bytes(
 
 
 @pytest.mark.usefixtures("helm")
-def test_the_same_commit_always_results_in_the_same_chart_archive(tmp_path: Path) -> None:
+def test_the_same_commit_always_gives_the_same_chart_archive(tmp_path: Path) -> None:
     first, second = (packaging.package(tmp_path / name).read_bytes() for name in ("first", "second"))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 
@@ -256,7 +256,7 @@ def test_a_released_chart_pins_the_images_by_digest_unless_the_user_sets_a_tag(p
     assert [image["image"].partition("@")[2] for image in listed] == list(digests.values())
 
 
-def test_the_artifact_hub_annotations_contain_the_changes_of_a_version_and_whether_it_is_a_prerelease() -> None:
+def test_the_artifact_hub_annotations_list_the_changes_of_a_version_and_state_whether_it_is_a_prerelease() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     new = "### Added\n\n- One `thing`\n  on two lines.\n- Two.\n\n### Fixed\n\n- Three.\n"
     text = f"# Changelog\n\n## [0.3.0]\n\n{new}\n## 0.2.0\n\n### Added\n\n- Old.\n"
@@ -271,7 +271,7 @@ def test_the_artifact_hub_annotations_contain_the_changes_of_a_version_and_wheth
     assert packaging.changes("0.2.0", (ROOT / "CHANGELOG.md").read_text())
 
 
-def test_every_screenshot_for_artifact_hub_is_in_the_docs() -> None:
+def test_every_artifact_hub_screenshot_is_in_the_docs() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     for shown in yaml.safe_load(about["annotations"]["artifacthub.io/screenshots"]):
         assert (ROOT / "docs" / shown["url"].removeprefix("https://d44b.github.io/pulltrace/")).is_file()

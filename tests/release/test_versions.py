@@ -1,6 +1,4 @@
-"""All files contain the same version, every difference from a tag is listed, and a release gets the
-right image tags.
-"""
+"""All files state the same version, every difference from a tag is listed, and a release gets the right image tags."""
 
 import re
 import shutil
@@ -27,11 +25,11 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_files_of_this_repository_contain_the_same_version(tree: Path) -> None:
+def test_all_files_in_this_repository_state_the_same_version(tree: Path) -> None:
     assert versions.disagreements(None, tree) == []
 
 
-def test_the_release_notes_are_the_section_of_the_changelog_about_the_version(tree: Path) -> None:
+def test_the_release_notes_are_the_section_of_the_changelog_for_the_version(tree: Path) -> None:
     assert versions.disagreements("v0.2.0", tree) == []
     assert versions.notes("0.2.0", tree) == "New.\n\n### Added\n\n- all of it"
     assert versions.notes("0.1.0", tree) == "Old."
@@ -48,7 +46,7 @@ def test_a_tag_must_be_a_version(tree: Path) -> None:
     assert "the tag release is not vX.Y.Z" in versions.disagreements("release", tree)
 
 
-def test_the_readme_of_the_chart_is_generated_from_its_values() -> None:
+def test_the_readme_of_the_chart_matches_its_values() -> None:
     if not HELM_DOCS.path.exists():
         pytest.skip("no helm-docs here; `make parts` builds it (needs Go)")
     chart = ROOT / "charts" / "pulltrace"
@@ -70,7 +68,7 @@ def test_the_readme_of_the_chart_is_generated_from_its_values() -> None:
         ("v0.4.0-rc.1", ["v0.3.0"], ["0.4.0-rc.1"]),
     ],
 )
-def test_a_release_gets_each_image_tag_for_which_it_is_the_newest(
+def test_a_release_gets_each_image_tag_for_which_it_is_the_newest_version(
     tag: str, others: list[str], expected: list[str]
 ) -> None:
     assert versions.image_tags(tag, [tag, *others, "not-a-version"]) == expected

