@@ -1,7 +1,7 @@
-"""Fixtures for all tests, and the profiles of Hypothesis, none of which has a time limit.
+"""Fixtures for all tests, and the Hypothesis profiles. None of the Hypothesis profiles has a time limit.
 
-By default, every run uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer examples.
-``EXAMPLES_PROFILE=random`` (the nightly run) uses new examples and prints the example of a failing test.
+By default, every run of the tests uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer examples.
+``EXAMPLES_PROFILE=random`` (the nightly run) uses new examples and prints how to reproduce a failure.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Pulltrace's programs as real processes on the loopback interface."""
+"""Pulltrace's programs, run as real processes on the loopback interface."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.real.process import child_of
 
 
 class Program:
-    """One ``pulltrace`` process, which can be restarted."""
+    """A ``pulltrace`` process that can be restarted."""
 
     _forks = False
 
@@ -53,10 +53,10 @@ class Program:
 
     @property
     def output(self) -> str:
-        """Return the whole output of the process."""
+        """All of the process's output so far."""
         return "".join(self._output)
 
-    async def says(self, text: str, seconds: float = 30) -> None:
+    async def says(self, text: str, seconds: float = 60) -> None:
         """Wait until the output contains this text."""
         async with asyncio.timeout(seconds):
             while True:
@@ -64,7 +64,7 @@ class Program:
                     return
                 await asyncio.sleep(0.05)
 
-    async def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:
+    async def stop(self, how: int = signal.SIGTERM, seconds: float = 60) -> int:
         """Send a signal and wait for the process to exit."""
         with suppress(ProcessLookupError):
             os.kill(child_of(self.process.pid) if self._forks else self.process.pid, how)
@@ -75,7 +75,7 @@ class Program:
 
 
 class Api:
-    """A client of one server's API."""
+    """A client for one server's API."""
 
     def __init__(self, port: int, *, inside: Namespace | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -83,7 +83,7 @@ class Api:
 
     async def __aenter__(self) -> Self:
         connector = None if self._inside is None else self._inside.connector()
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -104,7 +104,7 @@ class Api:
         answer = await self.get(f"/api/v1/pulls{query}")
         return list(answer["pulls"])
 
-    async def ready(self, seconds: float = 30) -> None:
+    async def ready(self, seconds: float = 60) -> None:
         """Wait until the server is ready."""
         async with asyncio.timeout(seconds):
             while True:
@@ -114,7 +114,7 @@ class Api:
                             return
                 await asyncio.sleep(0.05)
 
-    async def reported(self, seconds: float = 30) -> None:
+    async def reported(self, seconds: float = 60) -> None:
         """Wait until a node has reported."""
         async with asyncio.timeout(seconds):
             while True:
@@ -122,8 +122,8 @@ class Api:
                     return
                 await asyncio.sleep(0.05)
 
-    async def until(self, true: Any, seconds: float = 30) -> list[dict[str, Any]]:
-        """Poll the list of pulls until a condition holds for the list, and return that list."""
+    async def until(self, true: Any, seconds: float = 60) -> list[dict[str, Any]]:
+        """Poll the list of pulls until it satisfies a condition, and return it."""
         pulls: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""The main purpose of Pulltrace, end to end: a real containerd pulls images, and the API shows the pulls live."""
+"""Test Pulltrace end to end: a real containerd pulls images, and the API shows the pulls live."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 async def local(node: Containerd) -> AsyncIterator[Api]:
-    """Run `pulltrace local` with the containerd of the node."""
+    """Run `pulltrace local` against the node's containerd."""
     port = free_port()
     settings = {
         "CONTAINERD_SOCKET": str(node.socket),
@@ -36,7 +36,9 @@ async def local(node: Containerd) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def halves(node: Containerd) -> Callable[..., tuple[Program, Program, int]]:
-    """Return a function that starts a server and an agent as two processes."""
+    """Return a function that creates a server and an agent as separate programs, and returns both with the server's
+    port.
+    """
 
     def make(**more: str) -> tuple[Program, Program, int]:
         port = free_port()
@@ -63,7 +65,7 @@ def all_done(count: int) -> Callable[[list[dict[str, Any]]], bool]:
     return lambda pulls: len(pulls) == count and all(pull["status"] == "completed" for pull in pulls)
 
 
-async def test_three_images_pulled_at_once_are_three_pulls_with_exact_figures(
+async def test_three_images_pulled_at_once_appear_as_three_pulls_with_exact_figures(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     base = make_layer(2 * MIB)
@@ -101,7 +103,7 @@ async def test_a_pull_is_stalled_while_its_registry_sends_nothing(
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)
     pulling = asyncio.create_task(node.cri.pull(ref))
-    pulls = await local.until(lambda pulls: pulls and pulls[0].get("stalledSince"), seconds=40)
+    pulls = await local.until(lambda pulls: pulls and pulls[0].get("stalledSince"), seconds=90)
     assert pulls[0]["percent"] < 100
     registry.blob(layer.digest).limit(2 * MIB)
     registry.blob(layer.digest).release()
@@ -123,7 +125,7 @@ async def test_a_pull_is_stalled_when_its_registry_has_sent_nothing_for_thirty_s
         pulling = asyncio.create_task(node.cri.pull(ref))
         await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         began = time.monotonic()
-        await api.until(lambda pulls: pulls[0].get("stalledSince"), seconds=40)
+        await api.until(lambda pulls: pulls[0].get("stalledSince"), seconds=90)
         assert time.monotonic() - began > 25
         (pull,) = await api.pulls()
         assert (pull["status"], pull["bytesPerSec"]) == ("downloading", 0)
@@ -136,7 +138,7 @@ async def test_a_pull_is_stalled_when_its_registry_has_sent_nothing_for_thirty_s
         await api.until(all_done(1))
 
 
-async def test_a_cancelled_pull_does_not_show_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
+async def test_a_cancelled_pull_is_not_shown_at_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
     layer = make_layer(4 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=2 * MIB)
@@ -149,7 +151,7 @@ async def test_a_cancelled_pull_does_not_show_100_percent(local: Api, node: Cont
     assert "etaSeconds" not in pull
 
 
-async def test_the_retry_after_containerd_was_killed_is_attempt_2_in_the_same_row(
+async def test_a_retry_after_containerd_is_killed_appears_as_attempt_2_in_the_same_row(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -177,9 +179,7 @@ async def test_a_server_that_is_restarted_during_a_pull_recovers_its_history(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(
-            first.digest
-        ).hold()  # the pull must not end between two polls, because the agent would not observe it
+        registry.blob(first.digest).hold()  # the agent would not observe the pull if it ended between two polls
         pulling = asyncio.create_task(node.cri.pull(done))
         await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
         registry.blob(first.digest).release()
@@ -231,10 +231,10 @@ async def test_the_server_and_the_agent_exit_promptly(
         await api.ready()
         await api.reported()
         program = {"server": server, "agent": agent}[half]
-        assert await program.stop(signal.SIGTERM, seconds=8) == 0
+        assert await program.stop(signal.SIGTERM, seconds=25) == 0
 
 
-async def test_pulls_that_are_shorter_than_a_poll_interval_appear_once_with_name_and_size(
+async def test_pulls_that_are_shorter_than_a_poll_interval_appear_once_with_their_name_and_size(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     images = {f"team/small-{number}:1": make_image(make_layer(64 * 1024)) for number in range(10)}
@@ -251,9 +251,10 @@ async def test_pulls_that_are_shorter_than_a_poll_interval_appear_once_with_name
     await node.ctr("images", "export", archive, first)
     await node.ctr("images", "import", archive)
     await node.cri.pull(first)
-    pulls = await local.until(lambda pulls: len(pulls) > 10)
+    await local.until(lambda pulls: len([pull for pull in pulls if not pull.get("imported")]) > 10)
     await asyncio.sleep(3)
-    more = [pull for pull in await local.pulls() if pull["downloadedBytes"] == 0 or pull["imageRef"] not in found]
+    others = [pull for pull in await local.pulls() if not pull.get("imported")]
+    more = [pull for pull in others if pull["downloadedBytes"] == 0 or pull["imageRef"] not in found]
     assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], (
         "neither the tag nor the import is a pull"
     )

@@ -1,3 +1,3 @@
-"""Faults, injected into real processes: `python -m pulltrace server` and `agent`, and the programs with which they
-communicate.
+"""Faults injected into real processes: `python -m pulltrace server` and `agent`, and the programs that they communicate
+with.
 """

@@ -1,7 +1,7 @@
-"""Run one attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT SECONDS``.
+"""Run an attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT SECONDS``.
 
-At the end, each attack prints one JSON line with the number of responses by status. ``closed`` counts connections that
-the server closed without a response.
+At the end, each attack prints a JSON line with the number of responses by status. ``closed`` counts connections that
+the server closed without responding.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Attack:
-    """The connections of one attack, and the number of responses by status."""
+    """An attack's connections, and the number of responses by status."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -34,7 +34,7 @@ class Attack:
         return await asyncio.open_connection(HOST, self.port)
 
     async def endless(self, first: bytes, part: bytes) -> None:
-        """Send ``first``, then ``part`` repeatedly until the server closes the connection; then start again."""
+        """Send ``first``, then ``part`` repeatedly until the server responds or disconnects; then start again."""
         while True:
             reader, writer = await self.connect()
             try:
@@ -65,7 +65,7 @@ class Attack:
         await self.end(reader, writer)
 
     async def many(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``count`` calls of ``work`` at the same time."""
+        """Run ``work`` ``count`` times concurrently."""
         await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
 
 
@@ -75,7 +75,7 @@ async def endless_headers(attack: Attack) -> None:
 
 
 async def endless_header_value(attack: Attack) -> None:
-    """On each of two connections, send one header that never ends."""
+    """On each of two connections, send a header that never ends."""
     await attack.many(2, lambda: attack.endless(b"GET / HTTP/1.1\r\na:", b"b" * 65_536))
 
 
@@ -97,7 +97,7 @@ async def endless_trailers(attack: Attack) -> None:
 
 
 async def unfinished_heads(attack: Attack) -> None:
-    """Send 2,500 request heads of 60 KB that never end."""
+    """Send 2,500 unfinished request heads of 60 KB each."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 60_000))
 
 
@@ -107,7 +107,7 @@ async def small_unfinished_heads(attack: Attack) -> None:
 
 
 async def unfinished_bodies(attack: Attack) -> None:
-    """Send 700 bodies of one mebibyte without their last byte."""
+    """Send 700 one-mebibyte bodies, each without its last byte."""
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"
     await attack.many(700, lambda: attack.once(head + bytes(MIB - 1)))
 
@@ -118,7 +118,7 @@ async def silent_connections(attack: Attack) -> None:
 
 
 async def pipelined_streams(attack: Attack) -> None:
-    """Open 256 streams, send another request on each connection, close all of them at once, and repeat."""
+    """Open 256 streams, send another request on each connection, close all connections at once, and repeat."""
 
     async def stream() -> None:
         reader, writer = await attack.connect()
@@ -132,7 +132,7 @@ async def pipelined_streams(attack: Attack) -> None:
 
 
 async def all_streams(attack: Attack) -> None:
-    """Open 300 streams from one address."""
+    """Open 300 streams from a single address."""
 
     async def stream() -> None:
         reader, writer = await attack.connect()
@@ -147,7 +147,7 @@ async def all_streams(attack: Attack) -> None:
 
 
 async def unread_lists(attack: Attack) -> None:
-    """Request the whole history from 150 clients, and never read the responses."""
+    """Request the whole history with 150 clients that never read their responses."""
     loop = asyncio.get_running_loop()
     sockets = []
     for _ in range(150):
@@ -161,7 +161,7 @@ async def unread_lists(attack: Attack) -> None:
 
 
 async def ten_histories(attack: Attack) -> None:
-    """Request the whole history from ten clients; half of them stop reading."""
+    """Request the whole history with ten clients, half of which stop reading."""
 
     async def read(all_of_it: bool) -> None:
         reader, writer = await attack.connect()
@@ -180,8 +180,8 @@ async def ten_histories(attack: Attack) -> None:
 
 
 def largest_report(node: int, number: int) -> bytes:
-    """Return a report of one more running pull on a node, with as many layers and as long strings as the server
-    accepts.
+    """Return a report that adds a running pull to a node. The pull has the most layers and the longest strings that the
+    server accepts.
     """
     layer = (
         '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
@@ -197,7 +197,7 @@ def largest_report(node: int, number: int) -> bytes:
 
 
 async def largest_reports(attack: Attack) -> None:
-    """Report a growing number of pulls of the largest possible size from 100 nodes, while two clients read the list."""
+    """Report more and more pulls of the maximum size from 100 nodes, while two clients are reading the list."""
 
     async def report(first: int) -> None:
         reader, writer = await attack.connect()
@@ -241,7 +241,7 @@ async def forged_tokens(attack: Attack) -> None:
 
 
 async def scrapes(attack: Attack) -> None:
-    """Scrape the metrics 60 times at once, repeatedly."""
+    """Scrape the metrics repeatedly with 60 concurrent requests."""
 
     async def scrape() -> None:
         reader, writer = await attack.connect()
@@ -266,15 +266,16 @@ ATTACKS = {
 
 
 def stop(attack: Attack) -> None:
-    """End the process, regardless of what the attack is waiting for."""
+    """Exit the process, even if the attack is still waiting for something."""
     sys.stdout.write(json.dumps(attack.seen))
     sys.stdout.flush()
     os._exit(0)
 
 
 async def main() -> None:
-    """Run the attack that the command line names."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # use ordinary priority, even if the tests do not
+    """Run the attack named on the command line."""
+    # Use ordinary priority even if the tests run with real-time priority.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

@@ -12,7 +12,7 @@ from tests.real.process import free_port
 
 @pytest.fixture
 async def make_lab():
-    """Return a function that starts labs, which end with the test."""
+    """Return a function that starts labs, which are closed when the test ends."""
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 
@@ -34,7 +34,7 @@ async def lab(make_lab):
 
 @pytest.fixture
 def fault(lab):
-    """Return a function: ``fault(what, expected)`` records one fault in the lab."""
+    """Return a function: ``fault(what, expected)`` records a fault in the lab."""
     return lambda *words, **options: Fault(lab, *words, **options)
 
 

@@ -1,7 +1,8 @@
-"""Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets between them.
+"""Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets that pass
+between them.
 
-Test machines may have a kernel without netem. This process reads a packet from the device of one host, waits, and
-writes it to the device of the other host. Closing the devices also removes their routes.
+Test machines may have a kernel without netem, so this process reads each packet from one host's device, waits, and
+writes it to the other host's device. Closing the devices also removes their routes.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ _LARGEST = 65536
 
 
 class Delay:
-    """Carry IP packets between the devices ``name`` of two namespaces, and delay each packet by ``seconds``."""
+    """Carry IP packets between the devices called ``name`` in two namespaces, delaying each packet by ``seconds``."""
 
     def __init__(self, namespaces: tuple[str, str], name: str, seconds: float) -> None:
         self._seconds = seconds
@@ -38,7 +39,7 @@ class Delay:
                 os.write(end, packet)
 
     def close(self) -> None:
-        """Stop. Packets that are still queued are lost."""
+        """Stop carrying packets. Packets that are still queued are lost."""
         for end in self._ends:
             self._loop.remove_reader(end)
             os.close(end)

@@ -30,13 +30,15 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The same environment variables as in the container images. Without these variables, glibc does not return memory that
-was used for clients or lists.
+"""The environment variables that the container images also set. Without these variables, glibc would not return the
+memory used for clients and lists to the operating system.
 """
 
 
 class Process(Program):
-    """A pulltrace process, which can be started by another command or with additional environment variables."""
+    """A pulltrace process. The process can be started through another command (``before``) or with additional
+    environment variables.
+    """
 
     def __init__(
         self, command: str, *, before: tuple[str, ...] = (), environment: dict[str, str] | None = None, **variables: str
@@ -52,7 +54,7 @@ class Process(Program):
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def signal(self, how: int) -> None:
-        """Send a signal without waiting for its effect."""
+        """Send a signal without waiting for it to take effect."""
         self.process.send_signal(how)
 
     async def kill(self) -> None:
@@ -61,9 +63,11 @@ class Process(Program):
 
 
 class Lab:
-    """One node. Each of the node's connections downloads at ``speed``, and the node's clock is ``ahead`` seconds fast.
+    """A lab with one node. Each of the node's connections downloads at ``speed``, and the node's clock is ``ahead``
+    seconds fast.
 
-    With a ``network``, the agent and the server run on two hosts; without it, they use the loopback interface.
+    If a ``network`` is given, the agent and the server run on two hosts. Without a ``network``, both use the loopback
+    interface.
     """
 
     def __init__(
@@ -91,7 +95,7 @@ class Lab:
         server: dict[str, Any] | None = None,
         agent: dict[str, Any] | None = None,
     ) -> Self:
-        """Start everything in the order in which a cluster boots."""
+        """Start all processes in the order in which a booting cluster would start them."""
         network = self._network
         enter = self.stack.enter_async_context
         settings = {
@@ -136,7 +140,7 @@ class Lab:
             self.node.advance(now - then)
             then = now
 
-    # The events on the node.
+    # These methods change what happens on the node.
 
     def pull(self, name: str, *sizes: float) -> Pull:
         """Start pulling an image with layers of these sizes in MiB."""
@@ -151,12 +155,12 @@ class Lab:
         return started
 
     def hold(self, pull: Pull) -> None:
-        """Stop the registry before the last MiB of the last layer."""
+        """Make the registry hold back the last MiB of the pull's last layer."""
         blob = pull.image.layers[-1].blob
         self.registries.holds[blob.digest] = blob.size - MIB
 
     def release(self, pull: Pull) -> None:
-        """Let the registry continue."""
+        """Let the registry send the data that it held back."""
         del self.registries.holds[pull.image.layers[-1].blob.digest]
 
     async def pulled(self, name: str, *sizes: float) -> Pull:
@@ -180,10 +184,10 @@ class Lab:
         """Return whether all of these pulls have ended on the node."""
         return all(pull.state for pull in pulls)
 
-    # The state that the server publishes.
+    # What the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """Return the row of a pull, and check that the pull has at most one row."""
+        """Return a pull's row, after checking that the pull has at most one."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
@@ -202,7 +206,7 @@ class Lab:
         return any(node["state"] == "reporting" and seconds(node["lastSeen"]) > since for node in nodes)
 
     async def wrong(self, since: float) -> str:
-        """Return a difference between the server's state and the node's state, or an empty string if there is none."""
+        """Return one difference between the server's and the node's state, or an empty string if there is none."""
         if not await self._reporting(since):
             return "the node does not report"
         rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
@@ -222,7 +226,7 @@ class Lab:
         return ""
 
     async def metrics(self) -> dict[str, float]:
-        """Return the value of each sample. The keys are metric names with their labels."""
+        """Return the value of each sample, keyed by its metric name and labels."""
         async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -232,7 +236,7 @@ class Lab:
         return (await self.metrics()).get(name) == value
 
     async def ends(self) -> float:
-        """Return the number of ended pulls that the server has counted."""
+        """Return the number of finished pulls that the server has counted."""
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = 60) -> None:
@@ -245,7 +249,7 @@ class Lab:
                 await asyncio.sleep(TICK)
 
     async def recovered(self, within: float = 15) -> None:
-        """Wait until the state that the server publishes matches the node's state."""
+        """Wait until the server's published state matches the node's state."""
         since, why = time.time(), "no response"
 
         async def well() -> bool:
@@ -275,7 +279,7 @@ class Lab:
 
 
 def _image(reference: str) -> str:
-    """Return the name of an image without the tag. The tag is unknown until the pull has ended."""
+    """Return the image's name without its tag, which is unknown until the pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
@@ -287,14 +291,14 @@ FINDINGS = os.environ.get("FAULTS_JSON", "")
 
 
 class Fault:
-    """Record one fault: ``async with fault(...) as seen: … seen.over()``. The end of the block waits for recovery."""
+    """Record a fault: ``async with fault(...) as seen: … seen.over()``. The end of the block waits for recovery."""
 
     WITHIN = 10.0
     GROWTH = 12.0
-    """By how many MiB the server's memory may grow. Python's allocator keeps some memory even without a leak."""
+    """The maximum growth of the server's memory in MiB. Python's allocator keeps some memory even without a leak."""
     AGENT = 48.0
-    """How many MiB of memory an agent may use. The chart requests this much memory for the agent. The memory limit is
-    nearly three times as high.
+    """The maximum memory of an agent in MiB, equal to the agent's memory request in the chart. The chart's memory limit
+    is nearly three times as high.
     """
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:
@@ -306,7 +310,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """Note that the fault has ended, and start to measure the recovery time."""
+        """Record that the fault has ended, and start measuring the recovery time."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:
@@ -334,8 +338,8 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Return whether both processes use little memory again. The server returns freed memory to the operating
-        system twice a minute.
+        """Return whether both processes' memory use is back to normal. The server returns freed memory to the operating
+        system every 30 seconds.
         """
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 

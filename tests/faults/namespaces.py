@@ -1,4 +1,4 @@
-"""Enter a network namespace to create a socket or a device there, which then belongs to this namespace."""
+"""Enter a network namespace, so that a socket or a device created there belongs to it."""
 
 import ctypes
 import socket
@@ -12,7 +12,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def entered(namespace: str) -> Iterator[None]:
-    """Move this thread into the namespace until the block ends. The block must not await anything."""
+    """Move this thread into the namespace until the ``with`` block ends. The block must not await anything."""
     with Path("/proc/self/ns/net").open() as here, Path("/run/netns", namespace).open() as there:
         _enter(there.fileno())
         try:

@@ -22,24 +22,24 @@ _numbers = itertools.count()
 
 
 def lacking() -> str:
-    """Return why networks cannot be created on this machine, or an empty string if they can."""
+    """Return the reason why networks cannot be created on this machine, or an empty string if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     tools = {"ip": "iproute2", "tc": "iproute2", "iptables-legacy": "iptables"}
     missing = sorted({package for tool, package in tools.items() if not shutil.which(tool, path=_PATH)})
-    return f"not installed: {', '.join(missing)} (apt-get install {' '.join(missing)})" if missing else ""
+    return f"no {' and no '.join(missing)} here; `make parts` installs it" if missing else ""
 
 
 class Network:
-    """Two hosts and a cable. ``server`` and ``agent`` are the names of the two namespaces."""
+    """Two hosts and the cable between them. ``server`` and ``agent`` are the names of the two namespaces."""
 
     def __init__(self) -> None:
         number = next(_numbers)
         self.server, self.agent = (f"pt-{os.getpid()}-{number}{side}" for side in "sa")
         self._links = {self.server: "pts", self.agent: "pta"}
         self.address = "10.213.0.1"
-        """The address at which the agent reaches the server. All networks may use the same address, because they are
-        separate.
+        """The address at which the agent reaches the server. The networks are isolated from each other, so
+        all of them can use the same address.
         """
         self._delay: Delay | None = None
 
@@ -59,7 +59,9 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return a command prefix that runs a program in this namespace. The program keeps the pid of the command."""
+        """Return a command prefix that runs a program in this namespace. The program has the same pid as the
+        command.
+        """
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:
@@ -71,7 +73,7 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "up")
 
     async def cut(self) -> None:
-        """Drop all packets in both directions. Neither side gets an error."""
+        """Drop all packets in both directions silently."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
         await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
 
@@ -80,7 +82,7 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
 
     async def one_way(self) -> None:
-        """Let the agent's packets arrive, but drop everything that the server sends, even acknowledgements."""
+        """Let the agent's packets through, but drop everything that the server sends, including acknowledgements."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
 
     async def slow(self, rate: str) -> None:
@@ -108,7 +110,7 @@ class Network:
         await self._rule("-A", "INPUT", "-i", "pta", *statistic, "-j", "DROP")
 
     async def refuse(self) -> None:
-        """Refuse new connections. Existing connections continue."""
+        """Refuse new connections, but let existing ones continue."""
         tcp = ("-p", "tcp", "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
         await self._rule("-A", "OUTPUT", "-o", "pta", *tcp)
 
@@ -121,7 +123,7 @@ class Network:
 
 
 class ApiInside(Api):
-    """An API client that runs in a network namespace."""
+    """An API client inside a network namespace."""
 
     def __init__(self, port: int, namespace: str) -> None:
         super().__init__(port)

@@ -1,4 +1,4 @@
-"""A simulated API server that reviews tokens slowly, and sends the lists and watch events that a test gives to it."""
+"""A simulated API server, which reviews tokens slowly and sends the lists and watch events that a test provides."""
 
 import asyncio
 import json
@@ -11,14 +11,14 @@ OBJECTS = "pods", "events"
 
 
 class ScriptedApi:
-    """The API server. ``kubeconfig`` is a file with the address of this API server."""
+    """The API server. ``kubeconfig`` is a file that contains its address."""
 
     def __init__(self, folder: Path) -> None:
         self.valid: dict[str, str] = {}
         """The node to which each valid token is bound."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
-        """The watch events of each resource that have not been sent yet. An empty line ends the watch."""
+        """The watch events still to be sent for each resource. An empty line ends the watch."""
         self.kubeconfig = folder / "kubeconfig"
 
     async def __aenter__(self) -> Self:

@@ -1,5 +1,5 @@
-"""Run the faults and attacks for `make reliability`, and write the results between the markers in
-docs/reliability.md.
+"""Run the tests with faults and attacks for `make reliability`, and write the results into docs/reliability.md between
+markers.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The agent is killed, is frozen, or runs twice."""
+"""Tests for agent faults: the agent is killed or frozen, or two agents run on the same node."""
 
 import asyncio
 import signal
@@ -10,17 +10,17 @@ async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(lab, 
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
-    async with fault("agent killed mid-pull and started again", "the same row continues") as seen:
+    async with fault("agent killed mid-pull and started again", "the pull continues in the same row") as seen:
         await lab.agent.kill()
         await lab.agent.start()
         seen.over()
     assert (await lab.row_of(running))["id"] == before["id"]
 
 
-async def test_an_agent_restarted_with_sigterm_loses_nothing(lab, fault):
+async def test_an_agent_that_is_restarted_with_sigterm_does_not_lose_a_pull(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 12)
-    async with fault("agent restarted (SIGTERM) mid-pull", "the same row continues") as seen:
+    async with fault("agent restarted (SIGTERM) mid-pull", "the pull continues in the same row") as seen:
         assert await lab.agent.stop() == 0
         await lab.agent.start()
         seen.over()
@@ -34,7 +34,7 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
         return (await lab.api.get("/api/v1/nodes"))["nodes"][0]["state"] == "late"
 
     async with fault(
-        "agent frozen (SIGSTOP) while a pull ends", "the node is late; then the missed end is published"
+        "agent frozen (SIGSTOP) while a pull ends", "the node is late, and the missed end is published afterwards"
     ) as seen:
         lab.agent.signal(signal.SIGSTOP)
         await lab.until(is_late)
@@ -45,10 +45,10 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
         seen.over()
 
 
-async def test_two_agents_for_one_node_cause_no_second_row_and_lose_no_pull(lab, fault):
+async def test_each_pull_has_one_row_even_if_two_agents_report_for_its_node(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 16)
-    async with fault("two agents claim one node", "one row; no pull is lost") as seen:
+    async with fault("two agents claim one node", "each pull has one row, and no pull is lost") as seen:
         async with Process("agent", **lab.agent_settings) as other:
             await lab.until(lambda: _said(other, "agent started"))
             await asyncio.sleep(2)

@@ -1,6 +1,7 @@
-"""HTTP attacks on the server, and how they affect an agent, a client of the stream and ``/healthz``.
+"""HTTP attacks on the server, and their effect on an agent, a stream client and ``/healthz``.
 
-Each attack runs in a separate process. The tests assert the limits that the table's caption states.
+Each attack runs in a separate process. The tests assert the limits that are stated above the table of attacks in
+docs/reliability.md.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
 SECONDS = 12.0
-"""How many seconds each attack lasts, which is longer than the server waits for an unfinished request."""
+"""How long each attack lasts, in seconds. Each attack outlasts the server's timeout for unfinished requests."""
 LAYERS = ",".join(
     f'{{"digest":"sha256:{number:064x}","totalBytes":1048576,"totalKnown":true,"state":"extracted"}}'
     for number in range(10)
@@ -32,7 +33,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a client of the stream and a probe of ``/healthz``, with a record of how long each has to wait."""
+    """An agent, a stream client and a ``/healthz`` probe, with a record of how long each has to wait."""
 
     def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -44,7 +45,7 @@ class Bystander:
         self._sent: dict[int, float] = {}
 
     async def __aenter__(self):
-        # Each client has its own address, like nodes and browsers.
+        # The bystander has its own address, as nodes and browsers do.
         connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0), limit=0)
         self.session = aiohttp.ClientSession(connector=connector)
         self._tasks = [asyncio.create_task(work()) for work in (self._read, self._report, self._probe, self._watch)]
@@ -99,7 +100,7 @@ class Bystander:
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
-        """If a part has failed, raise its exception."""
+        """If a task has failed, raise its exception."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -108,7 +109,7 @@ class Bystander:
 async def attack(
     served, name: str, what: str, bound: str, *, metrics: bool = False, headers: dict[str, str] | None = None
 ) -> Counter[str]:
-    """Run one attack while a bystander uses the server. Record and check how long the bystander waits."""
+    """Run an attack while a bystander uses the server. Record and check how long the bystander waits."""
     server, port, metrics_port = served
     before = server.rss
     async with Bystander(server, port, metrics_port, headers or {}) as bystander:
@@ -161,7 +162,12 @@ async def attack(
             "8 MiB in all, 10 s",
             {"408", "503", "closed"},
         ),
-        ("silent_connections", "4,000 connections that send nothing", "30 s, half of all per address", None),
+        (
+            "silent_connections",
+            "4,000 connections that send nothing",
+            "idle connections are closed after 30 s; an address may hold half of all connections",
+            None,
+        ),
         (
             "unfinished_bodies",
             "700 bodies of 1 MiB without the last byte",
@@ -169,7 +175,7 @@ async def attack(
             {"408", "503", "closed"},
         ),
         ("pipelined_streams", "256 streams followed by another request", "refused", {"400", "closed"}),
-        ("all_streams", "300 streams from one address", "half of all streams", {"200", "503"}),
+        ("all_streams", "300 streams from one address", "an address may hold half of all streams", {"200", "503"}),
     ],
 )
 async def test_an_attack_on_the_api_port_does_not_delay_other_clients(served, name, what, bound, statuses):
@@ -177,7 +183,8 @@ async def test_an_attack_on_the_api_port_does_not_delay_other_clients(served, na
     assert statuses is None or seen.keys() <= statuses
     text = ""
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        while "pulltrace_sse_clients_active 0.0" not in text:  # the bystander has only just disconnected
+        # The server may still count the bystander, which has just disconnected.
+        while "pulltrace_sse_clients_active 0.0" not in text:
             async with session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
                 text = await response.text()
 
@@ -192,7 +199,7 @@ async def test_an_attack_on_the_metrics_port_does_not_delay_other_clients(served
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
-    """Let each of ``nodes`` nodes report ``pulls`` ended pulls of ten layers, in reports of ``each`` pulls."""
+    """Have each node report ``pulls`` finished pulls with ten layers each, in reports of ``each`` pulls."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def node(number: int) -> None:
@@ -213,14 +220,17 @@ async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
         await asyncio.gather(*(node(number) for number in range(nodes)))
 
 
-async def test_clients_that_do_not_read_a_list_do_not_delay_other_clients(served):
+async def test_clients_that_never_read_the_list_do_not_delay_other_clients(served):
     await fill(served[1], nodes=20, pulls=100)
     await attack(
-        served, "unread_lists", "150 clients that do not read a list of 2,000 pulls", "16 lists, 8 per address; 30 s"
+        served,
+        "unread_lists",
+        "150 clients that do not read a list of 2,000 pulls",
+        "at most 16 lists at once, 8 per address; a client may stop reading for 30 s",
     )
 
 
-async def test_eight_of_ten_clients_from_one_address_can_read_a_full_history_at_once(served):
+async def test_eight_of_ten_clients_from_the_same_address_can_read_a_full_history_at_once(served):
     await fill(served[1], nodes=100, pulls=200)
     what = "10 clients request a full history (20,000 pulls of 10 layers), and half of them stop reading"
     seen = await attack(served, "ten_histories", what, "16 lists, 8 per address; 64 KiB each")
@@ -238,15 +248,19 @@ async def test_many_simultaneous_scrapes_do_not_delay_other_clients(served):
 
         await asyncio.gather(*(heartbeat(number) for number in range(5000)))
     await attack(
-        served, "scrapes", "60 concurrent scrapes of 5,000 nodes", "one response for all; 16 at once", metrics=True
+        served,
+        "scrapes",
+        "60 concurrent scrapes of 5,000 nodes",
+        "all scrapes share one response; at most 16 responses are sent at once",
+        metrics=True,
     )
 
 
-async def test_the_largest_possible_pulls_do_not_exhaust_the_memory(served):
+async def test_pulls_of_the_largest_possible_size_do_not_exhaust_memory(served):
     what = (
         "100 nodes report more and more running pulls of 500 layers with the longest strings; two clients read the list"
     )
-    seen = await attack(served, "largest_reports", what, "8 MiB per node, 256 MiB for all nodes")
+    seen = await attack(served, "largest_reports", what, "at most 8 MiB per node, and 256 MiB for all nodes")
     assert seen["200"] > 200
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
         text = await response.text()
@@ -272,7 +286,7 @@ async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_p
             await asyncio.sleep(0.6)
             waits: list[float] = []
             new = asyncio.create_task(admit_new_agents(port, tokens[1:], waits))
-            bound = "32 reviews at once, addresses in turn; a new agent waits at most 5 s"
+            bound = "at most 32 reviews run at once, and addresses take turns; a new agent waits at most 5 s"
             what = "80 connections with forged tokens; a review takes 1 s"
             seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
             assert not new.done(), "new agents are still being admitted when the attack ends"
@@ -285,9 +299,7 @@ async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_p
 
 
 async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> None:
-    """Send reports with one new token after another, all from one address. Record how long it takes until each is
-    accepted.
-    """
+    """Send reports from a single address, each with a new token. Record how long each report takes to be accepted."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.10", 0))) as session:
         await asyncio.sleep(2)
         for number, token in enumerate(tokens):

@@ -1,4 +1,4 @@
-"""Clients that do not read, that read one kilobyte per second, or that read through a buffering proxy."""
+"""Tests with stream clients that never read, that read one kilobyte per second, or that use a buffering proxy."""
 
 import asyncio
 import json
@@ -30,15 +30,15 @@ http {{
 
 
 def socket_at(address):
-    """Return a socket with its own loopback address."""
+    """Return a socket that is bound to the given loopback address."""
     bound = socket.socket()
     bound.bind((address, 0))
     return bound
 
 
 class Subscription:
-    """A client that reads the stream from a socket. ``events`` contains the received events with their times of
-    arrival.
+    """A client that reads the stream from a socket. ``events`` contains the received events with their
+    arrival times.
     """
 
     def __init__(self, port, sock=None, address="127.0.0.1", query="?layers=false"):
@@ -72,21 +72,21 @@ class Subscription:
 
 
 async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, fault):
-    """The server sends each client all layers of eight images, which is far more data than a socket can buffer."""
+    """The server sends each client all layers of eight images, which is far more data than its socket can buffer."""
 
     async def wide_images(name):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
         await lab.until(lambda: lab.over(*pulls), 60)
 
-    # Pull images before the fault, so that memory for this many layers does not count as growth.
+    # Pull images with many layers before the fault, so that the memory for them does not count as growth.
     await wide_images("before")
     what = "255 clients, 128 of which never read"
-    async with fault(what, "the others are served immediately; those that do not read are dropped") as seen:
+    async with fault(what, "the reading clients are served immediately; the others are disconnected") as seen:
         with ExitStack() as deaf:
             for _ in range(128):
                 one = deaf.enter_context(socket.socket())
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                one.bind(("127.0.0.2", 0))  # one address may use half of all streams
+                one.bind(("127.0.0.2", 0))  # a single address may use at most half of all streams
                 one.connect(("127.0.0.1", lab.port))
                 one.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: deaf\r\n\r\n")
             async with AsyncExitStack() as stack:
@@ -107,14 +107,18 @@ async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, f
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
-async def test_a_client_with_a_1_kb_per_second_link_receives_every_ended_pull(make_lab):
-    """The client receives fewer but newer states, because the kernel buffers only a limited amount of data."""
+async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_finished_pull(make_lab):
+    """The kernel buffers only a limited amount of data for the client, so the server skips states that newer ones have
+    replaced.
+    """
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")
         reader = Subscription(lab.port, socket_inside(network.agent), network.address)
         async with (
-            Fault(lab, "a client's link carries 1 kB/s", "it receives fewer states, and every end") as seen,
+            Fault(
+                lab, "a client's link carries 1 kB/s", "the client receives fewer states, but the end of every pull"
+            ) as seen,
             reader,
         ):
             await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 1))
@@ -127,9 +131,9 @@ async def test_a_client_with_a_1_kb_per_second_link_receives_every_ended_pull(ma
             await network.mend()
 
 
-@pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt-get install nginx-light)")
+@pytest.mark.skipif(not NGINX, reason="no nginx here; `make parts` installs it")
 @pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "ignores X-Accel-Buffering"])
-async def test_events_pass_through_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
+async def test_events_arrive_through_a_buffering_proxy(lab, fault, tmp_path, obeys):
     port = free_port()
     more = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
     (tmp_path / "conf").write_text(CONFIG.format(folder=tmp_path, port=port, target=lab.port, more=more))
@@ -138,7 +142,7 @@ async def test_events_pass_through_a_proxy_that_buffers(lab, fault, tmp_path, ob
         await lab.until(lambda: _listens(port))
         how = "but obeys" if obeys else "and ignores"
         async with (
-            fault(f"nginx buffers {how} `X-Accel-Buffering: no`", "the stream arrives anyway") as seen,
+            fault(f"nginx buffers {how} `X-Accel-Buffering: no`", "the stream still arrives") as seen,
             Subscription(port) as reader,
         ):
             pull = await lab.pulled("app", 8)

@@ -1,4 +1,4 @@
-"""containerd is killed, hangs, or returns garbage or huge lists."""
+"""Tests with a containerd that is killed, hangs, or returns garbage or huge lists."""
 
 import asyncio
 
@@ -12,7 +12,9 @@ from tests.faults.lab import MIB
 async def test_a_pull_fails_when_containerd_is_killed_and_the_retry_completes(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
-    async with fault("containerd killed mid-pull and restarted; the kubelet retries", "failed, then attempt 2") as seen:
+    async with fault(
+        "containerd killed mid-pull and restarted; the kubelet retries", "the pull fails, and attempt 2 follows"
+    ) as seen:
         await lab.containerd.kill()
         await asyncio.sleep(1)
         await lab.containerd.start()
@@ -24,7 +26,7 @@ async def test_a_pull_fails_when_containerd_is_killed_and_the_retry_completes(la
     assert row["percent"] == 100
 
 
-async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_runs(lab, fault):
+async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_is_running(lab, fault):
     await lab.pulled("done", 1)
     async with fault("containerd's socket replaced while no pull is running", "nothing changes") as seen:
         await lab.containerd.close()
@@ -33,20 +35,20 @@ async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_runs(l
         seen.over()
 
 
-async def test_a_pull_continues_after_containerd_was_unresponsive(lab, fault):
+async def test_a_pull_continues_after_containerd_has_been_unresponsive(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
-    async with fault("containerd hangs", "the pull waits, then continues") as seen:
+    async with fault("containerd hangs", "the pull waits, and continues afterwards") as seen:
         lab.containerd.behave(Behaviour.SILENT)
         await asyncio.sleep(3)
         lab.containerd.behave(Behaviour.NORMAL)
         seen.over()
 
 
-async def test_garbage_from_containerd_changes_nothing(lab, fault):
+async def test_the_published_state_does_not_change_if_containerd_returns_garbage(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
-    async with fault("containerd returns garbage", "the pull waits, then continues") as seen:
+    async with fault("containerd returns garbage", "the pull waits, and continues afterwards") as seen:
         lab.containerd.behave(Behaviour.INVALID)
         await asyncio.sleep(2)
         lab.containerd.behave(Behaviour.NORMAL)
@@ -56,7 +58,7 @@ async def test_garbage_from_containerd_changes_nothing(lab, fault):
 async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "containerd lists 20,000 leases and 20,000 ingests", "its only pull is published; memory is bounded"
+        "containerd lists 20,000 leases and 20,000 ingests", "the only pull is published, and memory use is bounded"
     ) as seen:
         store, now = lab.node.store, lab.node.now
         leases = [lab.node.new_lease(expires=False) for _ in range(20_000)]
@@ -70,10 +72,11 @@ async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
         seen.over()
 
 
-async def test_more_layers_than_a_report_can_hold_are_reported_in_turns(lab, fault):
+async def test_layers_that_do_not_fit_into_a_single_report_are_spread_over_several_reports(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "a node pulls seven images of 512 layers at once", "all seven are reported in turns, and each end once"
+        "a node pulls seven images of 512 layers at once",
+        "the seven pulls are reported in turns, and each end is reported once",
     ) as seen:
         pulls = [lab.pull(f"app-{number}", *[1 / 64] * MAX_LAYERS) for number in range(7)]
 

@@ -1,4 +1,6 @@
-"""The disk of a node is full: a real containerd on a small file system, and the kubelet's message about it."""
+"""Tests for what Pulltrace shows when a node's disk is full. A real containerd uses a small file system, and the test
+reports its error as a kubelet would.
+"""
 
 import asyncio
 import subprocess
@@ -20,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 
 
 class SmallDisk(Containerd):
-    """A containerd whose content and snapshots are on one file system of ``size`` MiB."""
+    """A containerd that keeps its content and snapshots on a small file system (``size`` in MiB)."""
 
     def __init__(self, binary, size):
         super().__init__(binary)
@@ -53,14 +55,14 @@ class Lab:
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
-        """Do nothing, because ``recovered`` has already waited for all pulls."""
+        """Do nothing here: ``recovered`` has already waited for all pulls."""
 
     async def lost(self):
-        """Return the images that the server does not list."""
+        """Return the number of images that the server does not list."""
         return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
 
 
-async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_has_the_same_row(registry, cluster):
+async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_is_shown_in_the_same_row(registry, cluster):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         node = await enter(SmallDisk(require_containerd("2.4"), 40))
@@ -77,13 +79,15 @@ async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_has_the_same_
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
-        # This image is larger than the disk.
+        # The large image does not fit on the disk.
         large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))
         assert await kubelet.pull(await kubelet.create("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
         arrival = await kubelet.create("large", large)
-        async with Fault(lab, "the node's disk is full", "failed: disk_full; then attempt 2") as seen:
+        async with Fault(
+            lab, "the node's disk is full", "the pull fails with the reason disk_full, and attempt 2 follows"
+        ) as seen:
             registry.limit(16 * MIB)
             assert "no space left on device" in await kubelet.pull(arrival)
             pulls = await api.until(lambda pulls: _is(pulls, large, "failed", errorReason="disk_full"))
@@ -91,7 +95,8 @@ async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_has_the_same_
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
-            await asyncio.sleep(FIRST_BACK_OFF)  # wait as a kubelet would, because event times are whole seconds
+            # Wait as long as a kubelet would, because event times are in whole seconds.
+            await asyncio.sleep(FIRST_BACK_OFF)
             assert await kubelet.pull(arrival) is None
             seen.over()
         (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]

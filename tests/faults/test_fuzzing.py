@@ -63,8 +63,10 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(data)
 
 
-async def test_fuzzing_a_connection_finds_no_error(served):
-    """Send ``FUZZ_REQUESTS`` mutated requests. The server keeps running, without status 500 and without a traceback."""
+async def test_fuzzing_a_connection_finds_no_errors(served):
+    """Send ``FUZZ_REQUESTS`` mutated requests. The server keeps running, never responds with status 500, and never logs
+    a traceback.
+    """
     server, port, _ = served
     rng, seen = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), Counter()
 
@@ -120,7 +122,7 @@ def objects(now: float) -> list[tuple[str, Any]]:
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every location in a JSON value, as pairs of a container and a key."""
+    """Return every location in a JSON value, as (container, key) pairs."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *places(value[key]))]
 
@@ -144,7 +146,7 @@ def mangled(rng: random.Random, value: Any) -> Any:
     return value
 
 
-async def test_fuzzing_pods_and_events_finds_no_error(tmp_path):
+async def test_fuzzing_pods_and_events_finds_no_errors(tmp_path):
     """Send ``FUZZ_OBJECTS`` mutated objects in lists and watches. The server keeps running and responds to every
     request.
     """

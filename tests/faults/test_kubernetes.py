@@ -1,5 +1,5 @@
-"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. Pulltrace's server catches up
-afterwards.
+"""Tests with a real API server that is down, hangs, is slow, forbids requests, or rejects the token. Pulltrace's server
+catches up when the fault has ended.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Cluster(Lab):
-    """A lab whose server watches an API server. The tests write to this API server in place of the node's kubelet."""
+    """A lab whose server watches an API server. The tests write to the API server in place of the node's kubelet."""
 
     writer: Writer
 
@@ -32,9 +32,7 @@ class Cluster(Lab):
         self._pods = {}
 
     async def requested(self, pull, name):
-        """Create the pod that needs the pull, and the kubelet's event about the pull. Return pod and event as
-        ``PodEvents``.
-        """
+        """Create the pod that needs the image, and the kubelet's event about the pull. Return both as ``PodEvents``."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))
@@ -42,8 +40,8 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference between the server's and the node's state. A row without the pod of its pull is a
-        difference, too.
+        """Return the first difference between the server's and the node's state. A row that does not show the pod of
+        its pull also counts as a difference.
         """
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
@@ -54,7 +52,7 @@ class Cluster(Lab):
 
 @asynccontextmanager
 async def followed(cluster, folder, **server):
-    """Start a lab and a first pull with its pod."""
+    """Start a lab and a pull of an image that a pod needs, and yield the lab once the server shows the pull."""
     lab = Cluster(folder)
     lab.writer = Writer(cluster)
     try:
@@ -67,9 +65,9 @@ async def followed(cluster, folder, **server):
         await lab.close()
 
 
-async def test_pods_are_shown_again_after_the_api_server_was_down(cluster, tmp_path):
+async def test_the_pods_are_shown_again_once_a_stopped_api_server_has_restarted(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
-        async with Fault(lab, "API server down for 12 s", "pulls continue; pods are known afterwards") as seen:
+        async with Fault(lab, "API server down for 12 s", "pulls continue, and pods are shown afterwards") as seen:
             await cluster.kill()
             late = lab.pull("late", 80)
             await lab.until(lambda: lab.row(late, "downloading"))
@@ -79,9 +77,11 @@ async def test_pods_are_shown_again_after_the_api_server_was_down(cluster, tmp_p
             await lab.requested(late, "late")
 
 
-async def test_pods_are_shown_again_after_the_api_server_was_frozen(cluster, tmp_path):
+async def test_the_pods_are_shown_again_once_a_frozen_api_server_has_resumed(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
-        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; pods are shown again afterwards") as seen:
+        async with Fault(
+            lab, "API server frozen (SIGSTOP)", "pulls continue, and pods are shown again afterwards"
+        ) as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
             late = lab.pull("late", 24)
             await lab.until(lambda: lab.row(late, "downloading"))
@@ -91,12 +91,12 @@ async def test_pods_are_shown_again_after_the_api_server_was_frozen(cluster, tmp
             await lab.requested(late, "late")
 
 
-async def test_events_from_a_slow_api_server_arrive_late_but_completely(cluster, tmp_path):
+async def test_events_from_a_slow_api_server_arrive_late_but_no_event_is_lost(cluster, tmp_path):
     async with Wire(cluster.port) as wire:
         config = tmp_path / "slow"
         config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
-            async with Fault(lab, "API server sends 500 B/s", "pulls continue; pods are shown late") as seen:
+            async with Fault(lab, "API server sends 500 B/s", "pulls continue, and pods are shown late") as seen:
                 wire.slow(500)
                 late = lab.pull("late", 24)
                 await lab.requested(late, "late")
@@ -106,7 +106,7 @@ async def test_events_from_a_slow_api_server_arrive_late_but_completely(cluster,
                 seen.over()
 
 
-async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles, tmp_path):  # noqa: F811
+async def test_the_server_notices_that_permissions_are_removed_and_restored(cluster, chart_roles, tmp_path):  # noqa: F811
     config = await chart_roles()
     async with Wire(cluster.port) as wire:
         config.write_text(config.read_text().replace(f":{cluster.port}", f":{wire.port}"))
@@ -114,7 +114,9 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
             bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
             (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
             async with Fault(
-                lab, "API server forbids the watches", "the reason is shown; pods are shown again when allowed"
+                lab,
+                "API server forbids the watches",
+                "the page shows the reason, and shows pods again when the watches are allowed",
             ) as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
                 wire.reset()  # the API server checks permissions only when a watch starts
@@ -145,7 +147,9 @@ async def test_a_rejected_token_is_replaced_by_the_newly_mounted_token(
         half = {"before": ("unshare", "--mount", "sh", "-c", mount, "sh"), "environment": where}
         async with followed(cluster, tmp_path, **half) as lab:
             made = await cluster.request("GET", f"{account}/pulltrace-server")
-            async with Fault(lab, "API server no longer accepts the token", "401; then the new token is used") as seen:
+            async with Fault(
+                lab, "API server no longer accepts the token", "the old token receives 401, and the new token is used"
+            ) as seen:
                 await cluster.request("DELETE", f"{account}/pulltrace-server")
                 wire.reset()
                 await asyncio.sleep(1)

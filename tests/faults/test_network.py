@@ -1,4 +1,4 @@
-"""The ways in which the connection from the agent to the server can break, on a virtual network in the kernel."""
+"""Tests in which the connection between agent and server breaks, on a virtual network in the kernel."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(m
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 8)
-    async with Fault(lab, f"network {how}: {what}", "the end is published afterwards, once") as seen:
+    async with Fault(lab, f"network {how}: {what}", "the pull's end is published once, after the fault") as seen:
         await breaks(network)
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.over(running, short))
@@ -47,11 +47,13 @@ async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(m
 ROUND_TRIP = 2.0
 
 
-async def test_reports_arrive_over_a_link_with_a_delay_of_two_seconds(make_lab, network):
+async def test_reports_arrive_over_a_link_with_a_round_trip_of_two_seconds(make_lab, network):
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 80)
-    async with Fault(lab, "network far away: a round trip takes 2 s", "reports still arrive; none is lost") as seen:
+    async with Fault(
+        lab, "network far away: a round trip takes 2 s", "reports still arrive, and no report is lost"
+    ) as seen:
         await network.delay(ROUND_TRIP / 2)
         sent = time.monotonic()
         assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP

@@ -1,4 +1,4 @@
-"""Reports arrive twice, late or out of order, or come from a node whose clock is hours off."""
+"""Tests with reports that arrive twice, late or out of order, or come from a node whose clock is hours off."""
 
 import asyncio
 
@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 
 from tests.faults.lab import Fault, seconds
-from tests.faults.test_server import FAKETIME
+from tests.real.versions import FAKETIME
 
 
 class Postman:
-    """A proxy that forwards reports to a server. Some reports are forwarded twice, and some only after later ones."""
+    """A proxy that forwards reports to a server, some of them twice and others out of order."""
 
     def __init__(self, port):
         self._url = f"http://127.0.0.1:{port}/api/v1/report"
@@ -35,20 +35,20 @@ class Postman:
         await self._session.close()
 
     async def _take(self, request):
-        body = await request.read()  # aiohttp has decompressed the body
+        body = await request.read()  # aiohttp has already decompressed the body
         async with self._session.post(self._url, data=body) as answer:
             passed = web.Response(body=await answer.read(), status=answer.status)
         if self.careless:
             self._kept.append(body)
             late = self._kept.pop(0) if len(self._kept) > 4 else body
             for again in (late, body):
-                await asyncio.sleep(0.55)  # the server would reject an earlier report without reading it
+                await asyncio.sleep(0.55)  # the server would reject a report that is sent earlier
                 async with self._session.post(self._url, data=again) as answer:
                     self.responses.append(answer.status)
         return passed
 
 
-async def test_duplicate_and_late_and_reordered_reports_change_nothing(make_lab):
+async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
     lab = await make_lab()
     async with Postman(lab.port) as postman:
         await lab.agent.stop()
@@ -56,7 +56,9 @@ async def test_duplicate_and_late_and_reordered_reports_change_nothing(make_lab)
         await lab.agent.start()
         await lab.pulled("done", 1)
         running = await lab.running("app", 24)
-        async with Fault(lab, "reports arrive twice, late, or out of order", "no byte or end counts twice") as seen:
+        async with Fault(
+            lab, "reports arrive twice, late, or out of order", "no byte and no end of a pull counts twice"
+        ) as seen:
             postman.careless = True
             percents = []
             short = lab.pull("short", 4)
@@ -71,14 +73,14 @@ async def test_duplicate_and_late_and_reordered_reports_change_nothing(make_lab)
     assert await lab.ends() == 3
 
 
-@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (apt-get install faketime)")
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no libfaketime here; `make parts` installs it")
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
-async def test_the_times_of_a_node_whose_clock_is_hours_off_are_shown_in_the_servers_time(make_lab, hours):
+async def test_times_from_a_node_whose_clock_is_hours_off_are_converted_to_server_time(make_lab, hours):
     offset = 3600 * hours
     environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{offset:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     lab = await make_lab(ahead=offset, agent={"environment": environment})
     where = "ahead" if hours > 0 else "behind"
-    async with Fault(lab, f"node's clock {abs(hours)} hours {where}", "times are those of the server's clock") as seen:
+    async with Fault(lab, f"node's clock {abs(hours)} hours {where}", "all times are from the server's clock") as seen:
         await lab.running("app", 8)
         done = await lab.pulled("done", 1)
         seen.over()

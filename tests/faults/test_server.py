@@ -1,4 +1,4 @@
-"""The server is killed, is frozen or runs out of file descriptors, or its clock jumps."""
+"""Tests for server faults: the server is killed or frozen, it runs out of file descriptors, or its clock jumps."""
 
 import asyncio
 import os
@@ -6,20 +6,18 @@ import resource
 import signal
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from tests.faults.lab import Fault
+from tests.real.versions import FAKETIME
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
-
-async def test_a_server_that_was_killed_during_a_pull_recovers_its_history(lab, fault):
+async def test_a_server_killed_during_a_pull_recovers_its_history(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
-    async with fault("server killed mid-pull and started again", "history and rows are recovered") as seen:
+    async with fault("server killed mid-pull and started again", "the history and the rows are recovered") as seen:
         await lab.server.kill()
         await lab.server.start()
         seen.over()
@@ -29,7 +27,9 @@ async def test_a_server_that_was_killed_during_a_pull_recovers_its_history(lab, 
 async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 6)
-    async with fault("server down while one pull ends and another starts and ends", "both ends are published") as seen:
+    async with fault(
+        "server down while one pull ends and another starts and ends", "the ends of both pulls are published"
+    ) as seen:
         await lab.server.kill()
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.over(running, short))
@@ -37,9 +37,9 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
         seen.over()
 
 
-async def test_a_frozen_server_continues_where_it_stopped(lab, fault):
+async def test_a_frozen_server_continues_where_it_left_off(lab, fault):
     await lab.running("app", 12)
-    async with fault("server frozen (SIGSTOP)", "it continues where it was") as seen:
+    async with fault("server frozen (SIGSTOP)", "the server continues where it stopped") as seen:
         lab.server.signal(signal.SIGSTOP)
         await asyncio.sleep(3)
         lab.server.signal(signal.SIGCONT)
@@ -51,7 +51,7 @@ async def test_a_server_that_runs_out_of_file_descriptors_keeps_its_connections_
     pid = lab.server.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     async with fault(
-        "server out of file descriptors", "open connections continue; new ones once descriptors are free"
+        "server out of file descriptors", "open connections continue; new connections wait until descriptors are free"
     ) as seen:
         used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # only the number of names is needed
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
@@ -64,9 +64,9 @@ async def test_a_server_that_runs_out_of_file_descriptors_keeps_its_connections_
         seen.over()
 
 
-@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (apt-get install faketime)")
+@pytest.mark.skipif(not FAKETIME.exists(), reason="no libfaketime here; `make parts` installs it")
 @pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forward"])
-async def test_no_pull_is_lost_when_the_servers_clock_jumps(make_lab, tmp_path, jump):
+async def test_no_pull_is_lost_when_the_clock_of_the_server_jumps(make_lab, tmp_path, jump):
     clock = tmp_path / "clock"
     clock.write_text("+0")
     environment = {
@@ -79,7 +79,7 @@ async def test_no_pull_is_lost_when_the_servers_clock_jumps(make_lab, tmp_path, 
     await lab.pulled("done", 1)
     await lab.running("app", 16)
     where = "back" if jump < 0 else "forward"
-    async with Fault(lab, f"server's clock jumps two hours {where}", "no pull is lost, and none ends") as seen:
+    async with Fault(lab, f"server's clock jumps two hours {where}", "no pull is lost or ended") as seen:
         clock.write_text(f"{jump:+d}")
         seen.over()
         await asyncio.sleep(2)

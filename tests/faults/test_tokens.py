@@ -1,4 +1,4 @@
-"""An agent's token, which a real API server has issued, expires during a pull."""
+"""Tests in which an agent's token, issued by a real API server, expires during a pull."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 LIFE = 12.0
-"""The lifetime of the token in seconds. A TokenRequest cannot request less than 600 s."""
+"""The token's lifetime in seconds. A TokenRequest cannot request a lifetime of less than 600 s."""
 
 
 def shortened(token: str, key: str, life: float) -> str:
@@ -28,7 +28,7 @@ def shortened(token: str, key: str, life: float) -> str:
 
 
 def _raw(der: bytes) -> bytes:
-    """Return the two numbers of an ECDSA signature, 32 bytes each (RFC 7518, 3.4), from openssl's DER."""
+    """Return the two numbers of an ECDSA signature, 32 bytes each (RFC 7518, 3.4), from openssl's DER output."""
     middle = 4 + der[3]
     numbers = der[4:middle], der[middle + 2 :]
     return b"".join(number.lstrip(b"\0").rjust(32, b"\0") for number in numbers)
@@ -50,7 +50,9 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_token(cluster, 
         server = {"AGENT_SERVICE_ACCOUNT": ACCOUNT, "environment": {"KUBECONFIG": str(cluster.kubeconfig)}}
         await lab.start(server=server, agent={"AGENT_TOKEN_FILE": str(mounted)})
         running = await lab.running("app", 80)
-        async with Fault(lab, "an agent's token expires", "401; then the new token is used") as seen:
+        async with Fault(
+            lab, "an agent's token expires", "the old token receives 401, and the new token is used"
+        ) as seen:
 
             async def refused() -> bool:
                 return "this token has expired" in lab.agent.output

@@ -1,6 +1,6 @@
 """Fuzz each target in its own process: ``python -m tests.fuzz [--seconds N] [--runs N] [target …]``.
 
-The processes are separate because libFuzzer ends the process that runs it. Findings are stored in
+Each target needs its own process because libFuzzer exits the process in which it runs. Findings are stored in
 ``tests/fuzz/findings/``.
 """
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 FINDINGS = Path(__file__).parent / "findings"
@@ -27,19 +28,25 @@ TARGET_NAMES = (
 )
 
 
-def fuzz(name: str, *limits: str) -> tuple[int, str]:
-    """Fuzz one target. Return the number of executions, and the last lines of the output if there was a finding."""
+def fuzz(names: Collection[str], *limits: str) -> dict[str, tuple[int, str]]:
+    """Fuzz these targets. Return each target's number of executions, and the end of its output if it had a finding."""
     FINDINGS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as corpus:
-        command = [sys.executable, "-m", "tests.fuzz.one", name, corpus, *limits]
-        command += [f"-artifact_prefix={FINDINGS}/{name}-", "-timeout=20", "-rss_limit_mb=1024", "-max_len=4096"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
-    told = re.findall(r"^(?:#|Done )(\d+)", done.stderr, re.MULTILINE)
-    return int(told[-1]) if told else 0, "" if done.returncode == 0 else done.stderr[-3000:]
+    with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as folder:
+        command = [sys.executable, "-m", "tests.fuzz.one", folder, ",".join(names), *limits]
+        command += [f"-artifact_prefix={FINDINGS}/TARGET-", "-timeout=60", "-rss_limit_mb=1024", "-max_len=4096"]
+        subprocess.run(command, check=True)
+        return {name: _result(Path(folder), name) for name in names}
+
+
+def _result(folder: Path, name: str) -> tuple[int, str]:
+    output = (folder / f"{name}.log").read_text(errors="replace")
+    told = re.findall(r"^(?:#|Done )(\d+)", output, re.MULTILINE)
+    failed = (folder / f"{name}.status").read_text() != "0"
+    return int(told[-1]) if told else 0, output[-3000:] if failed else ""
 
 
 def main() -> int:
-    """Fuzz the targets, print a table, and fail if there was a finding."""
+    """Fuzz the targets and print a table of the results. Return 1 if there was a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("targets", nargs="*", choices=[[], *TARGET_NAMES], default=[])
@@ -47,7 +54,7 @@ def main() -> int:
     found = ""
     print("| target | executions | findings |\n|---|---:|---:|", flush=True)  # noqa: T201
     for name in args.targets or TARGET_NAMES:
-        runs, finding = fuzz(name, f"-max_total_time={args.seconds}")
+        runs, finding = fuzz([name], f"-max_total_time={args.seconds}")[name]
         found += finding
         print(f"| {name} | {runs:,} | {int(bool(finding))} |", flush=True)  # noqa: T201
     if found:

@@ -1,6 +1,6 @@
-"""The fuzz targets: one function for each parser of external data. Each function accepts arbitrary bytes.
+"""The fuzz targets, one for each parser of external data. Each target is a function that accepts arbitrary bytes.
 
-A target catches the exceptions that its code documents. Any other exception is a finding.
+A target catches the exceptions that the code under test documents. All other exceptions are findings.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=Fals
 
 
 class _Server:
-    """The server's application, without a socket. The limits are small, so that the fuzzer reaches them."""
+    """The server's application, without a socket. The limits are low enough for the fuzzer."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -52,7 +52,7 @@ class _Server:
         self._loop = asyncio.new_event_loop()
 
     def request(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
-        """Send a request to the application, and return the status. A server error is a finding."""
+        """Send a request to the application and return the status. A server error is a finding."""
         return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
 
     async def _ask(self, method: str, path: str, query_string: bytes, body: bytes, headers: dict[str, bytes]) -> int:
@@ -96,21 +96,19 @@ _server = _Server()
 
 
 def report(data: bytes) -> None:
-    """``POST /api/v1/report``: the published figures are consistent, whatever the report contains."""
+    """Post the bytes to ``/api/v1/report``, and check that the published figures are consistent."""
     if _server.request("POST", "/api/v1/report", body=data) == 200:
         _server.tick()
 
 
 def zipped(data: bytes) -> None:
-    """Like ``report``, but with gzip: half of the bodies contain the bytes as valid gzip data. The others are the bytes
-    themselves.
-    """
+    """Post the bytes with the content encoding gzip, even though only half of the bodies are compressed."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
 
 def reference(data: bytes) -> None:
-    """Parse the bytes as an image reference. Normalising a reference a second time changes nothing."""
+    """Parse the bytes as an image reference, and check that parsing its normalised text gives the same reference."""
     text = data.decode(errors="surrogateescape")
     with contextlib.suppress(images.InvalidReferenceError):
         parsed = images.parse(text)
@@ -119,7 +117,7 @@ def reference(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """Parse the bytes as an image document, and derive the layers."""
+    """Parse the bytes as an image document, and derive the layers from it."""
     found = manifests.parse(data)
     if found is not None:
         digests = ["sha256:" + digit * 64 for digit in "abc"]
@@ -130,14 +128,14 @@ def manifest(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """Use the bytes as a message from the kubelet."""
+    """Treat the bytes as a message from the kubelet."""
     text = data.decode(errors="replace")
     errors.classify(text, text[:20])
     errors.about(text)
 
 
 def kube(data: bytes) -> None:
-    """Use the bytes as a pod or an event, and derive the cluster state."""
+    """Use the bytes as a pod or an event, and derive the cluster state from it."""
     for kind, seen in ((Pod, PodSeen), (Event, lambda event: EventSeen(event, fresh=True))):
         try:
             item = msgspec.json.decode(data, type=kind)
@@ -162,7 +160,7 @@ def query_string(data: bytes) -> None:
 
 
 def last_event_id(data: bytes) -> None:
-    """Use the bytes as the ``Last-Event-ID`` of a client."""
+    """Use the bytes as a client's ``Last-Event-ID``."""
 
     for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
         assert next(Subscription(_server.hub, query.Query(), text).follow()).startswith(b": connected")

@@ -1,3 +1,1 @@
-"""Tests of Pulltrace with a real kubelet. They compare Pulltrace's API, metrics and log lines with the kubelet's own
-log.
-"""
+"""Tests with a real kubelet, which compare Pulltrace's API, metrics and log lines with the kubelet's own log."""

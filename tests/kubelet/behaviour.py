@@ -1,4 +1,4 @@
-"""A common interface for two kubelets: the simulated one, which runs in virtual time, and a real one."""
+"""A common interface for a real kubelet and the simulated kubelet, which runs in virtual time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.real.manifests import pod as real_pod
 
 
 class Node(Protocol):
-    """A node whose kubelet pulls images one after the other, from a registry that serves 1 MiB/s."""
+    """A node with a kubelet that pulls one image at a time. The registry serves 1 MiB/s."""
 
     def serve(self, name: str, mib: int) -> str:
-        """Serve a new image of about this size. Return its reference."""
+        """Serve a new image of about ``mib`` MiB. Return the image's reference."""
         ...
 
     async def create(self, name: str, *refs: str, policy: str = "IfNotPresent") -> None:
-        """Create a pod with these images, in containers c0, c1, and so on."""
+        """Create a pod with one container for each image. The containers are named c0, c1, and so on."""
         ...
 
     async def delete(self, name: str) -> None:
@@ -40,12 +40,12 @@ class Node(Protocol):
         ...
 
     def events(self, pod: str) -> Changes:
-        """Return the reasons of the pod's events about images, oldest first."""
+        """Return the times and reasons of the pod's image events, oldest first."""
         ...
 
     def statuses(self, pod: str, container: str = "c0") -> Changes:
-        """Return every state that the container has had, oldest first. A state is represented by its reason, or by its
-        name if it has no reason.
+        """Return every state that the container has had, with its start time, oldest first. A state is represented by
+        its reason, or by its name if it has no reason.
         """
         ...
 
@@ -54,7 +54,7 @@ class Node(Protocol):
         ...
 
     async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until a condition holds."""
+        """Wait until a condition is true."""
         ...
 
 
@@ -118,9 +118,7 @@ class SimulatedNode:
 
 
 class RealNode:
-    """The node of a real cluster. The cluster is shared with other tests, so the names of pods get the
-    prefix ``test``.
-    """
+    """The node of a real cluster. Other tests use the same cluster, so pod names get the prefix ``test``."""
 
     def __init__(self, lab: Lab, test: str = "") -> None:
         self._lab = lab
@@ -160,5 +158,5 @@ class RealNode:
 
 
 def times(changes: Changes, wanted: str) -> list[float]:
-    """Return all times at which this event happened."""
+    """Return the times of all changes with the given reason."""
     return [at for at, what in changes if what == wanted]

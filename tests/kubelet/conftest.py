@@ -1,7 +1,8 @@
-"""Clusters with a real kubelet for the tests in this directory. The names `serial` and `parallel` say how a cluster
-pulls images.
+"""Clusters with a real kubelet for the tests in this directory. The cluster `serial` pulls one image at a time, and the
+cluster `parallel` pulls several.
 
-The tests mostly wait. With pytest-xdist (``-n 3``), three workers therefore run in parallel, each with its own cluster.
+The tests spend most of their time waiting, so with pytest-xdist (``-n 3``), three workers run in parallel, each with
+its own cluster.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ CLUSTERS = {
     "test_pods.py": "pods",
     "test_repeats.py": "pods",
 }
-"""The cluster that the tests of each module share. Modules that are not listed use ``parallel``. Each cluster belongs
-to one worker.
+"""The cluster that each test module uses. Modules that are not listed use the cluster ``parallel``. Each cluster is
+used by a single pytest worker.
 """
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run all tests of a cluster in the same worker."""
+    """Run all tests that use the same cluster in the same worker."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (xdist may not be installed)
 
     class ByCluster(LoadScopeScheduling):
@@ -53,7 +54,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @asynccontextmanager
 async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
-    """Start a cluster in which Pulltrace runs. At the end, check that nothing of the cluster remains."""
+    """Start a cluster that runs Pulltrace. At the end, check that the cluster has left nothing behind."""
     if os.geteuid() != 0:
         pytest.skip("a kubelet needs root")
     missing = [part.name for part in (APISERVER, CONTAINERD_2, *NODE) if not part.path.exists()]
@@ -62,7 +63,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
         pytest.skip(f"no {', '.join(missing)} here; `make parts` gets them")
     async with Observed(**kubelet) as observed, Lab(observed) as lab:
         inside = observed.cluster.inside
-        # While the namespace is open, the kernel gives its name to no other cluster.
+        # As long as the namespace's file is open, the kernel does not reuse the namespace's name for another cluster.
         namespace = os.open(f"/proc/{inside.pid}/ns/pid", os.O_RDONLY)
         processes = inside.identity
         yield lab
@@ -76,34 +77,36 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
 
 
 def left_by(folder: Path, processes: str) -> list[str]:
-    """Return the remaining processes, mounts, control groups and files of a cluster that has ended."""
+    """Return the processes, mounts, control groups and files left over from a cluster that has ended."""
     left = [str(folder)] if folder.exists() else []
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
-    left += [str(path) for path in Path("/sys/fs/cgroup").rglob(folder.name)]
-    for namespace in Path("/proc").glob("[0-9]*/ns/pid"):
+    # Other workers remove their own control groups at the same time. The function os.walk ignores folders that have
+    # disappeared.
+    left += [path for path, *_ in os.walk("/sys/fs/cgroup") if Path(path).name == folder.name]
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if str(namespace.readlink()) == processes:
-                left.append((namespace.parents[1] / "stat").read_text()[:60])  # the process's name and state
+            if str((process / "ns/pid").readlink()) == processes:
+                left.append((process / "stat").read_text()[:60])  # the file begins with the process's name and state
     return left
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def serial() -> AsyncIterator[Lab]:
-    """A cluster whose node pulls images one after the other, which is the default."""
+    """A cluster whose node pulls one image at a time, as kubelets do by default."""
     async with _lab() as lab:
         yield lab
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def parallel() -> AsyncIterator[Lab]:
-    """A cluster whose node pulls all images at the same time."""
-    async with _lab(serializeImagePulls=False) as lab:
+    """A cluster whose node pulls all images in parallel, and whose kubelet does not limit the rate of pulls."""
+    async with _lab(serializeImagePulls=False, registryPullQPS=0) as lab:
         yield lab
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def failing(parallel: Lab) -> AsyncIterator[Failing]:
-    """Pods whose images cannot be pulled. These pods are created first, so that they fail while the other tests run."""
+    """Pods whose images cannot be pulled. The pods are created early, so that the pulls fail while other tests run."""
     started = await start_failing(parallel)
     yield started
     started.cancel()

@@ -1,4 +1,4 @@
-"""Pods whose images cannot be pulled, one for each kind of failure."""
+"""Pods whose images cannot be pulled. There is one pod for each kind of failure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ ANSWERS = {401: "unauthorized", 403: "unauthorized", 429: "rate_limited", 500: "
 PULLED = ("wrong-tag", "missing", *(f"status-{status}" for status in ANSWERS), "refused", "tls")
 NOT_PULLED = ("invalid", "never")
 ATTEMPTS = 4
-"""How often each image is pulled. The kubelet limits the number of events per pod, so later events may be missing."""
+"""How many times the kubelet tries to pull each image. The kubelet limits the number of events per pod, so events about
+later attempts may be missing.
+"""
 SHOWN_FOR = 15.0
-"""How many seconds the last failure is shown before the pod is deleted. The next retry would begin after 80 seconds."""
+"""The last failure is shown for this many seconds before the pod is deleted. The next retry would begin after 80
+seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """All images that cannot be pulled. The keys of ``images`` and ``deleted`` are pod names."""
+    """All images that cannot be pulled. Both ``images`` and ``deleted`` are keyed by pod name."""
 
     since: float
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
-    """The image of the pod `later`. The image is pushed after its second failed pull."""
+    """The image of the pod `later`, which is pushed after the second failed pull."""
     deleted: dict[str, asyncio.Task[float]]
-    """For each pod whose image the kubelet tried to pull: the time of its deletion."""
+    """The deletion time of each pod whose image the kubelet tried to pull."""
 
     def cancel(self) -> None:
         """Cancel all tasks."""
@@ -56,7 +60,7 @@ async def start_failing(lab: Lab) -> Failing:
         "wrong-tag": Failure(f"{host}/team/exists:wrong", "not_found"),
         "missing": Failure(f"{host}/team/nowhere:1", "not_found"),
         "refused": Failure("127.0.0.1:1/team/app:1", "network"),
-        # No containerd trusts the API server's certificate.
+        # containerd does not trust the API server's certificate.
         "tls": Failure(f"secure.test:{lab.cluster.api.port}/team/app:1", "tls"),
         "invalid": Failure("UPPER/Case:1", "invalid_reference"),
         "never": Failure(f"{host}/team/never:1", "not_found", "Never"),
@@ -79,9 +83,7 @@ async def _push_later(lab: Lab, later: str) -> str:
 
 
 async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
-    """Delete a pod after its last failure has been shown for a while. Return the time of the last poll before the
-    deletion.
-    """
+    """Delete a pod ``SHOWN_FOR`` seconds after its last failure. Return the last poll's time."""
     await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=240)
     await asyncio.sleep(SHOWN_FOR)
     until = lab.looks[-1].at

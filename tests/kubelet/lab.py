@@ -1,4 +1,4 @@
-"""The actions that a scenario can take, and the comparison of Pulltrace's reports with the kubelet's log."""
+"""Actions for scenarios, and functions that compare Pulltrace's reports with the kubelet's log."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from tests.real.observed import Observed
 
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
+POLL_INTERVAL = 1.0
 SAME_DURATION = 0.3
 RETRY_WITHIN = 5.0
 JUST_FAILED = 5.0
-"""A test may delete the pod only within this many seconds after a failed pull. The kubelet retries after ten seconds at
-the earliest.
+"""A test may delete a pod only within this many seconds after a failed pull. The kubelet waits at least ten seconds
+before it retries.
 """
 ONE_SYNC_WRONG = 18.5
-"""How many seconds an estimate may be off: one sync by the kubelet (10 to 15 s) in either direction."""
-COUNTED_WITHIN = 20.0
-"""An ended pull must appear in the log and the counters within this many seconds. A failure is logged once its cause is
-known.
+"""An estimate may be wrong by this many seconds: one kubelet sync interval (10 to 15 s) in either direction."""
+COUNTED_WITHIN = 60.0
+"""A finished pull must appear in the log and the counters within this many seconds. A failure is logged once its cause
+is known.
 """
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
-"""Pairs of a time and the event or state at that time."""
+"""Each pair contains a time, and the event or state at that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The response of Pulltrace's API at one time."""
+    """The rows and pods that Pulltrace's API returned in a single poll."""
 
     at: float
     pulls: list[Row]
     pods: list[dict[str, Any]]
 
     def rows(self, ref: str) -> list[Row]:
-        """Return the rows of an image in this response."""
+        """Return all rows of an image in this poll."""
         return [pull for pull in self.pulls if pull["imageRef"] == ref]
 
     def states(self, pod: str) -> dict[str, str]:
-        """Return the states of all containers of the waiting pods whose names begin with this prefix."""
+        """Return the state of each container in a waiting pod. ``pod`` may be a prefix of the pod's name."""
         waiting = [one for one in self.pods if one["podName"].startswith(pod)]
         return {each["container"]: each["state"] for one in waiting for each in one["containers"]}
 
@@ -65,12 +66,11 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """All states of each container, as the API server has shown them. The keys are the names of pod and container.
-        """
+        """All states that each container has had according to the API server, keyed by pod name and container name."""
         self.images: dict[str, int] = {}
-        """The number of bytes that must be fetched for each pushed image. The keys are references."""
+        """The number of bytes to be fetched for each pushed image, keyed by image reference."""
         self.overlapping: set[str] = set()
-        """Images that many pods request within a few seconds. It is not certain which of these requests share a row
+        """Images that many pods request within a few seconds of each other. Any of these requests may share a row
         (docs/limitations.md).
         """
 
@@ -99,11 +99,13 @@ class Lab:
                 note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
-        """Serve a new image of about this many bytes at this rate. Return its reference."""
+        """Serve a new image of about ``size`` bytes, limited to ``rate`` bytes per second. Return the image's
+        reference.
+        """
         return self.push_layers(name, *(make_layer(size // layers) for _ in range(layers)), rate=rate)
 
     def push_layers(self, name: str, *layers: Layer, rate: float | None = None) -> str:
-        """Serve an image with these layers at this rate. Return its reference."""
+        """Serve an image with the given layers, limited to ``rate`` bytes per second. Return the image's reference."""
         ref = self.cluster.push(name, *layers)
         for layer in layers:
             self.registry.blob(layer.digest).limit(rate / len(layers) if rate else None)
@@ -111,11 +113,11 @@ class Lab:
         return ref
 
     def size(self, ref: str) -> int:
-        """Return the size of all layers of a pushed image, including the layer that is already on the node."""
+        """Return the total size of a pushed image's layers, including the base layer, which is already on the node."""
         return self.images[ref] + self.cluster.program.size
 
     async def create(self, *manifests: dict[str, Any]) -> None:
-        """Create objects from these manifests."""
+        """Create the objects that the given manifests describe."""
         for manifest in manifests:
             await self.cluster.create(manifest)
 
@@ -142,14 +144,14 @@ class Lab:
         raise AssertionError(f"the condition did not hold within {seconds:.0f} s; last poll: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
-        """Wait until the kubelet has recorded this many matching events, and return the last of them."""
+        """Wait until the kubelet has recorded ``times`` matching events, and return the last of them."""
         wanted = {"pod": pod, "reason": reason, "image": image}
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until the log and the counters contain each pull of these images exactly once. The default is all
-        images.
+        """Wait until the log and the counters contain each pull of these images exactly once. By default, all images
+        except those in ``overlapping`` are checked.
         """
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
@@ -176,59 +178,71 @@ class Lab:
         assert counters == lines
 
     def _logged(self, ref: str) -> Pulls:
-        """Count the log lines about ended pulls of an image, including those from before a restart of the server."""
+        """Count the log lines about an image's finished pulls, including log lines from before a server restart."""
         ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
         return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
 
     async def completed(self, pod: str, ref: str, *, seconds: float = 60) -> Event:
-        """Wait until the kubelet has pulled an image and Pulltrace shows this. Return the kubelet's event."""
+        """Wait until the kubelet has pulled an image and Pulltrace has had time to show the pull. Return the kubelet's
+        event.
+        """
         await self.until(lambda: self.pulled(pod, ref), seconds)
         pulled = self.pulled(pod, ref)[0]
         await self.until(lambda: self.looks[-1].at > pulled.at + self.allowed(pulled.at), seconds)
         return pulled
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
-        """Return the kubelet's events of pulls that succeeded."""
+        """Return the kubelet's events about successful pulls of an image."""
         return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
 
     def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:
-        """Yield every row of the image in every poll, each with its poll, oldest first."""
+        """Yield each row of an image together with the poll that returned the row, oldest poll first."""
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how many seconds Pulltrace may take to show an event of this time. Delayed polls raise this limit."""
+        """Return how many seconds Pulltrace may take to show an event that happened at ``at``. If polls were delayed,
+        the limit is higher.
+        """
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
-        """Return whether a row has the duration that the kubelet logged."""
+        """Return whether a row has the duration that the kubelet logged.
+
+        If the agent did not see the pull in any poll, the row's duration excludes the time before containerd's first
+        record and after the last record. On a busy machine, up to half of the pull's duration can be missing.
+        """
+        unrecorded = pulled.seconds / 2 if pulled.seconds < POLL_INTERVAL else 0.0
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
-        return abs(seconds(row) - pulled.seconds) <= SAME_DURATION + delay
+        return abs(seconds(row) - pulled.seconds) <= max(SAME_DURATION, unrecorded) + delay
 
     def delay(self, begin: float, end: float) -> float:
-        """Return by how many seconds a busy machine delayed the polls of a period."""
+        """Return the longest time, in seconds, by which a busy machine delayed a poll in the given period."""
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the polls of a period. The first polls are left out, because Pulltrace may still show the old state in
-        them.
+        """Return the polls between two points in time.
+
+        The first polls are left out because they may still show the previous state. The last polls are left out because
+        they may already show the next state. On a busy machine, the kubelet logs the end of the period late.
         """
-        return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
+        last = end - 0.3 - self.delay(end - 8, end + 2)
+        return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]
 
     def ids(self, ref: str) -> set[str]:
         """Return the ids of all rows that an image has had."""
         return {row["id"] for _, row in self.history(ref)}
 
     def the_row(self, ref: str) -> Row:
-        """Return the current row of an image, which must be the only row that the image has had."""
+        """Return the image's current row, which must be the only row that the image has ever had."""
         assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
         [row] = self.looks[-1].rows(ref)
         return row
 
     def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
-        """Check the row of a successful pull: its duration, size and attempt, and when it was first shown
-        as completed.
+        """Check the duration, size and attempt in a successful pull's row, and the time at which the pull was first
+        shown as completed.
         """
         ref = pulled.image
         row = self.the_row(ref)
@@ -251,7 +265,7 @@ def note(changes: Changes, at: float, status: dict[str, Any]) -> None:
 
 
 def seconds(row: Row) -> float:
-    """Return the duration of a pull according to its row."""
+    """Return a pull's duration according to its row."""
     return when(row["completedAt"]) - when(row["startedAt"])
 
 

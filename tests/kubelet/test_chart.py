@@ -1,4 +1,4 @@
-"""The chart in a real cluster. Helm installs the chart, with images that are built from this repository."""
+"""Tests in which Helm installs the chart in a real cluster, with images built from this repository."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ pytestmark = [
     pytest.mark.kubelet,
     pytest.mark.chart,
     pytest.mark.asyncio(loop_scope="session"),
-    # The failing pods are created as early as possible.
+    # Create the failing pods as early as possible.
     pytest.mark.usefixtures("failing"),
 ]
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # This is needed if Python was built with an rpath: the image has Python's library in a different directory.
+    # If Python was built with an rpath, this variable is needed because the image contains Python's library in a
+    # different directory.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )
@@ -41,20 +42,20 @@ Helm = Callable[..., Awaitable[str]]
 
 
 def assemble(half: str, folder: Path) -> None:
-    """Build the root file system of one image."""
+    """Build one image's root file system."""
     rootfs.assemble(site(folder / "site", half), folder / "root")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The root file systems of both images."""
+    """The root file systems of the agent's image and the server's image."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
     roots = {}
     for half in ("agent", "server"):
         folder = tmp_path_factory.mktemp(half)
-        # Build in a thread, because this process also runs the cluster's registry.
+        # Build the images in a thread, because this process also runs the cluster's registry.
         await asyncio.to_thread(assemble, half, folder)
         roots[half] = folder / "root"
     return roots
@@ -62,7 +63,9 @@ async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def helm(parallel: Lab, halves: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Push both images to the cluster's registry. Return a function that runs Helm as the cluster's admin."""
+    """Push the images of the agent and the server to the cluster's registry. Return a function that runs Helm as the
+    cluster's admin.
+    """
     if not HELM.path.exists():
         pytest.skip("no helm here; `make parts` builds it")
     cluster, folder = parallel.cluster, tmp_path_factory.mktemp("helm")
@@ -87,7 +90,7 @@ async def helm(parallel: Lab, halves: dict[str, Path], tmp_path_factory: pytest.
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client session for the Service of the installed server."""
+    """An HTTP client for the Service of the installed server."""
     values = ["agent.runtimeSocket.risksAcknowledged=true"]
     for half in ("agent", "server"):
         values += [f"{half}.image.repository={parallel.registry.host}/pulltrace-{half}", f"{half}.image.tag=test"]
@@ -114,12 +117,12 @@ async def connected(session: aiohttp.ClientSession) -> None:
 
 
 async def pods(lab: Lab) -> list[dict[str, Any]]:
-    """Return all pods of the release."""
+    """Return all pods of the Helm release."""
     return list((await lab.cluster.api.request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods"))["items"])
 
 
 async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
-    """Return the state of each node that the server knows."""
+    """Return the name and state of each node that the server knows."""
     async with session.get("/api/v1/nodes") as answer:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 
@@ -159,7 +162,7 @@ async def test_a_pull_is_shown_with_its_pod_through_the_service(
     assert seen["downloading"] == {"through-chart"}
 
 
-async def test_only_the_token_of_an_agents_own_pod_is_accepted_for_reports(
+async def test_the_server_accepts_reports_only_with_the_token_of_an_agent_pod(
     parallel: Lab, installed: aiohttp.ClientSession
 ) -> None:
     api = parallel.cluster.api
@@ -183,7 +186,7 @@ async def test_only_the_token_of_an_agents_own_pod_is_accepted_for_reports(
     answers = {}
     for name, token in tokens.items():
         answers[name] = 429
-        while answers[name] == 429:  # the real agent on this node has just sent a report
+        while answers[name] == 429:  # the agent on this node has just sent a report
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             async with installed.post("/api/v1/report", json=report, headers=headers) as answer:
                 answers[name] = answer.status
@@ -191,7 +194,7 @@ async def test_only_the_token_of_an_agents_own_pod_is_accepted_for_reports(
     assert answers == {"its own": 200, "unbound": 403, "another account's": 403, "made up": 401, "none": 401}
 
 
-async def test_an_upgrade_replaces_the_pods_and_helm_test_passes_again(
+async def test_an_upgrade_replaces_the_pods_and_helm_test_still_passes(
     parallel: Lab, installed: aiohttp.ClientSession, helm: Helm
 ) -> None:
     before = {each["metadata"]["uid"] for each in await pods(parallel)}

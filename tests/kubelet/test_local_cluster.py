@@ -1,4 +1,4 @@
-"""The cluster for experiments that ``make cluster`` starts."""
+"""Tests for the cluster that ``make cluster`` starts for experiments."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ def files(folder: str) -> list[str]:
 
 
 async def test_the_cluster_has_a_dashboard_and_leaves_no_files_when_it_is_terminated(serial: Lab) -> None:
-    """The folder has a short name because sockets in it must have short paths."""
+    """The name of the temporary folder is short because socket paths must be short."""
     with tempfile.TemporaryDirectory(prefix="pt-") as folder:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.real.local_cluster", "0"),

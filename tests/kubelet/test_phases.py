@@ -1,6 +1,6 @@
-"""The start-up phases of twenty pods, compared with the kubelet's own log.
+"""Compare the start-up phases of twenty pods with the kubelet's own log.
 
-Only ``make phases`` runs this comparison. The comparison must be accurate to one second, so it needs an idle machine.
+Only ``make phases`` runs this comparison, which must be accurate to one second and therefore needs an idle machine.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ WITHIN = 1.0
 
 
 def accepted(lab: Lab) -> dict[str, float]:
-    """Return when the kubelet accepted each pod."""
+    """Return the time at which the kubelet accepted each pod."""
     times: dict[str, float] = {}
     for line in lab.cluster.kubelet_log.read_text().splitlines():
         if '"SyncLoop ADD"' in line:
@@ -30,7 +30,7 @@ def accepted(lab: Lab) -> dict[str, float]:
     return times
 
 
-async def test_each_phase_of_twenty_pods_is_within_a_second_of_the_kubelets_log(serial: Lab) -> None:
+async def test_each_phase_of_twenty_pods_matches_the_log_of_the_kubelet_to_within_a_second(serial: Lab) -> None:
     refs = [serial.push(f"team/phase{number}:1", (1 + number) * MIB, rate=2 * MIB) for number in range(5)]
     for number, ref in enumerate(refs[:4]):
         await serial.create(deployment(f"phase{number}", ref, 4))
@@ -60,10 +60,10 @@ async def test_each_phase_of_twenty_pods_is_within_a_second_of_the_kubelets_log(
 
 
 def kubelets_phases(lab: Lab, name: str, added_at: float) -> dict[str, float]:
-    """Return how many seconds each phase took. The kubelet does not log when unpacking starts, so ``pulling`` includes
-    unpacking.
+    """Return how many seconds each phase took according to the kubelet.
 
-    ``pulling`` also includes the time for which a pod waits while another pod's pull of the same image runs.
+    ``pulling`` includes unpacking, because the kubelet does not log when unpacking starts. The phase also includes the
+    time that a pod waits for another pod's pull of the same image.
     """
     events = lab.kubelet.events(pod=name)
     pulls = [event for event in events if event.is_pull]

@@ -1,4 +1,4 @@
-"""All fields of a pod that contain an image name, and changes to the pod during the pull."""
+"""Tests for every pod field that contains an image name, and for changes to a pod during a pull."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ def volume(name: str, ref: str) -> dict[str, object]:
     return {"name": name, "image": {"reference": ref, "pullPolicy": "IfNotPresent"}}
 
 
-async def test_the_image_of_an_init_container_is_pulled_before_those_of_app_containers(lab: Lab) -> None:
+async def test_init_container_images_are_pulled_before_app_container_images(lab: Lab) -> None:
     first, second = (lab.push(f"team/{name}:1", 3 * MIB, rate=MIB) for name in ("init", "app"))
     init = container("i0", first, args=["1s"])
     await lab.create(pod("init-app", second, initContainers=[init]))
@@ -36,7 +36,7 @@ async def test_the_image_of_an_init_container_is_pulled_before_those_of_app_cont
     await lab.counted(first, second)
 
 
-async def test_an_image_volume_is_pulled_before_the_images_of_containers(lab: Lab) -> None:
+async def test_image_volumes_are_pulled_before_container_images(lab: Lab) -> None:
     files, app = (lab.push(f"team/volume-{name}:1", 3 * MIB, rate=MIB) for name in ("files", "app"))
     manifest = pod("volume", app, volumes=[volume("v", files)])
     manifest["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
@@ -60,7 +60,7 @@ async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(lab: 
     await lab.create(manifest)
     await lab.happened("no-volume", "Failed", image=missing)
     await lab.until(lambda: lab.looks[-1].states("no-volume").get("v") == "failed")
-    # The kubelet writes the reason to the status at its next sync.
+    # The kubelet writes the reason for the failure to the status at its next sync.
     await lab.until(lambda: any(reason == "ErrImagePull" for _, reason in lab.statuses.get(("no-volume", "c0"), [])))
     await asyncio.sleep(1)
     assert lab.looks[-1].states("no-volume") == {"v": "failed", "c0": "waiting"}
@@ -82,7 +82,7 @@ async def test_a_static_pod_is_shown_like_any_other_pod(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-async def test_an_ephemeral_container_waits_in_a_running_pod(lab: Lab) -> None:
+async def test_an_ephemeral_container_in_a_running_pod_is_shown_while_its_image_is_being_pulled(lab: Lab) -> None:
     ref, debug = lab.push("team/running:1", 1000), lab.push("team/debug:1", 4 * MIB, rate=MIB)
     await lab.create(pod("debugged", ref))
     await lab.happened("debugged", "Started")
@@ -98,7 +98,7 @@ async def test_an_ephemeral_container_waits_in_a_running_pod(lab: Lab) -> None:
     await lab.counted(ref, debug)
 
 
-async def test_an_image_that_fails_does_not_hide_another_image_of_the_same_pod(lab: Lab) -> None:
+async def test_a_failing_image_does_not_hide_another_image_in_the_same_pod(lab: Lab) -> None:
     bad, good = f"{lab.registry.host}/team/bad:1", lab.push("team/good:1", 4 * MIB, rate=MIB)
     await lab.create(mixed := pod("mixed", bad, good))
     begin = await lab.happened("mixed", "Pulling", image=good)
@@ -112,11 +112,11 @@ async def test_an_image_that_fails_does_not_hide_another_image_of_the_same_pod(l
     await lab.counted(bad, good)
 
 
-async def test_a_missing_tag_has_failed_while_an_existing_tag_in_the_same_pod_is_downloading(lab: Lab) -> None:
+async def test_a_missing_tag_is_shown_as_failed_while_another_tag_in_the_same_pod_is_downloading(lab: Lab) -> None:
     await correct_tag(lab, "one", together=True)
 
 
-async def test_a_missing_tag_has_failed_while_an_existing_tag_in_another_pod_is_downloading(lab: Lab) -> None:
+async def test_a_missing_tag_is_shown_as_failed_while_an_existing_tag_in_another_pod_is_downloading(lab: Lab) -> None:
     await correct_tag(lab, "two", together=False)
 
 
@@ -134,7 +134,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS
         assert look.rows(right)
-        # During each retry of the missing tag, the row is resolving for less than a second.
+        # While the missing tag is being retried, its row briefly has the status ``resolving``.
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     lab.check_completed(pulled)
     assert len(lab.ids(wrong)) == 1
@@ -144,7 +144,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     await lab.counted(right, wrong)
 
 
-async def test_the_pull_of_a_deleted_pod_continues_and_has_no_waiting_pods(lab: Lab) -> None:
+async def test_the_pull_of_a_deleted_pod_continues_and_its_row_has_no_pods(lab: Lab) -> None:
     ref = lab.push("team/deleted:1", 6 * MIB, rate=MIB)
     await lab.create(deleted := pod("deleted", ref))
     await lab.happened("deleted", "Pulling")

@@ -1,4 +1,4 @@
-"""Serial pulls, which are the default of kubelets, and parallel pulls with a limit."""
+"""Tests with serial pulls, as the kubelet performs by default, and with a limit on parallel pulls."""
 
 import pytest
 
@@ -46,7 +46,9 @@ async def test_the_second_of_two_images_is_queued_until_the_first_is_pulled(seri
     await serial.counted(first, second)
 
 
-async def test_the_queued_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_corrected_tag(serial: Lab) -> None:
+async def test_the_queued_pull_of_a_deleted_pod_and_the_pull_of_the_corrected_tag_have_separate_rows(
+    serial: Lab,
+) -> None:
     big = serial.push("team/big:1", 6 * MIB, rate=MIB)
     old, new = (serial.push(f"team/rolled:{tag}", 4 * MIB, rate=MIB) for tag in ("old", "new"))
     await serial.create(pod("big", big))
@@ -68,7 +70,7 @@ async def test_the_queued_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_
     await serial.counted(big, old, new)
 
 
-async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) -> None:
+async def test_an_image_that_is_being_resolved_is_not_shown_as_failed(serial: Lab) -> None:
     silent = "silent.test/team/app:1"
     serial.cluster.names.silent.add("silent.test")
     never = f"{serial.registry.host}/team/never:1"
@@ -77,10 +79,10 @@ async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) ->
     await serial.happened("upper", "InspectFailed")
     await serial.happened("never", "ErrImageNeverPull")
     await serial.until(lambda: serial.looks[-1].at > begin.at + 10)
-    serial.cluster.names.silent.clear()  # the response to the next query says that the name does not exist
+    serial.cluster.names.silent.clear()  # the DNS server now responds that the name does not exist
     failed = await serial.happened("silent", "Failed", image=silent, seconds=90)
     looks = serial.between(begin.at, failed.at)
-    # The agent reports the empty lease only after its second poll.
+    # The agent reports a pull with an empty lease only after the second poll.
     assert {row["status"] for look in looks for row in look.rows(silent)} <= {"queued", "resolving"}
     assert {row["status"] for look in looks[len(looks) // 2 :] for row in look.rows(silent)} == {"resolving"}
     for ref in ("UPPER/Case:1", never):
@@ -89,7 +91,7 @@ async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) ->
     await serial.counted(silent, never, "UPPER/Case:1")
 
 
-async def test_a_pull_beyond_the_limit_of_parallel_pulls_is_queued(serial: Lab) -> None:
+async def test_a_pull_beyond_the_limit_on_parallel_pulls_is_queued(serial: Lab) -> None:
     await serial.cluster.reconfigure(serializeImagePulls=False, maxParallelImagePulls=2)
     refs = [serial.push(f"team/limited{number}:1", (5 + 2 * number) * MIB, rate=MIB) for number in range(2)]
     refs.append(serial.push("team/limited0:2", 3 * MIB, rate=MIB))

@@ -1,4 +1,4 @@
-"""Images that the kubelet pulls more than once, mostly when they are already on the node."""
+"""Tests in which the kubelet pulls an image more than once, in most cases while the image is already on the node."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""Seconds that the tests leave between two pulls. The kubelet reports whole seconds, so Pulltrace could not distinguish
-pulls with a shorter distance.
+"""How far apart two pulls are, in seconds. The kubelet reports times in whole seconds, so Pulltrace cannot distinguish
+pulls that are closer together.
 """
 
 
@@ -27,12 +27,12 @@ def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> None:
 
 
 def waited(lab: Lab, ref: str, known: set[str]) -> set[str]:
-    """Return the names of the pods that have finished waiting for new pulls of an image."""
+    """Return the names of the pods that waited for an image's new pulls and are no longer waiting."""
     new = [row for row in lab.looks[-1].rows(ref) if row["id"] not in known]
     return {one["podName"] for row in new for one in row.get("waited", ())}
 
 
-async def test_a_cached_image_has_one_row_for_each_pull_and_no_other_rows(lab: Lab) -> None:
+async def test_each_pull_of_a_cached_image_has_exactly_one_row(lab: Lab) -> None:
     ref = lab.push("team/cached:1", 2 * MIB, rate=MIB)
     await lab.create(pod("cached-first", ref))
     lab.check_completed(await lab.completed("cached-first", ref))
@@ -50,7 +50,7 @@ async def test_a_cached_image_has_one_row_for_each_pull_and_no_other_rows(lab: L
     await lab.counted(ref)
 
 
-async def test_an_images_first_pull_is_shown_with_its_duration_and_bytes_even_if_it_is_shorter_than_a_poll_interval(
+async def test_the_first_pull_of_an_image_is_shown_with_its_bytes_even_if_it_is_shorter_than_a_poll_interval(
     lab: Lab,
 ) -> None:
     for number in range(6):
@@ -73,7 +73,7 @@ async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-async def test_replicas_share_one_row_if_the_kubelet_pulls_their_image_at_the_same_time(lab: Lab) -> None:
+async def test_replicas_whose_images_are_pulled_at_the_same_time_share_one_row(lab: Lab) -> None:
     ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
     await lab.create(deployment("beside", ref, 3))
     await lab.happened("beside", "Pulled", times=3, seconds=100)
@@ -94,7 +94,7 @@ async def test_each_pull_for_a_job_has_its_own_row_with_attempt_1(lab: Lab) -> N
     await pulled_times(lab, "thrice-", ref, 3)
 
 
-async def test_a_container_that_crashes_repeatedly_has_a_row_for_each_pull(lab: Lab) -> None:
+async def test_a_repeatedly_crashing_container_has_a_row_for_each_pull(lab: Lab) -> None:
     ref = lab.push("team/crashing:1", 2 * MIB, rate=2 * MIB)
     manifest = pod("crashing", ref, policy="Always")
     manifest["spec"]["containers"][0]["args"] = ["4s", "1"]
@@ -119,7 +119,7 @@ async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
 
 
 async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
-    """Wait until the kubelet has pulled an image this many times. Compare each pull with its row."""
+    """Wait until the kubelet has pulled an image the given number of times, and compare each pull with its row."""
     await lab.until(lambda: len(lab.pulled(name, ref)) >= times, 120)
     pulls = lab.pulled(name, ref)
     await lab.until(lambda: lab.looks[-1].at > pulls[-1].at + lab.allowed(pulls[-1].at))
@@ -133,11 +133,12 @@ async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
     await lab.counted(ref)
 
 
-async def test_an_image_that_is_removed_right_after_its_pull_is_shown_as_completed(lab: Lab) -> None:
-    """Kubernetes users have reported this as kubernetes#18140 and #103255."""
+async def test_a_pull_is_shown_as_completed_even_if_its_image_is_removed_right_afterwards(lab: Lab) -> None:
+    """Users have reported images that were removed right after their pull (Kubernetes issues #18140 and #103255)."""
     ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
     await lab.create(pod("removed", ref))
-    await lab.happened("removed", "Created")  # if the image is removed before this event, the kubelet pulls it again
+    # If the image is removed before this event, the kubelet pulls the image again.
+    await lab.happened("removed", "Created")
     await lab.cluster.containerd.cri.remove(ref)
     await lab.happened("removed", "Started")
     lab.check_completed(await lab.completed("removed", ref))

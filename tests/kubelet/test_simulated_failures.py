@@ -1,4 +1,4 @@
-"""The simulated kubelet reports failures and retries like a real one: both must pass the same scenarios."""
+"""The simulated kubelet and a real one must report the same failures and retries in these scenarios."""
 
 from itertools import pairwise
 
@@ -8,16 +8,14 @@ from tests.kubelet.behaviour import Node, RealNode, SimulatedNode, times
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 SYNC = (10.0, 15.0)
-"""The shortest and the longest time between a failed sync and the next one, in seconds."""
+"""The minimum and maximum time, in seconds, between a failed sync and the next one."""
 BUSY = 2.0
-"""How many seconds late an event may be on a busy machine."""
+"""On a busy machine, an event may be late by this many seconds."""
 
 
 @pytest.fixture(params=["simulated", "real"])
 def failing_node(request: pytest.FixtureRequest) -> Node:
-    """A node for the pods `missing`, `invalid` and `never`, each named after the reason why its image
-    cannot be pulled.
-    """
+    """A node for the pods `missing`, `invalid` and `never`, whose images cannot be pulled."""
     if request.param == "simulated":
         return SimulatedNode()
     request.getfixturevalue("failing")
@@ -38,13 +36,14 @@ async def test_a_retry_begins_at_the_first_sync_after_the_back_off(failing_node:
         assert back_off <= gap <= back_off + SYNC[1] + BUSY
 
 
-async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync(failing_node: Node) -> None:
+async def test_the_reason_for_a_failed_retry_appears_in_the_status_after_the_next_sync(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
     await failing_node.until(lambda: len(times(failing_node.statuses("missing"), "ErrImagePull")) >= 2, 60)
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The back-off first appears in the status at the sync that pulls again, when it has already ended.
+    # The back-off appears in the status only at the next sync. By then, the back-off is already over and the kubelet
+    # retries.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 
@@ -56,13 +55,13 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
         ("never", "registry.test/never:1", "Never", "ErrImageNeverPull"),
     ],
 )
-async def test_an_image_that_the_kubelet_does_not_pull_is_reported_at_every_sync(
+async def test_an_image_that_the_kubelet_refuses_to_pull_is_reported_at_every_sync(
     failing_node: Node, name: str, ref: str, policy: str, reason: str
 ) -> None:
     await create_failing(failing_node, name, ref, policy)
     await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
-    # Another sync follows the first sync as soon as the sandbox has started.
+    # The first gap is ignored, because the kubelet syncs the pod again as soon as the sandbox has started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
         assert SYNC[0] <= gap <= SYNC[1] + BUSY

@@ -1,4 +1,4 @@
-"""The kubelet's own record of its pulls: the events in its log, whose times include microseconds."""
+"""The kubelet's own record of its pulls, which consists of the events in its log, with times in microseconds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""If the kubelet begins a call for another pod within this many seconds after a pull, the call counts as part of that
+"""If the kubelet begins a call for another pod within this many seconds after a pull, the call counts as part of the
 pull.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as the kubelet recorded it."""
+    """An event as the kubelet recorded it."""
 
     at: float
     reason: str
@@ -33,7 +33,7 @@ class Event:
 
     @property
     def image(self) -> str:
-        """The image name in the message, spelled as in the pod."""
+        """The image name in the message, as written in the pod."""
         found = _IMAGE.search(self.message)
         return found[1] if found else ""
 
@@ -54,7 +54,7 @@ class Event:
 
     @property
     def is_pull(self) -> bool:
-        """Whether the event ends a pull; false if the image was already on the node."""
+        """True if the event ends a pull, and false if the image was already on the node."""
         return self.reason == "Pulled" and self.message.startswith("Successfully pulled")
 
 
@@ -65,7 +65,7 @@ def duration(text: str) -> float:
 
 @dataclass(slots=True)
 class Pulls:
-    """How often the kubelet has pulled an image."""
+    """How many times the kubelet has pulled an image."""
 
     completed: int = 0
     failed: int = 0
@@ -73,7 +73,7 @@ class Pulls:
 
 
 class KubeletLog:
-    """The events in a kubelet's log, which is read while it grows."""
+    """The events in a kubelet's log, which is read as it grows."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -81,7 +81,7 @@ class KubeletLog:
         self._events: list[Event] = []
 
     def events(self, *, pod: str = "", reason: str = "", image: str = "") -> list[Event]:
-        """Return the events so far, oldest first. ``pod`` is a pod's name or a prefix of it."""
+        """Return the events in the log so far, oldest first. ``pod`` is a pod's name, or a prefix of the name."""
         self._read()
         return [
             event
@@ -96,8 +96,8 @@ class KubeletLog:
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 
-        The kubelet's calls for other pods that waited for the same pull are not counted. All refusals to pull count as
-        one failure.
+        If other pods waited for the same pull, the kubelet's calls for them are not counted. All refusals to pull count
+        as a single failure.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):

@@ -1,14 +1,16 @@
-"""A real kube-apiserver with its etcd, on loopback. There is no kubelet: the tests write what a kubelet would write.
+"""A real kube-apiserver with its etcd, on loopback. Instead of a kubelet, the tests write events and pod statuses.
+
+RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off, because it rejects pods
+in namespaces without a default service account. Without a controller manager, no namespace has such an account.
+``tests.real.cluster`` runs the API server inside a namespace, together with a kubelet and a controller manager.
+
+Example:
 
     async with APIServer() as cluster:
         cluster.kubeconfig                       # a file; the user is cluster-admin
         await cluster.request("GET", "/api/v1/pods")
         await cluster.kill(); await cluster.start()
         await cluster.compact()                  # earlier watches then get 410 Gone
-
-RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
-manager, no namespace has a default account, and no pod could be created. ``tests.real.cluster`` runs the API server
-inside a namespace, together with a kubelet and a controller manager.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import signal
 import ssl
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +48,8 @@ distinguished_name=d
 
 ALONE = (
     "--bind-address=127.0.0.1",
-    # A loopback address cannot be an endpoint of the service `kubernetes`, but these tests do not use the service.
+    # The endpoints of the `kubernetes` service cannot have loopback addresses. Tests without a kubelet do not need the
+    # service.
     "--endpoint-reconciler-type=none",
     "--disable-admission-plugins=ServiceAccount",
 )
@@ -64,12 +69,11 @@ class APIError(Exception):
 
 
 class APIServer:
-    """An API server as an async context manager. The API server keeps its port, certificate and tokens when it is
-    restarted.
+    """An API server as an async context manager. The server keeps its port, certificate and tokens across restarts.
 
-    Without the watch cache, every watch reads etcd, so a compaction immediately ends it with 410. With the cache, a
-    watch gets 410 only after a restart of the API server. Inside a namespace, the API server serves a whole cluster:
-    pods can reach it, and it can reach the kubelet.
+    Without the watch cache, every watch reads from etcd. After a compaction, watches from earlier revisions therefore
+    get 410 immediately. With the watch cache, a watch gets 410 only after the API server has been restarted. Inside a
+    namespace, the API server works as in a real cluster: pods can reach it, and it can reach the kubelet.
     """
 
     def __init__(self, *, watch_cache: bool = True, inside: Namespace | None = None) -> None:
@@ -92,9 +96,8 @@ class APIServer:
             connector = None if self._inside is None else self._inside.connector()
             self._session = aiohttp.ClientSession(connector=connector)
             self._make_secrets()
-            self._trust = ssl.create_default_context(
-                cafile=self.certificate
-            )  # one session, so that connections are reused
+            # Use a single TLS context, so that connections are reused.
+            self._trust = ssl.create_default_context(cafile=self.certificate)
             self._start_etcd()
             await self.start()
             self._write_kubeconfig()
@@ -111,6 +114,20 @@ class APIServer:
             await self._session.close()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[None]:
+        """Use a running server in a different event loop. When the block begins, the server is running and has no pods
+        or events.
+        """
+        own = self._session
+        async with aiohttp.ClientSession() as self._session:
+            if self._apiserver is None:
+                await self.start()
+            for kind in ("pods", "events"):
+                await self._delete(f"/registry/{kind}/")
+            yield
+        self._session = own
+
     @property
     def certificate(self) -> Path:
         """Return the CA certificate with which clients verify the server."""
@@ -118,7 +135,7 @@ class APIServer:
 
     @property
     def key(self) -> Path:
-        """Return the key of the certificate, which also signs the tokens of service accounts."""
+        """Return the certificate's key, which also signs service account tokens."""
         return self.folder / "apiserver.key"
 
     def _make_secrets(self) -> None:
@@ -126,7 +143,7 @@ class APIServer:
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         command += ["-days", "2", "-subj", "/CN=pulltrace-test", "-config", "openssl.cnf", "-extensions", "e"]
         command += ["-keyout", "apiserver.key", "-out", "apiserver.crt"]
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=20)
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
 
     def _start_etcd(self) -> None:
@@ -180,7 +197,7 @@ class APIServer:
         self.kubeconfig.write_text(self.kubeconfig_for(self.token))
 
     def kubeconfig_for(self, token: str) -> str:
-        """Return a kubeconfig for the user of this token."""
+        """Return a kubeconfig for the user with the given token."""
         authority = base64.b64encode(self.certificate.read_bytes()).decode()
         cluster = {"server": self.url, "certificate-authority-data": authority}
         return json.dumps(
@@ -216,8 +233,8 @@ class APIServer:
         token: str = "",
         content_type: str = "application/json",
     ) -> Any:
-        """Send one request with the given token. Without a token, the request is sent as the admin. Return the decoded
-        JSON, or text if the response is not JSON.
+        """Send one request with the given token, or as the admin by default. Return the decoded JSON, or the text if
+        the response is not JSON.
 
         Raises APIError for an error response, and aiohttp.ClientError if the server is unreachable.
         """
@@ -230,7 +247,7 @@ class APIServer:
             data=data,
             headers=headers,
             ssl=self._trust or True,
-            timeout=aiohttp.ClientTimeout(total=30),
+            timeout=aiohttp.ClientTimeout(total=60),
         ) as answer:
             text = await answer.text()
             known = json.loads(text) if answer.content_type == "application/json" else text
@@ -239,8 +256,8 @@ class APIServer:
             return known
 
     async def service_account_token(self, namespace: str, name: str, **spec: Any) -> str:
-        """Create a token for an existing service account, as for a pod. ``spec`` contains fields of the TokenRequest's
-        spec.
+        """Create a token for an existing service account, as the kubelet does for a pod. ``spec`` contains fields of
+        the TokenRequest's spec.
         """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -253,11 +270,12 @@ class APIServer:
         """Wait until RBAC allows a service account (``namespace:name``) to perform an action. If ``may`` is false, wait
         until RBAC forbids the action.
 
-        The authorizer receives a new role or binding through a watch, some time after the request that wrote it.
+        The authorizer receives a new role or binding through a watch, some time after the request that created the
+        object.
         """
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
                 review = await self.request("POST", path, {"spec": spec})
@@ -265,10 +283,18 @@ class APIServer:
                     return
                 await asyncio.sleep(0.05)
 
-    async def compact(self) -> int:
-        """Compact etcd's history; return the oldest remaining revision."""
+    async def _delete(self, prefix: str) -> None:
+        """Delete everything below a prefix from etcd, which is faster than one request per object."""
         assert self._session is not None
-        # etcd still accepts a watch from the compacted revision itself. Another write makes that revision outdated.
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        keys = {name: base64.b64encode(key.encode()).decode() for name, key in (("key", prefix), ("range_end", after))}
+        async with self._session.post(f"{self._etcd_url}/v3/kv/deleterange", json=keys) as answer:
+            answer.raise_for_status()
+
+    async def compact(self) -> int:
+        """Compact etcd's history, and return the oldest remaining revision."""
+        assert self._session is not None
+        # etcd still accepts a watch from the compacted revision itself, so another write advances the revision first.
         async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
         payload = {"revision": str(revision), "physical": True}

@@ -1,4 +1,6 @@
-"""Image archives as ``docker save`` and OCI tools write them, and ``ctr``, which imports them."""
+"""Image archives in the formats of ``docker save`` and of OCI tools, and the command ``ctr``, which imports the
+archives.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 
 def docker_archive(images: Mapping[str, Image]) -> bytes:
-    """Pack named images as ``docker save`` does: uncompressed layers first, ``manifest.json`` last."""
+    """Pack named images as ``docker save`` does, with uncompressed layers first and ``manifest.json`` last."""
     files: dict[str, bytes] = {}
     manifest = []
     for name, image in images.items():
@@ -45,7 +47,7 @@ def docker_archive(images: Mapping[str, Image]) -> bytes:
 
 
 def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
-    """Pack named images as an OCI layout: blobs first, ``index.json`` last."""
+    """Pack named images as an OCI layout, with the blobs first and ``index.json`` last."""
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
     manifests = []
     for name, image in images.items():
@@ -58,14 +60,14 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """This machine's ``ctr``, for the socket of one containerd and the namespace of the CRI."""
+    """The ``ctr`` that is installed on this machine, connected to a containerd and using the CRI's namespace."""
 
     def __init__(self, socket: Path) -> None:
         assert CTR, "ctr is needed"
         self._command = [CTR, "--address", str(socket), "--namespace", "k8s.io"]
 
     async def run(self, *arguments: str) -> str:
-        """Run one command and return its output. Raises ``AssertionError`` if the command fails."""
+        """Run a command and return its output. Raises ``AssertionError`` if the command fails."""
         process = await asyncio.create_subprocess_exec(
             *self._command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
@@ -85,8 +87,8 @@ class Ctr:
 
 
 async def feed(process: asyncio.subprocess.Process, data: bytes, *, hold_at: int = 0) -> None:
-    """Write only the first ``hold_at`` bytes of the archive to ``ctr``. Without ``hold_at``, write the whole archive
-    and wait until ``ctr`` ends.
+    """Write the first ``hold_at`` bytes of the archive to ``ctr``. If ``hold_at`` is not given, write the whole archive
+    and wait until ``ctr`` exits.
     """
     assert process.stdin
     with suppress(BrokenPipeError, ConnectionResetError):

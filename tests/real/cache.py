@@ -1,4 +1,4 @@
-"""The directory for built components. All clones share this directory, because it is outside the repository."""
+"""The directory for built components, which is outside the repository so that all clones share it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return `${XDG_CACHE_HOME:-~/.cache}/pulltrace`; create it if it is missing."""
+    """Return the directory `${XDG_CACHE_HOME:-~/.cache}/pulltrace`, and create it if necessary."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pulltrace"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""A certificate authority and the certificates for 127.0.0.1 that it signs, made with openssl."""
+"""A certificate authority that signs certificates for 127.0.0.1 with openssl."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ basicConstraints=critical,CA:TRUE
 
 
 class Authority:
-    """One certificate authority. Clients trust the certificate ``ca``. The certificate of a ``plain`` authority has
-    only the required extensions, as in older EKS clusters and in many tutorials.
+    """A certificate authority. Clients trust the authority's certificate, ``ca``. The certificate of a ``plain``
+    authority has only the required extensions, as in older EKS clusters and many tutorials.
     """
 
     def __init__(self, folder: Path, *, plain: bool = False) -> None:
@@ -33,7 +33,7 @@ class Authority:
         self._openssl("req", "-x509", *_KEY, "-subj", "/CN=test authority", "-extensions", kind, *_out("ca"))
 
     def issue(self, cert: Path, key: Path, name: str) -> None:
-        """Sign a certificate for 127.0.0.1, and write it in place of an earlier one."""
+        """Sign a certificate for 127.0.0.1, and replace any earlier certificate."""
         sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-extensions", "leaf"]
         self._openssl("req", "-x509", *_KEY, "-subj", f"/CN={name}", *sign, *_out("leaf"))
         for made, wanted in (("leaf.key", key), ("leaf.crt", cert)):
@@ -41,7 +41,7 @@ class Authority:
 
     def _openssl(self, *arguments: str) -> None:
         command = ["openssl", *arguments, "-config", "openssl.cnf", "-days", "2"]
-        subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=20)
+        subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=60)
 
 
 _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

@@ -1,4 +1,6 @@
-"""A control group for a kubelet's pods, in each of this machine's hierarchies: cgroup v1 has several, v2 has one."""
+"""A control group for a kubelet's pods. In cgroup v1, the group exists in several hierarchies; cgroup v2 has only one
+hierarchy.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,14 @@ def make(name: str) -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir()
-        # In cgroup v1, a new cpuset contains neither processors nor memory.
+        # In cgroup v1, a new cpuset is empty: its processors and memory must be set.
         for setting in ("cpuset.cpus", "cpuset.mems"):
             if not _V2 and (group / setting).exists():
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
 def remove(name: str) -> None:
-    """Remove the group and all groups below it. None of these groups may contain processes any more."""
+    """Remove a control group and all groups below it. All processes in these groups must have exited."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / name, topdown=False):
             with suppress(FileNotFoundError):

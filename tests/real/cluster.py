@@ -1,13 +1,15 @@
-"""A cluster of one node with a real kubelet. ``make cluster`` starts a cluster with a dashboard.
+"""A single-node cluster with a real kubelet. ``make cluster`` starts a cluster that also has a dashboard.
+
+All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
+kubelet, a DNS server and a registry. When the cluster ends, all its processes and files are removed. The kubelet's log
+(``kubelet_log``) records the actual events, in JSON.
+
+Example:
 
     async with Cluster() as cluster:
         ref = cluster.push("team/app:1", make_layer(8 * MIB))
         await cluster.create(pod("web", ref))
         await cluster.kubelet.kill(); await cluster.kubelet.start()
-
-All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. The programs leave nothing behind. The kubelet's log (``kubelet_log``) records
-what really happened, in JSON.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ NETWORK = {
 
 
 class Service:
-    """A program of the cluster that can be stopped, killed and started again. A restarted program
-    appends to its log.
+    """One of the cluster's processes, which can be stopped, killed and restarted. A restarted process appends to its
+    log.
     """
 
     def __init__(self, command: list[str | Path], log: Path, inside: Namespace) -> None:
@@ -69,11 +71,11 @@ class Service:
         self._process = Process(self._command, self.log, inside=self._inside)
 
     async def stop(self) -> None:
-        """End the program with SIGTERM."""
+        """Terminate the program with SIGTERM."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End the program with SIGKILL."""
+        """Kill the program with SIGKILL."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:
@@ -88,13 +90,13 @@ class Service:
 
 
 class Cluster:
-    """A cluster as an async context manager. Entering waits until the node is Ready. The keyword arguments are kubelet
+    """A cluster as an async context manager, which waits until the node is Ready. The keyword arguments are kubelet
     settings.
     """
 
     def __init__(self, **kubelet: Any) -> None:
         self.program = make_program(PAUSE.path, "pause")
-        """The layer that is part of every image and is on the node from the beginning."""
+        """The layer with the program, which is part of every image and is on the node from the start."""
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.static_pods = self.folder / "static"
         self._settings = kubelet
@@ -142,7 +144,7 @@ class Cluster:
         await self.containerd.cri.pull(self.push("pause:1"))
 
     def _lay_out(self) -> None:
-        """Write the files that the programs read."""
+        """Write the files that the cluster's processes read."""
         self.static_pods.mkdir()
         bin_folder, networks = self.containerd.folder / "bin", self.containerd.folder / "cni"
         bin_folder.mkdir()
@@ -152,7 +154,7 @@ class Cluster:
         self._write_kubelet_settings()
 
     async def reconfigure(self, **settings: Any) -> None:
-        """Restart the kubelet with other settings; ``None`` restores the default of a setting."""
+        """Restart the kubelet with different settings. The value ``None`` restores a setting's default."""
         self._settings |= settings
         self._write_kubelet_settings()
         await self.kubelet.stop()
@@ -173,7 +175,7 @@ class Cluster:
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": f"unix://{NODE_SOCKET}",
             "enforceNodeAllocatable": ["none"],
-            # The tests must not depend on how much disk space or memory is free on this machine.
+            # The tests must not depend on the amount of free disk space or memory on this machine.
             "evictionHard": {"memory.available": "0%", "imagefs.available": "0%", "nodefs.available": "0%"},
             "failCgroupV1": False,
             "failSwapOn": False,
@@ -215,7 +217,7 @@ class Cluster:
         return str(service["spec"]["clusterIP"])
 
     async def _ready(self) -> bool:
-        """Return whether the node accepts pods and the default namespace has its service account."""
+        """Return whether the node accepts pods and the default namespace has a service account."""
         try:
             node = await self.api.request("GET", f"/api/v1/nodes/{NODE}")
             await self.api.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
@@ -230,11 +232,13 @@ class Cluster:
         return self.kubelet.log
 
     def push(self, name: str, *layers: Layer) -> str:
-        """Serve an image with these layers and a program that runs until it is stopped. Return its reference."""
+        """Serve an image with the given layers and a program that runs until it is stopped. Return the image's
+        reference.
+        """
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image with these layers and the layer of the program, which is already on the node."""
+        """Return an image with the given layers and the program's layer, which is already on the node."""
         return make_image(*layers, self.program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:
@@ -242,7 +246,7 @@ class Cluster:
         await self.api.request("POST", _path(manifest), manifest)
 
     async def delete(self, manifest: Mapping[str, Any]) -> None:
-        """Delete an object and its pods, without waiting for them to end."""
+        """Delete an object and its pods, without waiting for the pods to terminate."""
         options = {"propagationPolicy": "Background"}
         await self.api.request("DELETE", f"{_path(manifest)}/{manifest['metadata']['name']}", options)
 

@@ -1,7 +1,6 @@
-"""A runc container with its own root file system and the chart's security contexts, like a container that a kubelet
-runs.
+"""A runc container with its own root file system and the chart's security contexts, like a container in a cluster.
 
-The container shares only the machine's network, so that tests can reach it on loopback.
+The container shares only the machine's network, so that tests can reach the container on loopback.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ RUNC = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class Container(Program):
-    """One container. ``runc`` passes on signals, the output and the exit status."""
+    """A container. ``runc`` passes on signals, output and the exit status."""
 
     def __init__(
         self,
@@ -33,10 +32,12 @@ class Container(Program):
         context: Mapping[str, Any],
         seccomp: Mapping[str, Any] | None,
     ) -> None:
-        """``mounts`` are read-only mounts by container path; ``context`` is the ``securityContext``."""
+        """``mounts`` maps paths in the container to files or directories, which are mounted read-only. ``context`` is
+        the pod's ``securityContext``.
+        """
         assert RUNC, "runc is needed"
         folder.mkdir()
-        subprocess.run([RUNC, "spec", "--bundle", folder], check=True, timeout=20)
+        subprocess.run([RUNC, "spec", "--bundle", folder], check=True, timeout=60)
         path = folder / "config.json"
         config = json.loads(path.read_text())
         config["root"] = {"path": str(root), "readonly": context["readOnlyRootFilesystem"]}
@@ -66,4 +67,4 @@ class Container(Program):
     async def __aexit__(self, *_: object) -> None:
         await super().__aexit__()
         delete = [*self._runc, "delete", "--force", self._name]
-        await asyncio.to_thread(subprocess.run, delete, check=False, capture_output=True, timeout=20)
+        await asyncio.to_thread(subprocess.run, delete, check=False, capture_output=True, timeout=60)

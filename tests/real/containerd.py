@@ -1,12 +1,14 @@
 """A private containerd, which runs as root in a temporary directory, and a CRI client for pulls.
 
+Each containerd runs in a separate mount namespace, so its mounts disappear when it exits. All containerds exit when the
+tests end.
+
+Example:
+
     async with Containerd() as node:
         node.trust(registry.host, registry.url)
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
-
-containerd runs in a separate mount namespace, so its mounts disappear when it exits. Each containerd exits when
-the tests end.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
-# The configuration of the CRI plugin in 1.6 and 1.7.
+# The configuration of the CRI plugin in containerd 1.6 and 1.7.
 CRI_1 = """\
 [plugins."io.containerd.grpc.v1.cri"]
 {images}
@@ -64,8 +66,8 @@ conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
 """
-# The configuration for 2.x. If 2.x migrated a file of version 2, it would lose the settings of the table
-# ``containerd``.
+# The configuration for containerd 2.x. When containerd 2.x migrates a version 2 file, it loses the settings in the
+# ``containerd`` table.
 CRI_2 = """\
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"
@@ -104,21 +106,21 @@ capabilities = ["pull", "resolve"]
 
 
 def connect(socket: Path) -> grpc.aio.Channel:
-    """Open a channel to a containerd. The authority is set because servers written in Go reject gRPC's default
-    authority, the socket path.
+    """Open a channel to containerd. The authority is set because servers written in Go reject gRPC's default authority,
+    the socket path.
     """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
 
 
 @cache
 def is_version_1(binary: str | Path) -> bool:
-    """Return whether this is a containerd 1.x."""
+    """Return whether the binary is containerd 1.x."""
     line = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
     return line.split()[2].lstrip("v").startswith("1.")
 
 
 def configuration(binary: str | Path, proxy: str, **values: object) -> str:
-    """Return the configuration in the format that this version of containerd reads without migrating it."""
+    """Return the configuration in the format that the given version of containerd reads without a migration."""
     old = is_version_1(binary)
     text = CONFIG + (CRI_1 if old else CRI_2) + (PROXY if proxy else "")
     return text.format(version=2 if old else 3, name=proxy, **values)
@@ -129,14 +131,16 @@ def _toml(value: bool) -> str:
 
 
 class CRI:
-    """A client that handles images as a kubelet does. Cancelling `pull` cancels the call, as when a pod is deleted."""
+    """A client that handles images as a kubelet does. Cancelling `pull` cancels the call, as happens when a pod is
+    deleted.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = ImageServiceStub(channel)
 
     async def pull(self, ref: str, *, deadline: float = 120) -> str:
-        """Pull an image. Return the image's id once the image is unpacked. Raises grpc.aio.AioRpcError with
-        containerd's message.
+        """Pull an image. When the image has been unpacked, return its id. Raises grpc.aio.AioRpcError with containerd's
+        message.
         """
         request = api.PullImageRequest(image=api.ImageSpec(image=ref))
         return (await self._stub.PullImage(request, timeout=deadline)).image_ref
@@ -146,11 +150,11 @@ class CRI:
         await self._stub.RemoveImage(api.RemoveImageRequest(image=api.ImageSpec(image=ref)), timeout=30)
 
     async def list(self) -> list[api.Image]:
-        return list((await self._stub.ListImages(api.ListImagesRequest(), timeout=10)).images)
+        return list((await self._stub.ListImages(api.ListImagesRequest(), timeout=60)).images)
 
 
 class Containerd:
-    """A containerd as an async context manager. `socket` keeps its path after a restart, but gets a new inode."""
+    """A containerd process as an async context manager. A restart changes the inode of `socket`, but not its path."""
 
     def __init__(
         self,
@@ -168,17 +172,18 @@ class Containerd:
         disk: Path | None = None,
         proxy: str = "",
     ) -> None:
-        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method. With
-        ``inside``, containerd serves a whole node in that namespace: the socket is at the usual path, and containerd
-        starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a snapshotter
-        in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. With
-        ``client``, containerd 2.x pulls like 1.x: with its own client instead of its transfer service. ``images``,
-        ``runtime`` and ``transfer`` are additional settings for the parts of the configuration with these names.
+        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method. If
+        ``inside`` is given, containerd serves a whole node in that namespace: the socket is at the usual path, and
+        containerd starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a
+        snapshotter in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. If
+        ``client`` is true, containerd 2.x pulls images as 1.x does, with its own client instead of the transfer
+        service. ``images``, ``runtime`` and ``transfer`` contain additional settings for the sections of the same
+        names.
         """
         self.binary = binary
         client = client or is_version_1(binary)
         self._inside = inside
-        # The name is short because a socket path may have at most 107 bytes.
+        # The folder's name is short because socket paths are limited to 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-", dir=disk))
         self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"
@@ -223,7 +228,7 @@ class Containerd:
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     def trust(self, host: str, url: str) -> None:
-        """Fetch images of `host`, for instance docker.io, from the registry at `url`."""
+        """Fetch images from `host`, for instance docker.io, through the registry at `url`."""
         folder = self.folder / "certs.d" / host
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(HOSTS.format(url=url))
@@ -238,13 +243,13 @@ class Containerd:
         return self._running.pid
 
     async def start(self) -> None:
-        """Start containerd, and wait until it and its CRI service respond."""
+        """Start containerd, and wait until containerd and its CRI service respond."""
         command = [self.binary, "--config", self._config, "--log-level", "info"]
         if self._inside is None:
             self._process = Process(["unshare", "--mount", *command], self.log)
             self.channel = connect(self.socket)
         else:
-            # The shim of the same version is first on the PATH.
+            # Use the shim of the same version, which must come first on the PATH.
             path = f"PATH={self.folder / 'bin'}:{SYSTEM_PATH}"
             self._process = Process(["env", path, *command], self.log, inside=self._inside)
             self.channel = connect(self._inside.path(str(self.socket)))
@@ -261,7 +266,7 @@ class Containerd:
             self._running.check()
             try:
                 answer = await VersionStub(self.channel).Version(Empty(), timeout=2, wait_for_ready=True)
-                # The CRI plugin responds "server is not initialized yet" for a moment.
+                # At first, the CRI plugin responds "server is not initialized yet".
                 await self.cri.list()
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
@@ -280,7 +285,7 @@ class Containerd:
         return output.decode()
 
     async def stop(self) -> None:
-        """Stop containerd with SIGTERM, like `systemctl stop`."""
+        """Stop containerd with SIGTERM, as `systemctl stop` does."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
@@ -291,6 +296,7 @@ class Containerd:
         process, self._process = self._process, None
         if process is None:
             return
-        # Close the channel last: closing it earlier would cancel the running pulls, and containerd would clean up.
+        # Close the channel last. If the channel were closed earlier, containerd would cancel the running pulls and
+        # clean up after them.
         await process.end(how)
         await self.channel.close(grace=2)

@@ -1,9 +1,11 @@
 """A Docker daemon that stores its images in a running containerd.
 
+The daemon has no bridge, does not change firewall rules, and exits when the tests end.
+
+Example:
+
     async with Docker(node) as docker:
         await docker.pull(ref)
-
-The daemon has no bridge, does not change firewall rules, and ends with the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from tests.real.process import Process
 from tests.real.versions import DOCKER, SYSTEM_PATH
 
 NAMESPACE = "moby"
-"""The containerd namespace in which Docker keeps its images."""
+"""The containerd namespace in which Docker stores its images."""
 READY_WITHIN = 180.0
 _OPTIONS = (
     *("--feature", "containerd-snapshotter=true"),
@@ -32,8 +34,8 @@ _OPTIONS = (
 
 
 class Docker:
-    """A Docker daemon as an async context manager. Entering waits until the daemon responds. Registries on loopback
-    need no TLS.
+    """A Docker daemon as an async context manager, which waits until the daemon responds. Registries on loopback need
+    no TLS.
     """
 
     def __init__(self, node: Containerd) -> None:
@@ -77,7 +79,7 @@ class Docker:
             return False
 
     async def pull(self, ref: str) -> None:
-        """Pull an image, like `docker pull`. Raises RuntimeError with Docker's message if the pull fails."""
+        """Pull an image, as `docker pull` does. Raises RuntimeError with Docker's message if the pull fails."""
         async with self._client.post("/images/create", params={"fromImage": ref}) as answer:
             async for line in answer.content:
                 if error := json.loads(line).get("error") or (not answer.ok and line.decode()):

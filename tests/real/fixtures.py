@@ -1,4 +1,4 @@
-"""Fixtures for tests with real components. If a component is missing, its tests are skipped with a reason."""
+"""Fixtures for tests with real components. If a component is missing, the tests that need it are skipped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.real.apiserver import APIServer
 from tests.real.containerd import Containerd
@@ -18,14 +19,14 @@ from tests.real.versions import APISERVER, containerds
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """An empty registry that serves everything at full speed."""
+    """An empty registry that serves all blobs at full speed."""
     async with Registry() as running:
         yield running
 
 
 def require_containerd(line: str) -> str:
-    """Return the path of the containerd for a release line: `debian`, `1.7` or `2.4`. Skip the test if this containerd
-    is missing.
+    """Return the path of containerd for a release line, which is `debian`, `1.7` or `2.4`. Skip the test if this
+    release of containerd is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")
@@ -40,14 +41,14 @@ def require_containerd(line: str) -> str:
 
 @pytest.fixture(params=["debian", "1.7", "2.4"])
 def containerd_binary(request: pytest.FixtureRequest) -> str:
-    """Each containerd on this machine, one after another. For instance, `-k 2.4` selects only containerd 2.4."""
+    """Run the test with each containerd on this machine. For instance, `-k 2.4` selects only containerd 2.4."""
     return require_containerd(request.param)
 
 
 @pytest.fixture
 async def start_node(containerd_binary: str, registry: Registry) -> AsyncIterator[Callable[..., Any]]:
-    """Return a function: `await start_node(images="max_concurrent_downloads = 1")` starts a node that can pull from the
-    registry.
+    """Return a function that starts a node, for example `await start_node(images="max_concurrent_downloads = 1")`. The
+    node can pull from the registry.
     """
     async with AsyncExitStack() as stack:
 
@@ -66,7 +67,7 @@ async def node(start_node: Callable[..., Any]) -> Containerd:
     return running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def apiserver_binary() -> str:
     """The path of the kube-apiserver program."""
     if not APISERVER.path.exists():
@@ -81,3 +82,17 @@ async def cluster(apiserver_binary: str) -> AsyncIterator[APIServer]:
     """A running API server with an empty etcd."""
     async with APIServer() as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_cluster(apiserver_binary: str) -> AsyncIterator[APIServer]:
+    """An API server that all tests in a module share. The tests use this server through ``shared_cluster``."""
+    async with APIServer() as running:
+        yield running
+
+
+@pytest.fixture
+async def shared_cluster(module_cluster: APIServer) -> AsyncIterator[APIServer]:
+    """The API server of the test module, without pods or events. Other objects remain from one test to the next."""
+    async with module_cluster.borrowed():
+        yield module_cluster

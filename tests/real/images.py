@@ -1,4 +1,4 @@
-"""Images that are made in memory. The layers are gzipped tars of random bytes, and several images can share a layer."""
+"""Images built in memory. The layers are gzipped tars of random bytes, and several images can share a layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), p
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Some bytes with a media type and a digest."""
+    """A sequence of bytes with a media type and a digest."""
 
     data: bytes
     media_type: str
@@ -55,7 +55,7 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """The number of compressed bytes."""
+        """The compressed size in bytes."""
         return self.blob.size
 
 
@@ -73,7 +73,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """The number of compressed bytes of all layers."""
+        """The compressed size of all layers in bytes."""
         return sum(layer.size for layer in self.layers)
 
     @property
@@ -87,7 +87,7 @@ class Image:
 
 
 def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "sha256") -> Layer:
-    """Make a layer of about `size` random bytes in `files` files.
+    """Make a layer with about `size` random bytes, split across the given number of `files`.
 
     `zeros` is the number of null bytes in one additional file. Null bytes are quick to download but slow to unpack.
     """
@@ -98,12 +98,12 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "s
             info = tarfile.TarInfo(f"{content[:8].hex()}-{number}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    # Random bytes cannot be compressed, so they are stored uncompressed, which is much faster.
+    # Random bytes cannot be compressed, and storing the bytes uncompressed is much faster.
     if not zeros:
         return _layer(tar.getvalue(), compresslevel=0, algorithm=algorithm)
     info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
     info.size = zeros
-    # Several gzip files in a row are one gzip file, so one MiB is compressed and then repeated.
+    # Concatenated gzip files form a valid gzip file, so compress one MiB of zeros and repeat the result.
     block, count = bytes(MIB), zeros // MIB
     header, rest = info.tobuf(), bytes(zeros % MIB + -zeros % tarfile.BLOCKSIZE) + tar.getvalue()
     packed = _gzip(header) + count * _gzip(block) + _gzip(rest)
@@ -119,7 +119,7 @@ def _gzip(plain: bytes, compresslevel: int = 1) -> bytes:
 
 
 def make_program(path: Path, name: str) -> Layer:
-    """Make a layer with one static program in its root."""
+    """Make a layer with a single static program in its root."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         info = tarfile.TarInfo(name)
@@ -149,9 +149,9 @@ def make_image(
     environment: Sequence[str] = (),
     annotations: Sequence[dict[str, str]] = (),
 ) -> Image:
-    """Make an OCI image from these layers. A different `name` makes a different image with the same layers.
+    """Make an OCI image from the given layers. Two images with the same layers differ if they have different names.
 
-    `annotations` are added to each layer in the manifest.
+    `annotations` contains the annotations of each layer, which are added to the manifest.
     """
     config = Blob(
         json.dumps(

@@ -1,4 +1,7 @@
-"""A real node, with an agent and a server in this process. Every second, the server gives a verdict on each pull.
+"""A real containerd node, with an agent and a server in the test's process. Every second, the server gives a verdict on
+each pull.
+
+Example:
 
 async with Observed(node) as observed:
     await node.cri.pull(ref)
@@ -26,18 +29,18 @@ from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
 APART = 0.6
-"""Seconds between two reports; the server rejects shorter intervals."""
+"""The minimum number of seconds between two reports. The server rejects reports that arrive sooner."""
 
 
 class Observed:
-    """The agent's poller and the server's hub, which receives the reports through function calls."""
+    """An agent's poller and a server's hub, which receives the poller's reports through function calls."""
 
     def __init__(self, node: Containerd, name: str = "node-1") -> None:
         self.cluster = Cluster()
         self.hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self.cluster)
         self._socket, self._name = str(node.socket), name
         self.loads: list[NodeLoad | None] = []
-        """The node's load in each report."""
+        """The node's load, as sent in each report."""
         self._unsent: list[PullState] = []
         self._sequence = 0
         self._seen: dict[str, list[tuple[float, Bound | None]]] = {}
@@ -60,7 +63,7 @@ class Observed:
             self.hub.touch(self.cluster.apply(change, self.hub.now()))
 
     async def until(self, true: Callable[[], object], seconds: float = 120) -> None:
-        """Wait for a condition."""
+        """Wait until a condition holds."""
         async with asyncio.timeout(seconds):
             while not true():
                 if self._task.done():
@@ -78,7 +81,7 @@ class Observed:
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Return every published verdict on this pull, each with the number of seconds since the start of the pull."""
+        """Return every verdict on a repository's newest pull, with the number of seconds since the pull began."""
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 
@@ -87,7 +90,7 @@ class Observed:
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:
-        """Return the seconds from the pull's start to the first verdict that names this factor."""
+        """Return the number of seconds from the pull's start to the first verdict that names the given factor."""
         return next(seconds for seconds, bound in self.verdicts(repository) if bound and bound.by is by)
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Real limits for a containerd: a slow disk and too little CPU time. Both limits need root and cgroup v1 or v2."""
+"""Real limits for a containerd process: a slow disk and too little CPU time. Both limits require root and cgroup v1."""
 
 import os
 import subprocess
@@ -25,11 +25,10 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a disk that writes at most this many bytes per second. The disk counts as busy while it
-    writes.
+    """Mount a file system on a disk with a limited write speed. The disk counts as busy while it is writing.
 
-    The disk is a loop device on top of a second loop device. The kernel limits the writes to the second device. A
-    request to the first device stays in progress until the second device has accepted it.
+    The disk is a loop device on top of a second loop device. The kernel limits how fast the second device can be
+    written. A request to the first device stays in progress until the second device has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")
@@ -54,7 +53,7 @@ def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
 
 @contextmanager
 def starved_cpu(pid: int, percent: int) -> Iterator[None]:
-    """Limit a process and its children to this percentage of one CPU."""
+    """Limit a process and its children to a percentage of a single CPU."""
     group = _CPU / f"pulltrace-test-{pid}"
     if not (_CPU / "cpu.cfs_quota_us").exists() and not (_CPU / "tasks").exists():
         raise UnavailableError("no cpu controller of cgroup v1")

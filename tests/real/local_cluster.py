@@ -1,7 +1,7 @@
-"""Run a cluster for experiments until Ctrl-C is pressed: ``python -m tests.real.local_cluster 8080``, or ``make
-cluster``.
+"""Run a cluster for experiments until Ctrl-C is pressed. The command is ``make cluster`` or ``python -m
+tests.real.local_cluster 8080``.
 
-The cluster's dashboard and API server are forwarded to loopback, and one Deployment is already pulling.
+The cluster's dashboard and API server are forwarded to loopback, and the images of one Deployment are being pulled.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ RATE = 2 * MIB
 
 
 class Relay:
-    """Forward connections from a port of this machine to an address inside a namespace."""
+    """Forward connections from a port on this machine to an address inside a namespace."""
 
     def __init__(self, inside: Namespace, address: str, port: int) -> None:
         self._inside = inside
         self._target = (address, port)
 
     async def listen(self, port: int) -> asyncio.Server:
-        """Return a server that listens on loopback. Port 0 means any free port."""
+        """Return a server that listens on the given loopback port. Port 0 means any free port."""
         return await asyncio.start_server(self._pass_on, "127.0.0.1", port)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ def print_line(line: str) -> None:
 async def main(port: int) -> None:
     this = asyncio.current_task()
     assert this is not None
-    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C already cancels this task
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C cancels this task even without a handler
         asyncio.get_running_loop().add_signal_handler(ends, this.cancel)
     print_line("cluster: starting (about ten seconds)")
     async with Observed() as observed:

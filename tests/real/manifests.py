@@ -1,4 +1,4 @@
-"""Manifests of objects for clusters with a real kubelet."""
+"""Manifests for clusters with a real kubelet."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def container(name: str, ref: str, **more: Any) -> dict[str, Any]:
-    """Return a container for a pod."""
+    """Return a container for a pod's spec."""
     return {"name": name, "image": ref, "imagePullPolicy": "IfNotPresent"} | more
 
 
 def pod(name: str, *refs: str, policy: str = "IfNotPresent", **spec: Any) -> dict[str, Any]:
-    """Return a pod with one container for each image: c0, c1, and so on."""
+    """Return a pod with one container for each image. The containers are named c0, c1, and so on."""
     containers = [container(f"c{number}", ref, imagePullPolicy=policy) for number, ref in enumerate(refs)]
     return {"kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(*containers, **spec)}
 
@@ -22,7 +22,7 @@ def pod_spec(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def deployment(name: str, ref: str, replicas: int, **spec: Any) -> dict[str, Any]:
-    """Return a Deployment of pods with one container."""
+    """Return a Deployment whose pods have one container each."""
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": pod_spec(container("c0", ref), **spec)}
     return {

@@ -1,4 +1,4 @@
-"""A DNS server for one cluster, which resolves the cluster's services and the hosts that a test adds."""
+"""A DNS server for one cluster. The server resolves the cluster's services and the hosts that a test adds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Names(asyncio.DatagramProtocol):
     """
 
     def __init__(self, listener: socket.socket, service: Callable[[str, str], Awaitable[str | None]]) -> None:
-        """``service`` returns the address of the service with this namespace and name."""
+        """``service`` is a function that returns a service's address, given the service's namespace and name."""
         self.hosts: dict[str, str] = {}
         self.silent: set[str] = set()
         self._listener = listener

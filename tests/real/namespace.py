@@ -1,10 +1,13 @@
-"""Linux namespaces with their own mounts, network and processes, for programs that change the machine they run on.
-
-    async with Namespace(folder) as inside:
-        Process([...], log, inside=inside)
-        sock = inside.socket()           # in the namespace's network, although this process stays outside
+"""Linux namespaces with their own mounts, network and processes, for programs that would otherwise change the machine
+on which they run.
 
 All mounts, processes and settings inside the namespaces disappear with the first process, which ends with the tests.
+
+Example:
+
+    async with Namespace(folder) as inside:
+        process = Process([...], log, inside=inside)
+        sock = inside.socket()           # in the namespace's network, even though this process stays outside
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import aiohttp
 from tests.real.process import Process
 
 NODE_ADDRESS = "10.231.0.1"
-_NET = 0x40000000  # CLONE_NEWNET; Python has os.setns only since 3.12
+_NET = 0x40000000  # The flag CLONE_NEWNET. The function os.setns exists only since Python 3.12.
 
 # The first process in the namespace, which adopts orphaned processes. Shims, containers and /run are private to the
 # namespace.
@@ -58,8 +61,8 @@ while True:
 
 
 class Namespace:
-    """Namespaces as an async context manager. ``folder`` contains the log, ``hosts`` and ``resolv.conf`` of the
-    namespaces; other files are shared.
+    """A set of Linux namespaces that belong together, as an async context manager. ``folder`` contains the log, and the
+    files ``hosts`` and ``resolv.conf`` for the namespaces. All other files are shared with the host.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +76,7 @@ class Namespace:
         command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", sys.executable, "-I", "-c", init]
         self._process = Process(command, self.folder / "namespace.log", forks=True)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not (self.folder / "ready").exists():
                     self._process.check()
                     await asyncio.sleep(0.02)
@@ -86,7 +89,7 @@ class Namespace:
 
     async def __aexit__(self, *exc: object) -> None:
         self._thread.shutdown()
-        await self._process.kill()  # all other processes end before this first one
+        await self._process.kill()  # the first process of the PID namespace exits after all other processes
 
     def _enter(self) -> None:
         """Move only the calling thread into the network namespace."""
@@ -96,14 +99,12 @@ class Namespace:
 
     @property
     def identity(self) -> str:
-        """Return the name that the kernel gives to the PID namespace. In /proc, all processes of the namespace have
-        this name.
-        """
+        """Return the kernel's name for the PID namespace, which /proc shows for each process in the namespace."""
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this command inside the namespace. The command is killed when its parent
-        ends.
+        """Return a command line that runs the given command inside the namespace. The command is killed when its parent
+        exits.
         """
         return [
             *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid"),
@@ -120,7 +121,7 @@ class Namespace:
         return made
 
     def connector(self) -> aiohttp.TCPConnector:
-        """Return a connector with which aiohttp sessions connect from the namespace's network."""
+        """Return a connector for aiohttp sessions that connect from the namespace's network."""
 
         def factory(_: Any) -> socket.socket:
             return self.socket()
@@ -128,5 +129,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the path of a file in the namespace's own mounts, such as one in /run, as seen from outside."""
+        """Return the path on the host of a file in the namespace's own mounts, for example in /run."""
         return Path(f"/proc/{self.pid}/root{path}")

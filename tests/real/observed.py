@@ -1,4 +1,4 @@
-"""A cluster with Pulltrace: the agent and the server run in the same namespaces as the kubelet."""
+"""A cluster with Pulltrace, whose agent and server run in the same namespaces as the kubelet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _TOTAL = re.compile(r'pulltrace_pulls_total\{.*result="(\w+)".*\} (\S+)')
 
 
 class Observed:
-    """A cluster with Pulltrace, as an async context manager. ``cluster`` controls the cluster; ``api`` and ``logged``
-    show what Pulltrace reports.
+    """A cluster with Pulltrace, as an async context manager. Tests control the cluster through ``cluster``, and read
+    Pulltrace's reports through ``api`` and ``logged``.
     """
 
     def __init__(self, **kubelet: Any) -> None:
@@ -51,11 +51,11 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the log lines with this message that the server has written since its last start, oldest first."""
+        """Return the log lines with the given message since the server's last start, oldest first."""
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all log lines of the server, including those that it wrote before its last start."""
+        """Return all of the server's log lines, including those from before its last start."""
         return [*self._earlier, *_lines(self.server.output)]
 
     async def restart_server(self) -> None:
@@ -66,7 +66,7 @@ class Observed:
         await self.api.ready()
 
     async def counters(self) -> dict[str, int]:
-        """Return the number of ended pulls for each result, from the metrics."""
+        """Return the number of finished pulls with each result, according to the metrics."""
         totals: dict[str, int] = {}
         for line in (await self.metrics.text("/metrics")).splitlines():
             if found := _TOTAL.match(line):

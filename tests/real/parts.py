@@ -1,9 +1,9 @@
-"""Install the real components that tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
+"""Install the real components that tests use. The command is ``make parts`` or ``python -m tests.real.parts [name…]``.
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
-and kept in the cache directory, so that a second run does not build it again. If a component is unavailable, the
-program prints what cannot be tested, and these tests are skipped. With ``--require`` (in CI), an unavailable component
-is an error.
+and kept in the cache directory, so that a second run does not build the programs again. If a component is unavailable,
+its absence is reported and the tests that need it are skipped. With ``--require`` (in CI), an unavailable component is
+an error.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def print_line(line: str) -> None:
 
 
 def go() -> str | None:
-    """Return the Go command, even if it is not on the PATH."""
+    """Return the path of the Go command, even if it is not on the PATH."""
     return shutil.which("go") or shutil.which("/usr/local/go/bin/go")
 
 
 def from_apt(names: set[str]) -> list[str]:
-    """Install missing Debian packages. List the packages that are still missing, and what cannot be tested without
-    them.
+    """Install missing Debian packages. For each package that is still missing, return a line that states which tests
+    need the package.
     """
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -45,7 +45,7 @@ def from_apt(names: set[str]) -> list[str]:
 
 
 def build(part: Built, compiler: str) -> bool:
-    """Build one program into the cache directory. If that fails, print Go's output and return False."""
+    """Build a program and store it in the cache directory. If the build fails, print Go's output and return False."""
     print_line(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
     begun = time.monotonic()
     part.path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,9 @@ def build(part: Built, compiler: str) -> bool:
 
 
 def from_go(names: set[str]) -> list[str]:
-    """Build missing programs. List the programs that are still missing, and what cannot be tested without them."""
+    """Build missing programs. For each program that is still missing, return a line that states which tests need the
+    program.
+    """
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()
     if missing and compiler is None:
@@ -91,4 +93,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print_line("parts: interrupted; the next run continues after the last program that was built")
+        sys.exit(130)

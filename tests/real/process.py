@@ -1,4 +1,4 @@
-"""Programs that run during a test and end with it. A program that does not end in time is killed."""
+"""Programs that run for the duration of a test. A program that does not exit in time is killed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 STOPPED_WITHIN = 10.0
-KILLED_WITHIN = 60.0  # the kernel may still be writing the data of a process that was killed
+KILLED_WITHIN = 60.0  # The kernel may still be writing a killed process's data.
 
 
-# Ports below the ephemeral range (32768 and up). The kernel could give an ephemeral port to another process before the
-# program binds it, or while the program is restarted.
+# These ports are below the ephemeral range (32768 and up). The kernel could give an ephemeral port to another process
+# before the program binds it, or while the program is being restarted.
 _PORTS = range(12_000, 32_000)
 _WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 16
 _given: set[int] = set()
@@ -36,15 +36,15 @@ def free_port() -> int:
 
 
 class Inside(Protocol):
-    """A place in which a program can run, such as a namespace."""
+    """An environment in which a program can run, such as a namespace."""
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this command in this place."""
+        """Return a command line that runs the given command in the environment."""
         ...
 
 
 def child_of(pid: int) -> int:
-    """Return the first child of a process. Raises ProcessLookupError if the process has no child."""
+    """Return the first child of a process. Raises ProcessLookupError if there is no child."""
     try:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     except (FileNotFoundError, IndexError):
@@ -52,18 +52,18 @@ def child_of(pid: int) -> int:
 
 
 class Process:
-    """One program, with its output in a file."""
+    """A running program whose output goes to a file."""
 
     def __init__(
         self, command: Sequence[str | Path], log: Path, *, inside: Inside | None = None, forks: bool = False
     ) -> None:
-        """``forks`` means that the command runs the program as its child process, and that both exit together."""
+        """If ``forks`` is true, the command runs the program as a child process, and both exit together."""
         self.log = log
         self._forks = forks or inside is not None
         if inside is not None:
             command = inside.command(*command)
         with log.open("ab") as output:
-            # setpriv replaces itself with the program, so the pid is the same.
+            # setpriv replaces itself with the program, so both have the same pid.
             self._popen = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Return the program's own pid, even if it is a child of the command."""
+        """Return the pid of the program itself, even if the program is a child of the command."""
         return child_of(self._popen.pid) if self._forks else self._popen.pid
 
     def check(self) -> None:
@@ -86,9 +86,9 @@ class Process:
         return self.log.read_text(errors="replace")[-4000:]
 
     async def end(self, how: signal.Signals) -> None:
-        """Send the signal and wait; kill the program if it does not exit in time."""
+        """Send a signal and wait until the program exits. If the program does not exit in time, kill it."""
         if self._popen.poll() is None:
-            with suppress(ProcessLookupError):  # the program has just exited
+            with suppress(ProcessLookupError):  # the program has just exited by itself
                 os.kill(self.pid, how)
         try:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
@@ -97,5 +97,5 @@ class Process:
             await asyncio.to_thread(self._popen.wait, KILLED_WITHIN)
 
     async def kill(self) -> None:
-        """Kill the program, as in a crash."""
+        """Kill the program, as if it had crashed."""
         await self.end(signal.SIGKILL)

@@ -1,11 +1,13 @@
-"""A programmable OCI registry on loopback: it serves images made in memory and misbehaves on request.
+"""A programmable OCI registry on loopback, which serves images made in memory and misbehaves on demand.
+
+Every change takes effect immediately, even on responses that are already being sent.
+
+Example:
 
     async with Registry() as registry:
         ref = registry.push("team/app:1.0", make_image(make_layer(8 * MIB)))
-        registry.limit(2 * MIB)            # bytes per second, all blobs together
+        registry.limit(2 * MIB)            # bytes per second, for all blobs together
         registry.blob(digest).hold(at=3 * MIB)
-
-Every change takes effect immediately, even for running responses.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ ERRORS = {
 
 
 class Pace:
-    """A rate limit in bytes per second that all responses share. None means no limit."""
+    """A rate limit in bytes per second, shared by all responses. None means no limit."""
 
     def __init__(self) -> None:
         self.bytes_per_second: float | None = None
@@ -47,7 +49,7 @@ class Pace:
 
 
 class Served:
-    """How one blob is served."""
+    """A blob, with the settings that determine how the registry serves it."""
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
@@ -57,21 +59,21 @@ class Served:
         self._released = asyncio.Event()
 
     def limit(self, bytes_per_second: float | None) -> None:
-        """Limit the rate of this blob, in addition to the limit of the registry."""
+        """Limit the rate of a single blob, in addition to the registry's limit."""
         self.pace.bytes_per_second = bytes_per_second
 
     def hold(self, at: int = 0) -> None:
-        """Send nothing from this offset on, but keep the connection open."""
+        """Stop sending the blob at the given offset, but keep the connection open."""
         self.hold_at = at
         self._released.clear()
 
     def release(self) -> None:
-        """End the hold."""
+        """Send the bytes that were held back."""
         self.hold_at = None
         self._released.set()
 
     def cut(self, at: int) -> None:
-        """Break the connection once, when a response reaches this offset."""
+        """Break the connection once, when a response reaches the given offset."""
         self.cut_at = at
 
     async def pass_hold(self, offset: int) -> None:
@@ -80,7 +82,7 @@ class Served:
 
 
 class Repository:
-    """The tags of one repository, and the error status that it may return instead of manifests."""
+    """A repository in a registry. If ``answer`` is set, requests for manifests and blobs get this error status."""
 
     def __init__(self) -> None:
         self.manifests: dict[str, Blob] = {}
@@ -108,9 +110,9 @@ class Registry:
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()
-        """How many bytes of each blob were sent, by digest."""
+        """How many bytes of each blob have been sent, keyed by digest."""
         self.requests: list[tuple[str, str, int]] = []
-        """The method, path and status of every response that was started."""
+        """The method, path and status of every response that has begun."""
         self._pace = Pace()
         self._blobs: dict[str, Served] = {}
         self._repositories: dict[str, Repository] = {}
@@ -125,7 +127,7 @@ class Registry:
                 web.get("/v2/{repo:.+}/blobs/{digest}", self._blob),
             ]
         )
-        # Cancel a response if its client disconnects, so that no held response remains.
+        # If a client disconnects, cancel its response, so that no response is held back forever.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         if self._listener is None:
@@ -155,9 +157,7 @@ class Registry:
         return f"{self.host}/{name}"
 
     def push_layout(self, name: str, folder: Path) -> str:
-        """Serve everything in an OCI layout, with the first entry of its index as `repository:tag`. Return the
-        reference.
-        """
+        """Serve an OCI layout, with the first entry of its index as `repository:tag`. Return the reference."""
         repository, tag = name.rsplit(":", 1)
         manifests = self.repository(repository).manifests
         types = {"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}
@@ -173,7 +173,7 @@ class Registry:
         return f"{self.host}/{name}"
 
     def limit(self, bytes_per_second: float | None) -> None:
-        """Limit the rate of all blobs together."""
+        """Limit the combined rate of all blobs."""
         self._pace.bytes_per_second = bytes_per_second
 
     def blob(self, digest: str) -> Served:
@@ -183,12 +183,12 @@ class Registry:
         return self._repositories.setdefault(name, Repository())
 
     async def reached(self, digest: str, count: int = 1) -> None:
-        """Wait until this many bytes of the blob have been sent."""
+        """Wait until at least ``count`` bytes of a blob have been sent."""
         async with self._moved:
             await self._moved.wait_for(lambda: self.sent[digest] >= count)
 
     async def asked(self, path: str) -> None:
-        """Wait for a request whose path ends with this text."""
+        """Wait for a request whose path ends with the given text."""
         async with self._moved:
             await self._moved.wait_for(lambda: any(seen.endswith(path) for _, seen, _ in self.requests))
 
@@ -246,9 +246,8 @@ class Registry:
             await response.prepare(request)
             if request.method == "GET":
                 await self._send(request, response, served, start, stop)
-        except (
-            ConnectionResetError
-        ):  # the client disconnected, because its pull was cancelled or its containerd was killed
+        except ConnectionResetError:
+            # The client disconnected, because its pull was cancelled or its containerd was killed.
             raise asyncio.CancelledError from None
         return response
 

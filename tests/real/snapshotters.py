@@ -1,5 +1,7 @@
 """Run a real containerd with a real snapshotter: soci-snapshotter or stargz-snapshotter.
 
+Example:
+
 node = Containerd(binary, proxy="soci")
 async with Soci(node, registry.host, SociMode.PARALLEL), node:
     ...
@@ -66,7 +68,7 @@ class _Daemon:
 
 
 class SociMode(Enum):
-    """How soci-snapshotter obtains the layers of an image."""
+    """The ways in which soci-snapshotter obtains an image's layers."""
 
     PARALLEL = "fetch all of them at the same time, and keep no blob"
     PARALLEL_KEEP = "the same, and copy every blob into containerd"
@@ -74,7 +76,7 @@ class SociMode(Enum):
 
 
 class Soci(_Daemon):
-    """soci-snapshotter for a containerd."""
+    """A soci-snapshotter process for one containerd process."""
 
     def __init__(self, node: Containerd, host: str, mode: SociMode) -> None:
         super().__init__(node)
@@ -92,7 +94,7 @@ class Soci(_Daemon):
 
 
 class Stargz(_Daemon):
-    """stargz-snapshotter, which streams layers in its own format."""
+    """A stargz-snapshotter process, which streams layers in its own format."""
 
     def __init__(self, node: Containerd, host: str) -> None:
         super().__init__(node)
@@ -103,7 +105,7 @@ class Stargz(_Daemon):
 
 
 def make_streamable(image: Image, folder: Path) -> Image:
-    """Convert the layers of an image into the format that stargz-snapshotter streams."""
+    """Convert an image's layers to the format that stargz-snapshotter streams."""
     layers, annotations = [], []
     for layer in image.layers:
         source, target = folder / "layer", folder / "streamable"
@@ -116,7 +118,7 @@ def make_streamable(image: Image, folder: Path) -> Image:
 
 
 def make_indexed(image: Image, folder: Path) -> Path:
-    """Convert an image into one with a SOCI index. Return the folder with the OCI layout of the result."""
+    """Convert an image into an image with a SOCI index. Return the directory with the resulting OCI layout."""
     source, target = folder / "image.tar", folder / "indexed"
     source.write_bytes(oci_archive({"image": image}))
     sizes = ["--min-layer-size", "1000"]

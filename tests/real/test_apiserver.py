@@ -1,4 +1,4 @@
-"""The test suite's API server behaves as the tests need it: RBAC, tokens, watches, restarts and compaction."""
+"""Tests for RBAC, tokens, watches, restarts and compaction in the API server that other tests use."""
 
 import pytest
 
@@ -12,8 +12,15 @@ def config_map(name):
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
 
 
+@pytest.fixture
+def cluster(shared_cluster):
+    return shared_cluster
+
+
 async def refusal(cluster, watch):
-    """Return the status code of a watch that ends immediately. The code is in the response or in the first event."""
+    """Return the status code with which the API server immediately ends a watch. The code arrives either as the
+    response's status or in the first event.
+    """
     try:
         event = await cluster.request("GET", watch)
     except APIError as refused:
@@ -57,7 +64,7 @@ async def test_a_token_review_accepts_only_tokens_that_the_server_has_issued(clu
     assert not bad["status"].get("authenticated")
 
 
-async def test_a_test_can_write_a_pod_and_its_status_like_a_kubelet(cluster):
+async def test_the_status_of_a_pod_can_be_written_as_a_kubelet_does(cluster):
     pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx"}]}}
     await cluster.request("POST", f"{NAMESPACE}/pods", pod)
     waiting = {"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
@@ -67,7 +74,7 @@ async def test_a_test_can_write_a_pod_and_its_status_like_a_kubelet(cluster):
     assert written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull"
 
 
-async def test_data_survives_when_the_api_server_is_killed(cluster):
+async def test_the_data_of_a_killed_api_server_remains(cluster):
     await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("kept"))
     await cluster.kill()
     await cluster.start()
@@ -80,7 +87,7 @@ async def test_a_watch_from_a_compacted_revision_returns_410_gone(apiserver_bina
         before = (await cluster.request("GET", f"{NAMESPACE}/configmaps"))["metadata"]["resourceVersion"]
         await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("one"))
         await cluster.compact()
-        if watch_cache:  # the watch cache keeps old events until the server is restarted
+        if watch_cache:  # the watch cache keeps old events until the API server is restarted
             await cluster.kill()
             await cluster.start()
         watch = f"{NAMESPACE}/configmaps?watch=1&timeoutSeconds=5&resourceVersion={before}"

@@ -1,4 +1,4 @@
-"""The registry and the containerd of the test suite behave as documented."""
+"""Tests for the registry and the containerd that other tests use."""
 
 import asyncio
 
@@ -14,14 +14,14 @@ K8S = (("containerd-namespace", "k8s.io"),)
 
 
 async def leased(node):
-    """Return the resources of all leases."""
+    """Return the resources that belong to any lease."""
     leases = LeasesStub(node.channel)
-    listed = await leases.List(ListRequest(), metadata=K8S, timeout=5)
+    listed = await leases.List(ListRequest(), metadata=K8S, timeout=60)
     found = [await leases.ListResources(ListResourcesRequest(id=one.id), metadata=K8S) for one in listed.leases]
     return {(resource.type, resource.id) for answer in found for resource in answer.resources}
 
 
-async def test_a_blob_that_is_held_is_an_ingest_and_completes_when_it_is_released(node, registry):
+async def test_a_blob_remains_an_ingest_while_the_registry_holds_it_back(node, registry):
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB))
     last = image.layers[-1]
     ref = registry.push("team/app:1.0", image)
@@ -49,7 +49,7 @@ async def test_the_rate_limit_of_the_registry_applies_to_all_blobs_together(node
     assert clock() - begun >= 0.9 * image.size / (2 * MIB)
 
 
-async def test_a_download_resumes_at_the_offset_at_which_its_connection_broke(node, registry):
+async def test_a_download_resumes_at_the_offset_where_its_connection_broke(node, registry):
     image = make_image(make_layer(4 * MIB))
     ref = registry.push("team/app:1.0", image)
     registry.blob(image.layers[0].digest).cut(at=2 * MIB)
@@ -62,7 +62,7 @@ async def test_a_download_resumes_at_the_offset_at_which_its_connection_broke(no
     ("status", "words"),
     [(401, "401|authorization failed|no basic auth"), (404, "not found"), (429, "429"), (500, "500")],
 )
-async def test_an_error_from_the_registry_appears_in_the_error_of_the_pull(node, registry, status, words):
+async def test_the_error_of_a_pull_contains_the_error_from_the_registry(node, registry, status, words):
     ref = registry.push("team/app:1.0", make_image(make_layer(1000)))
     registry.repository("team/app").answer = status
     with pytest.raises(grpc.aio.AioRpcError, match=words):

@@ -1,4 +1,4 @@
-"""The oldest supported tools generate exactly the committed gRPC stubs from the .proto files."""
+"""The committed gRPC stubs are exactly those that the oldest supported tools generate from the .proto files."""
 
 from tests.real import stubs
 

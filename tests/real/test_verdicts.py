@@ -1,6 +1,7 @@
-"""Verdicts on pulls by a real containerd: one known factor limits some of the pulls, and nothing limits the others.
+"""Tests for the verdicts on pulls by a real containerd. Each pull is limited by a single known factor, or by no special
+factor.
 
-Each test prints its row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
+With ``pytest -s``, each test prints its row of the table in ``docs/verdicts.md``.
 """
 
 import asyncio
@@ -37,9 +38,7 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 
 def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
-    """Check that the verdicts named only this factor, both during the pull and after its end. Print the row of the
-    table.
-    """
+    """Check that the verdicts during and after the pull named only the given factor, and print a row of the table."""
     pull = observed.status(repository)
     assert pull is not None
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
@@ -102,7 +101,9 @@ async def test_the_verdict_names_a_slow_disk(binary: str, disk, registry: Regist
             row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
-async def test_the_verdict_names_a_starved_cpu(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_the_cpu_if_containerd_gets_too_little_time(
+    real: Containerd, registry: Registry
+) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Observed(real) as observed:
         try:
@@ -125,7 +126,7 @@ async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
             image = f"{FAST}/team/{name}:1"
             pods[name] = PodEvents(pod(name, "node-1", {"app": image}, at=observed.hub.now()))
             observed.apply(seen(pods[name]), event(pods[name].pulling("app", observed.hub.now())))
-        for name, waiting in pods.items():  # a kubelet pulls one image after the other by default
+        for name, waiting in pods.items():  # by default, kubelets pull one image at a time
             await pull(real, observed, f"{FAST}/team/{name}:1")
             observed.apply(event(waiting.pulled("app", observed.hub.now())))
         await observed.until(lambda: observed.ended("team/second"))
@@ -133,7 +134,9 @@ async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
         assert observed.factors("team/first") == set()
 
 
-async def test_the_verdict_names_download_slots_that_are_all_in_use(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
+    real: Containerd, registry: Registry
+) -> None:
     busy = [make_layer(14 * MIB) for _ in range(6)]
     registry.push("team/busy:1", make_image(*busy))
     registry.push("team/late:1", make_image(make_layer(2 * MIB)))

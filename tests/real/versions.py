@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.real.cache import cache_folder
 
-# Debian installs runc and ip in sbin, and the CNI plugins next to the libraries. Not every PATH contains these
+# Debian installs runc and ip in sbin, and the CNI plugins next to the libraries. The PATH may not contain these
 # directories.
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A program built from a Go module of `tests/cluster`."""
+    """A program built from a Go module in `tests/cluster`."""
 
     name: str
     version: str
     module: str
-    """The directory of the program's go.mod, below tests/cluster."""
+    """The directory below tests/cluster that contains the program's go.mod."""
     package: str
     ldflags: str = ""
     tags: str = ""
     costs: str = ""
-    """What cannot be tested if the program is missing."""
+    """The tests that are impossible without the program."""
     cgo: bool = False
-    """Whether the program contains C code."""
+    """True if the program includes C code."""
 
     @property
     def path(self) -> Path:
@@ -65,9 +67,11 @@ APT = (
     Package("erofs-utils", "mkfs.erofs", "nothing is tested with containerd's erofs snapshotter"),
     Package("nginx-light", "nginx", "the stream is not tested through a proxy that buffers"),
     Package("nftables", "nft", "Services in the cluster with a real kubelet cannot be reached"),
+    Package("iptables", "iptables-legacy", "faults of the network are not tested"),
+    Package("faketime", str(FAKETIME), "faults of clocks are not tested"),
 )
 
-NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that need C headers and that no test uses
+NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # these snapshotters need C headers and are not used in any test
 
 CONTAINERD_2 = Built(
     name="containerd",
@@ -113,8 +117,8 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Return one of the Kubernetes programs. The programs share most of their code, so only the first program takes
-    long to compile.
+    """Describe one of the Kubernetes programs. The programs share most of their code, so only the first takes long to
+    compile.
     """
     version = "k8s.io/component-base/version"
     return Built(
@@ -122,7 +126,7 @@ def kubernetes(name: str, costs: str) -> Built:
         version="1.37.2",
         module=".",
         package=f"k8s.io/kubernetes/cmd/{name}",
-        # Without these flags, the program reports version v0.0.0, and clients choose other code paths.
+        # Without these linker flags, the program reports version v0.0.0, and clients choose other code paths.
         ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
         costs=costs,
     )
@@ -157,7 +161,7 @@ HELM_DOCS = Built(
     costs="the chart's README is neither generated nor compared with the values",
 )
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
-"""The programs of a cluster with a real kubelet, in addition to kube-apiserver and containerd."""
+"""The programs that a cluster with a real kubelet needs in addition to kube-apiserver and containerd."""
 SOCI = Built(
     name="soci-snapshotter",
     version="0.16.1",
@@ -196,7 +200,7 @@ BUILT = (
 
 
 def containerds() -> dict[str, Path | None]:
-    """Return the path of the containerd for each release line, or None if that containerd is missing here."""
+    """Return the path of containerd for each release line. The path is None if the release is missing."""
     debian = shutil.which("containerd")
     return {
         "debian": Path(debian) if debian else None,

@@ -1,4 +1,4 @@
-"""The ways in which a real containerd obtains an image in the tests. A test compares ``table`` with
+"""The ways of obtaining an image that are tested with a real containerd. A test compares the result of ``table`` with
 `docs/compatibility.md`.
 """
 
@@ -23,7 +23,7 @@ LINES = {"debian": "1.6", "1.7": "1.7", "2.4": "2.4"}
 
 
 class Progress(Enum):
-    """Which bytes of a pull an agent can see."""
+    """How precisely an agent can observe the downloaded bytes of a pull."""
 
     EXACT = "exact"
     LAYERS = "completed layers; exact with `agent.soci.root`"
@@ -54,9 +54,7 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """One way of obtaining an image, which is one row of the table. ``settings`` are keyword arguments for
-    `Containerd`.
-    """
+    """A way of obtaining an image, with its row in the table. ``settings`` are arguments for `Containerd`."""
 
     title: str
     lines: tuple[str, ...] = ("2.4",)
@@ -64,15 +62,15 @@ class Way:
     settings: Mapping[str, object] = field(default_factory=dict)
     daemon: Daemon | None = None
     plain: bool = False
-    """Whether the image has an ordinary format, so that the snapshotter leaves the layers to containerd."""
+    """True if the image has an ordinary format, in which case the snapshotter leaves the layers to containerd."""
 
     @property
     def snapshotter(self) -> str:
-        """Return the name of the snapshotter that holds the layers."""
+        """Return the name of the snapshotter that stores the layers."""
         return self.daemon.proxy if self.daemon else str(self.settings.get("snapshotter", "overlayfs"))
 
     async def start(self, line: str, registry: Registry, stack: AsyncExitStack) -> Containerd:
-        """Start a node that obtains images in this way."""
+        """Start a node that pulls images in this way."""
         binary = require_containerd(line)
         for program in self.daemon.programs if self.daemon else ():
             if not program.path.exists():
@@ -89,7 +87,7 @@ class Way:
     def push(self, name: str, image: Image, registry: Registry, folder: Path) -> tuple[str, Image]:
         """Serve the image in the format that this way of pulling requires.
 
-        Return the image's reference, and the image in the format in which it is served.
+        Return the reference of the image, and the image in the served format.
         """
         if self.plain or self.progress is not Progress.NONE_NEEDED:
             return registry.push(name, image), image
@@ -122,7 +120,7 @@ WAYS = (
     Way("an ordinary image on a node with SOCI's index mode", settings=CLIENT, daemon=Daemon.SOCI_LAZY, plain=True),
 )
 IMPORT = Way("import of an archive (`ctr images import`)", ("debian", "1.7", "2.4"), Progress.FILES)
-"""An import is not a pull, because its bytes do not come from a registry."""
+"""The import of an archive is not a pull, because the bytes do not come from a registry."""
 
 
 def table() -> str:

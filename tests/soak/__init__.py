@@ -1,3 +1,3 @@
-"""A soak test: real processes under the demo's load, random faults that a seed selects, and invariants that always
-hold.
+"""The soak test runs real processes under the demo's load, causes random faults selected by a seed, and checks
+invariants.
 """

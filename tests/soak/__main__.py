@@ -1,5 +1,5 @@
-"""Run the soak test of ``make soak``: ``python -m tests.soak --minutes 30 --seed 7``. Print a table; exit with 1 if an
-invariant was violated.
+"""Run the soak test, as ``make soak`` does: ``python -m tests.soak --minutes 30 --seed 7``. The command prints a table,
+and exits with status 1 if an invariant was violated.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""The invariants. Some invariants must always hold, others must hold again after a fault has ended."""
+"""Check the invariants. Some invariants must always hold; the others must hold again once a fault is over."""
 
 import json
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import aiohttp
@@ -13,18 +13,20 @@ from tests.soak.follower import ENDED, Follower, Pull, seconds
 
 ACTIVE = ("resolving", "downloading", "extracting")
 CLOCKS = 2.0
-"""How many seconds the times of the soak test and of containerd may differ."""
+"""The maximum difference between the soak test's times and containerd's times, in seconds."""
 
 
 class Checks:
-    """Fetch everything that the server publishes, and compare it with the stream, the metrics and the truth."""
+    """Fetch everything that the server publishes, and compare it with the stream, the metrics and the true state."""
 
     def __init__(self, cluster: SoakCluster, follower: Follower) -> None:
         self._cluster, self._follower = cluster, follower
         self.made: Counter[str] = Counter()
+        self.reports: defaultdict[str, set[str]] = defaultdict(set)
+        """The times of the reports that ``differences`` has seen, by node."""
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
-        """Compare the list, the stream, gauges and counters, if all of them belong to the same revision."""
+        """Compare the list, the stream, the gauges and the counters, if they are all from the same revision."""
         base, metrics = (
             f"http://127.0.0.1:{self._cluster.port}",
             f"http://127.0.0.1:{self._cluster.metrics_port}/metrics",
@@ -37,7 +39,7 @@ class Checks:
             text = await answer.text()
         async with session.get(f"{base}/api/v1/pulls", headers={"If-None-Match": tag}) as answer:
             unchanged = answer.status == 304
-        # The list is encoded while it is sent, so it may contain newer states than its ETag indicates.
+        # The list is encoded while it is being sent, so some of its states may be newer than its ETag.
         if unchanged and (self._follower.boot, self._follower.revision) == (boot, int(revision)):
             self.made["list and stream"] += 1
             wrong += _differ({pull["id"]: pull for pull in pulls}, self._follower.table)
@@ -55,26 +57,29 @@ class Checks:
                 wrong.append(f"{counted:g} ends were counted and {self._follower.ends} published")
         return wrong
 
-    async def differences(self, since: float) -> str:
-        """Return the first difference between the server and the nodes. It is also a difference if a node has not
-        reported since ``since``.
+    async def differences(self, since: float) -> dict[str, str]:
+        """Return the first difference for each node whose true state differs from the server's. A node that has not
+        reported since ``since`` also counts as different.
         """
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
         for pull in await self._cluster.api.pulls("?layers=false"):
             rows.setdefault(pull["nodeName"], []).append(pull)
+        found = {}
         for site in self._cluster.sites:
             node = nodes.get(site.name)
             if node is None or node["state"] != "reporting" or seconds(node["lastSeen"]) < since:
-                return f"{site.name} does not report"
+                found[site.name] = f"{site.name} does not report"
+                continue
+            self.reports[site.name].add(node["lastSeen"])
             for sentence in self._node(site.name, rows.get(site.name, [])):
-                return sentence
-        self.made["list and truth"] += 1
-        return ""
+                found[site.name] = sentence
+                break
+        return found
 
     def _node(self, node: str, rows: list[Pull]) -> Iterator[str]:
-        """Yield every violation: a live pull without a row, a live row without a pull, or an observed end that is not
-        published.
+        """Yield every violation: a live pull without a row, a live row without a pull, or a pull whose observed end has
+        not been published.
         """
         now = time.time()
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
@@ -107,7 +112,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""After its end, a pull may be shown as live for this many seconds."""
+"""How many seconds a finished pull may still be shown as live."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
@@ -117,5 +122,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Return a pair for each sample of a metric: the value of the last label, and the value of the sample."""
+    """Return the value of the last label and the value of the sample, as text, for each of a metric's samples."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

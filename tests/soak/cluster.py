@@ -1,4 +1,6 @@
-"""The demo's cluster, with the server and the agents as separate processes, and the truth about each pull."""
+"""The demo's cluster, with the server and the agents as separate processes, and a record of what really happened to
+each pull.
+"""
 
 import asyncio
 import json
@@ -21,28 +23,27 @@ from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2
-"""Seconds between two steps of the simulation."""
+"""Seconds between two simulation steps."""
 SEEN_AFTER = 2.0
-"""A healthy agent, which polls twice a second, observes each pull within this many seconds."""
+"""How many seconds a healthy agent may need to observe a new pull, with two polls per second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""An agent, which tries at each poll, reconnects to a restarted containerd within this many seconds."""
+"""How many seconds an agent may need to reconnect to a restarted containerd, with one attempt per poll."""
 
 
 @dataclass(slots=True, eq=False)
 class Truth:
-    """What really happened to one pull."""
+    """A record of what really happened to one pull."""
 
     node: str
     pull: Pull
     began: float
     watched: float = 0.0
-    """For how many seconds the current agent of the node could observe this pull."""
+    """How many seconds the node's current agent has been able to observe the pull."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
-    """Whether the server is the only process that still knows the pull. This is so if the node's agent was restarted.
-    """
+    """True if the node's agent was restarted, in which case only the server has a record of the pull."""
 
     @property
     def reference(self) -> str:
@@ -50,7 +51,7 @@ class Truth:
 
     @property
     def seen(self) -> bool:
-        """Whether an agent was running for long enough to observe the pull."""
+        """Return whether an agent ran for long enough to observe the pull."""
         return self.watched >= SEEN_AFTER
 
     @property
@@ -64,7 +65,7 @@ class Site:
     def __init__(self, name: str, containerd: SimulatedContainerd, wire: Wire) -> None:
         self.name, self.containerd, self.wire = name, containerd, wire
         self.ails = True
-        """Whether the agent cannot reach its containerd."""
+        """True if the agent is unable to reach its containerd."""
         self.agent = Process(
             "agent",
             environment=AGENT_ENVIRONMENT,
@@ -127,8 +128,8 @@ class SoakCluster:
         await self._stack.aclose()
 
     def agent_died(self, site: Site) -> None:
-        """Record that an agent lost its state. The next agent must observe the live pulls again, and only the server
-        knows the ended ones.
+        """Record that an agent has lost its state. The next agent must observe the live pulls again, and only the
+        server still knows about the finished pulls.
         """
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
@@ -136,11 +137,11 @@ class SoakCluster:
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Forget the pulls that only the server knew."""
+        """Forget the pulls that only the server knew about."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
-        """Return the live pulls of a node."""
+        """Return a node's live pulls."""
         return (truth for truth in self._living.values() if truth.node == node)
 
     def forget(self, before: float) -> None:
@@ -148,7 +149,8 @@ class SoakCluster:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        then = self._begun  # so that the nodes use the machine's time, and no lease is older than its containerd
+        # The scenario's clock must not lag behind the machine's clock, or a lease could be older than its containerd.
+        then = self._begun
         async with asyncio.TaskGroup() as restarts:
             while True:
                 await asyncio.sleep(TICK)
@@ -171,7 +173,9 @@ class SoakCluster:
                     self.pulls.append(self._living[pull])
                     self.began += 1
                 if not site.ails:
-                    self._living[pull].watched += passed
+                    # If a step is late, the simulated containerd was also late, and the agent could not observe the
+                    # pull.
+                    self._living[pull].watched += min(passed, 2 * TICK)
         for pull in [pull for pull in self._living if pull.state]:
             truth = self._living.pop(pull)
             truth.ended = now
@@ -179,10 +183,10 @@ class SoakCluster:
             self.failed += not truth.completed
 
     async def _restart(self, node: str) -> None:
-        """Kill and restart a containerd, because the scenario requires it."""
+        """Stop and restart a node's containerd, as the scenario requires."""
         site = next(site for site in self.sites if site.name == node)
         if site.ails:
-            return  # a fault has already stopped it and will start it again
+            return  # another fault has already stopped this containerd and will restart it
         site.ails = True
         await site.containerd.close()
         await asyncio.sleep(1.0)
@@ -191,7 +195,7 @@ class SoakCluster:
 
 
 async def start(site: Site) -> None:
-    """Start containerd again. Pulls that the kubelet requested while containerd was down never begin."""
+    """Start containerd again. Pulls that the kubelet requested in the meantime never begin."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)

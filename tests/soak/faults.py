@@ -1,5 +1,5 @@
-"""The faults of a soak test. Each function causes one fault for a few seconds, and returns when
-everything is repaired.
+"""The soak test's faults. Each function causes one fault for a few seconds, and returns when everything has been
+repaired.
 """
 
 import asyncio
@@ -108,7 +108,7 @@ async def readers_deaf(cluster: SoakCluster, site: Site, random: Random) -> None
             source = (
                 "127.0.0.2",
                 0,
-            )  # one address may use half of all streams
+            )  # a single address may use half of all streams
             deaf = sockets.enter_context(create_connection(("127.0.0.1", cluster.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))
@@ -132,7 +132,7 @@ FAULTS: dict[Fault, int] = {
     kubernetes_forgets: 1,
     readers_deaf: 1,
 }
-"""The relative frequency of each fault."""
+"""The frequency of each fault, relative to the other faults."""
 KILLS_SERVER = frozenset({server_killed})
 KILLS_AGENT = frozenset({agent_killed, agent_restarted})
 

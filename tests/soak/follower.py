@@ -1,4 +1,4 @@
-"""A client of the stream that checks every event against the earlier ones."""
+"""A stream client that checks each event against the earlier ones."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ def seconds(time: str) -> float:
 
 
 class Follower:
-    """Follow ``/api/v1/events`` forever, and resume after interruptions. Call ``complain`` with every contradiction."""
+    """Follow ``/api/v1/events``, resuming after interruptions, and pass every contradiction to ``complain``."""
 
     def __init__(self, port: int, complain: Callable[[str], None]) -> None:
         self.table: dict[str, Pull] = {}

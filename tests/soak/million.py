@@ -1,9 +1,8 @@
 """Measure the memory of the server or the agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
 ``server`` posts reports from 200 nodes with ten short pulls each, as fast as the server accepts them. All limits have
-their defaults, except that a node may send reports less than half a second apart. ``agent`` runs a simulated
-containerd with 220 short pulls at the same time. A real agent polls this containerd twice a second and reports to a
-real server.
+their default values, except that a node may send reports less than half a second apart. ``agent`` runs a simulated
+containerd with 220 short pulls at a time, and a real agent that polls it twice a second and reports to a real server.
 """
 
 import argparse
@@ -38,7 +37,7 @@ HOST = "registry.test"
 
 
 def pull(number: int, now: float, *, ended: bool) -> PullState:
-    """Return a live or an ended pull with two layers."""
+    """Return a live or a finished pull with two layers."""
     state, came = (LayerPhase.EXTRACTED, MIB) if ended else (LayerPhase.DOWNLOADING, MIB // 2)
     layers = [
         LayerState(
@@ -60,7 +59,7 @@ def pull(number: int, now: float, *, ended: bool) -> PullState:
 
 
 def requests(round_: int) -> list[bytes]:
-    """Return a report for each node, with the live pulls of this round and the ended pulls of the previous one."""
+    """Return one report per node, with this round's live pulls and the finished pulls of the previous round."""
     made, now = [], time.time()
     for node in range(NODES):
         first = (round_ * NODES + node) * AT_ONCE
@@ -123,7 +122,7 @@ async def agent(pulls: int) -> None:
 
 
 async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
-    """Pull images with one small layer each, and remove each image a few seconds later."""
+    """Pull images with one small layer each, and remove each image after a few seconds."""
     began = then = time.monotonic()
     begun = 0
     while begun - len(node.pulls) < pulls:
@@ -154,7 +153,7 @@ async def _ends(port: int) -> tuple[float, float]:
 
 
 def _push(node: VirtualContainerd, number: int) -> str:
-    """Serve a new image, and forget the old ones."""
+    """Serve a new image, and drop old images."""
     images = node.registries.images
     if len(images) > 2000:
         for name in list(images)[:1000]:

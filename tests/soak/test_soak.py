@@ -1,10 +1,10 @@
-"""A short soak test, which executes all of its code. ``make soak`` runs a long one."""
+"""A short soak test that exercises all of the soak test's code. ``make soak`` runs a long soak test."""
 
 from tests.soak import faults
 from tests.soak.soak import Soak
 
 
-async def test_every_invariant_holds_after_ten_seconds_of_faults(monkeypatch):
+async def test_every_invariant_holds_during_a_short_soak_test(monkeypatch):
     quick = {faults.network_resets: 1, faults.containerd_garbage: 1, faults.agent_frozen: 1}
     monkeypatch.setattr(faults, "FAULTS", quick)
     result = await Soak(seed=1, seconds=8, nodes=2, speed=3).run()

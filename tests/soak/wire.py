@@ -1,7 +1,7 @@
-"""A TCP forwarder between two programs. The forwarder can cut, slow down, half-close or reset connections.
+"""A TCP forwarder between two programs that can cut, slow down, refuse or reset connections, or hold back responses.
 
-The forwarder needs no privileges and acts immediately, so a soak test can break connections a hundred times. The faults
-of a real network are in ``tests/faults/network.py``.
+The forwarder needs no privileges and acts immediately, so a soak test can break connections hundreds of times.
+``tests/faults/network.py`` causes faults in a real network.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from typing import Self
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0, so that close() sends RST
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of 0, so that close() sends RST
 
 
 class Wire:
@@ -39,18 +39,18 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def mend(self) -> None:
-        """Forward everything again, including data that was held back."""
+        """Resume all forwarding, including the data held back so far."""
         self._open, self._resets, self._pace = True, False, None
         self._there.set()
         self._back.set()
 
     def cut(self) -> None:
-        """Forward nothing and close nothing, like an unplugged cable."""
+        """Stop forwarding, but close nothing, as if the cable were unplugged."""
         self._there.clear()
         self._back.clear()
 
     def one_way(self) -> None:
-        """Forward data to the target, and hold back the responses."""
+        """Forward data to the target, but hold back the responses."""
         self._back.clear()
 
     def slow(self, bytes_per_second: float) -> None:

@@ -1,3 +1,3 @@
-"""gRPC stubs of the CRI's ImageService, with which tests pull like the kubelet. pulltrace.agent.containerd_api contains
-the same kind of stubs.
+"""gRPC stubs for the CRI's ImageService. Tests use the stubs to pull images as a kubelet does. The agent's stubs, in
+pulltrace.agent.containerd_api, are generated in the same way.
 """
