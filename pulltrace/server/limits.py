@@ -17,7 +17,7 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     live_bytes: int = 8 * 2**20
-    """Maximum memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
+    """Maximum memory for one node's running pulls, as estimated by ``pulls.memory.live_weight``."""
     history_bytes: int = 4 * 2**20
     """Maximum memory for one node's finished pulls."""
     all_bytes: int = 256 * 2**20

@@ -24,10 +24,12 @@ from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.models import EarlierAttempt, PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
+from pulltrace.server.pulls.clocks import REPORT_LATE, WHOLE_SECONDS
+from pulltrace.server.pulls.correction import correct
 from pulltrace.server.pulls.earlier import failing_since, is_unexplained, with_attempt
 from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, is_later, match
-from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Interval, Pull
+from pulltrace.server.pulls.node import Interval, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
 from pulltrace.wire import ErrorReason, PullPhase, to_time
 
@@ -463,35 +465,3 @@ class Arrival:
 
 def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
     return pod.namespace, pod.pod_name, pod.container, pod.image
-
-
-def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull based on the kubelet's reports. The agent may have missed the end of the pull, guessed its start,
-    or reported a failure even though the image had arrived.
-    """
-    if pull.ended_at is None:
-        return
-    if is_later(demand, pull):
-        if pull.presumed:
-            pull.ended_at = max(min(pull.ended_at, demand.since - FIRST_BACK_OFF), pull.started_at)
-        return
-    if demand.pulled_at is None:
-        return
-    if _proves_success(demand, pull):
-        pull.succeed(demand.pulled_at if pull.presumed else pull.ended_at)
-    took = demand.pull_seconds
-    if took is not None and abs(demand.pulled_at - pull.ended_at) <= WHOLE_SECONDS:
-        guessed_early = pull.ended_at - pull.started_at > took + 0.3
-        pull.started_at = pull.ended_at - took if guessed_early else pull.started_at
-
-
-def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet's reports prove that a pull succeeded even though the agent reported a failure.
-
-    The image may have been removed since the pull.
-    """
-    if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
-        return False
-    if demand.pulled_at is None or demand.pulled_at < pull.started_at - WHOLE_SECONDS:
-        return False
-    return demand.since_exact or pull.presumed or demand.pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE

@@ -7,8 +7,6 @@ attempt may continue. ``correlation`` decides which pulls and demands belong to 
 decides what to publish.
 """
 
-import base64
-import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pulltrace.server.models import NodeState, PullStatus
 from pulltrace.server.pulls import leases
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
+from pulltrace.server.pulls.arrival_ids import free_id, seed_of
 from pulltrace.server.pulls.image_names import Name, names_of
 from pulltrace.server.pulls.matching import Match, continues, match
 from pulltrace.server.pulls.node import Pull
@@ -271,7 +270,7 @@ class _Open:
         pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
         pull.arrival_id = ""
         if not hidden and not pull.superseded:
-            found = found or Arrival(self._free_id(_seed_of(abandoned) if abandoned else pull.key), name)
+            found = found or Arrival(self._free_id(seed_of(abandoned) if abandoned else pull.key), name)
             self.arrivals[found.id] = found
             found.attach(pull, name)
         if not pull.superseded:
@@ -310,7 +309,7 @@ class _Open:
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
-                found = Arrival(self._free_id(_seed_of(demand)), Name.of(demand.image))
+                found = Arrival(self._free_id(seed_of(demand)), Name.of(demand.image))
                 self.arrivals[found.id] = found
             found.demand = demand
             for arrival in of_image:
@@ -344,7 +343,7 @@ class _Open:
             yield Changed(arrival, None)
 
     def _free_id(self, seed: str) -> str:
-        return _free_id(self.arrivals, self._node, seed)
+        return free_id(self.arrivals, self._node, seed)
 
 
 def _needs_row(demand: ImageDemand, now: float) -> bool:
@@ -353,14 +352,6 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
         return demand.requested
     # The pull was so short that the kubelet's events for its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
-
-
-def _seed_of(demand: ImageDemand) -> str:
-    """Return a seed for the id of a demand's arrival. The seed stays the same if the demand's pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` can be the time of an earlier failure, even in an
-    # arrival that has already ended.
-    began = demand.failure.at if demand.failure and not demand.pulling else demand.since
-    return f"{demand.image} {began}"
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
@@ -404,14 +395,3 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.learned_at is None:
         return False
     return now - pull.learned_at > SETTLES_AFTER
-
-
-def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
-    """Return an opaque, URL-safe id that stays the same when the server restarts.
-
-    If the id is already in use, derive another id. An id may be in use because an arrival continued with another image,
-    or without the pull from which its id was derived.
-    """
-    digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
-    id_ = base64.urlsafe_b64encode(digest).decode()
-    return _free_id(arrivals, node, f"{seed} again") if id_ in arrivals else id_

@@ -39,7 +39,8 @@ from typing import TypeAlias
 
 from pulltrace import images
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
+from pulltrace.server.pulls.clocks import REPORT_LATE, WHOLE_SECONDS
+from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0

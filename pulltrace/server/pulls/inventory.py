@@ -14,7 +14,9 @@ from msgspec import structs
 from pulltrace.server.limits import Limits
 from pulltrace.server.models import NodeState
 from pulltrace.server.pulls import go_agent
-from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, LIVE_LAYER, Node, Pull, ended_weight, is_set, live_weight
+from pulltrace.server.pulls.clocks import is_set
+from pulltrace.server.pulls.memory import LIVE_LAYER, ended_weight, live_weight
+from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull
 from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.wire import (
     SNAPSHOTTER,
@@ -201,7 +203,7 @@ class Inventory:
         node.fleet_unpacking = self._unpacking_of(report.snapshotter)
         node.load = report.load
         if is_set(report.timestamp):
-            node.set_clock(report.timestamp.timestamp() - now)
+            node.clock.set(report.timestamp.timestamp() - now)
 
     def _unpacking_of(self, snapshotter: str) -> Unpacking:
         """Return the unpacking speed of the nodes with this snapshotter."""
@@ -232,7 +234,7 @@ class Inventory:
         phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
         if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # an observed pull cannot be in these phases
             phase = PullPhase.RESOLVING
-        ended_at = node.clock(state.completed_at, now) if phase.ended else None
+        ended_at = node.clock.to_server(state.completed_at, now) if phase.ended else None
         if pull is None:
             if ended_at is not None and now - ended_at > self._ttl:
                 return
@@ -275,7 +277,7 @@ class Inventory:
         return state
 
     def _new_pull(self, node: Node, state: PullState, ended_at: float | None, known_since: float, now: float) -> Pull:
-        started_at = node.clock(state.started_at, now)
+        started_at = node.clock.to_server(state.started_at, now)
         # The Go agent's next pull will have the same id.
         pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born

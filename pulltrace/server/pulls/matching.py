@@ -55,7 +55,8 @@ import msgspec
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
+from pulltrace.server.pulls.clocks import REPORT_LATE, WHOLE_SECONDS
+from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase
 
 

@@ -3,13 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TypeGuard
 
 from msgspec import structs
 
 from pulltrace.server.models import LayerStatus, NodeState
 from pulltrace.server.pulls.agents import Agents
+from pulltrace.server.pulls.clocks import Clock
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.sums import Sums
 from pulltrace.server.pulls.usual import Estimate
@@ -23,37 +22,17 @@ from pulltrace.wire import (
     NodeLoad,
     PullPhase,
     PullState,
-    to_time,
 )
-
-WHOLE_SECONDS = 2.0
-"""Maximum difference, in seconds, between two times that may be equal. Kubelets report times in whole seconds."""
 
 QUEUED_LEAST = 1.0
 """How long, in seconds, a pull must wait before it counts as queued. Waits of less than a second can be rounding
 errors, because the kubelet reports times in whole seconds.
 """
 
-REPORT_LATE = 8.0
-"""Maximum delay of a report, in seconds. A pull that is still reported as live after this delay is really running."""
-
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
-SKEW_TOLERATED = 2.0
-"""Maximum error, in seconds, of a node's clock that is not corrected. Small differences are attributed to report
-delays.
-"""
-LATE_REPORTS = 8
-"""Number of consecutive reports that must appear to be late before the server concludes that the node's clock was set
-back.
-"""
 LOAD_AGE = 6.0
 """How long, in seconds, a node's load remains valid. While a node is pulling images, its agent reports every second."""
-OLDEST = 7 * 24 * 3600.0
-"""Maximum age, in seconds, of a running pull. No running pull is older, because containerd's leases expire after a day.
-
-An earlier start time must come from a wrong clock.
-"""
 
 
 Interval = tuple[PullPhase, float, float]
@@ -292,34 +271,6 @@ class Pull:
         self._phase_since = now
 
 
-LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""The memory, in bytes, to count for a running pull and for each of its layers. A layer's strings are included. The
-pull's own strings are counted separately.
-"""
-ENDED_PULL, ENDED_LAYER = 3584, 512
-"""The memory, in bytes, to count for a finished pull and for each of its layers. Strings are counted separately."""
-
-
-def live_weight(state: PullState) -> int:
-    """Estimate how many bytes of memory a running pull uses. ``tests/server/pulls/test_memory.py`` measures the actual
-    use.
-    """
-    return LIVE_PULL + _texts(state) + LIVE_LAYER * len(state.layers or ())
-
-
-def ended_weight(state: PullState) -> int:
-    """Estimate how many bytes of memory a finished pull uses."""
-    layers = state.layers or ()
-    texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
-    return ENDED_PULL + _texts(state) + ENDED_LAYER * len(layers) + texts
-
-
-def _texts(state: PullState) -> int:
-    names = len(state.id) + len(state.image_ref) + len(state.registry or "") + len(state.repository or "")
-    types = len(state.snapshotter or "") + len(state.manifest_digest or "") + len(state.media_type or "")
-    return names + types + len(state.error or "") + sum(map(len, state.via or ()))
-
-
 @dataclass(slots=True, eq=False)
 class Node:
     """One node as reported by its agent."""
@@ -335,12 +286,7 @@ class Node:
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
-    skew: float | None = None
-    """How many seconds the node's clock is ahead of the server's clock. None until a report has stated the node's
-    time.
-    """
-    late_reports: int = 0
-    """The number of consecutive reports that were late according to ``skew``."""
+    clock: Clock = field(default_factory=Clock)
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -375,38 +321,6 @@ class Node:
                 break
             yield pull
 
-    def set_clock(self, skew: float) -> None:
-        """Update the node's ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
-
-        A single late report makes the clock look slow. The clock is therefore considered slow only after
-        ``LATE_REPORTS`` consecutive late reports.
-        """
-        behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
-        self.late_reports = self.late_reports + 1 if behind else 0
-        if behind and self.late_reports < LATE_REPORTS:
-            return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small corrections would make times drift
-            self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
-
-    def clock(self, time: datetime | None, now: float) -> float:
-        """Convert a time from this node's clock to the server's clock. Return ``now`` if the time is missing or
-        impossible.
-        """
-        if not is_set(time):
-            return now
-        seconds = time.timestamp() - (self.skew or 0.0)
-        return min(seconds, now) if seconds > now - OLDEST else now
-
-    def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Convert a time like ``clock``, but return the time in the wire format. If the node's clock is correct, the
-        time is returned unchanged.
-        """
-        if time is None or not is_set(time):
-            return None
-        if not self.skew and time.tzinfo is UTC:
-            return time
-        return to_time(self.clock(time, now))
-
     @property
     def late_after(self) -> float:
         """Return how many seconds a node may go without a report before it counts as late."""
@@ -423,8 +337,3 @@ def _arrived(layer: LayerState) -> LayerState:
         return layer
     came = max(layer.total_bytes - layer.cached_bytes, layer.downloaded_bytes)
     return structs.replace(layer, downloaded_bytes=came, state=LayerPhase.EXTRACTED)
-
-
-def is_set(time: datetime | None) -> TypeGuard[datetime]:
-    """Return whether a time is set. Go writes the year 1 for unset times."""
-    return time is not None and time.year >= 1970

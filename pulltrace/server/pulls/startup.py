@@ -13,7 +13,8 @@ from pulltrace.images import normalise
 from pulltrace.server.kubernetes.errors import about
 from pulltrace.server.kubernetes.objects import Change, ContainerStatus, Event, EventSeen, Pod, PodGone, PodSeen
 from pulltrace.server.models import PodStart, PullStatus, StartPhase, StartPhaseName
-from pulltrace.server.pulls.node import WHOLE_SECONDS, Pull
+from pulltrace.server.pulls.clocks import WHOLE_SECONDS
+from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase, to_time
 
 KEPT = 1800.0

@@ -228,7 +228,7 @@ def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
         return unpacked, is_overdue
     for layer in pull.state.layers or ():
         if layer.state is LayerPhase.EXTRACTING:
-            elapsed = max(now - pull.node.clock(layer.extract_started_at, now), 0.0)
+            elapsed = max(now - pull.node.clock.to_server(layer.extract_started_at, now), 0.0)
             usual = layer.total_bytes / rate
             is_overdue |= elapsed > max(SLOWER * usual, usual + SLOWER_SECONDS)
             unpacked += min(int(rate * elapsed), layer.total_bytes)
@@ -274,14 +274,14 @@ def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> l
 
 def _layer(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
     status = _layer_now(layer, pull_id, pull, now)
-    stands = layer.state not in (None, LayerPhase.DOWNLOADING) and not layer.fetched_by and not pull.node.skew
+    stands = layer.state not in (None, LayerPhase.DOWNLOADING) and not layer.fetched_by and not pull.node.clock.skew
     if stands and pull.ended_at is None:
         pull.published_layers[layer.digest] = layer, status
     return status
 
 
 def _layer_now(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
-    node = pull.node
+    clock = pull.node.clock
     to_fetch = max(layer.total_bytes - layer.cached_bytes, 0)
     speed = pull.layer_speeds.get(layer.digest) if layer.state is LayerPhase.DOWNLOADING else None
     downloaded = min(layer.downloaded_bytes, to_fetch) if layer.total_known else layer.downloaded_bytes
@@ -300,9 +300,9 @@ def _layer_now(layer: LayerState, pull_id: str, pull: Pull, now: float) -> Layer
         total_known=layer.total_known,
         state=layer.state,
         cached_bytes=layer.cached_bytes,
-        fetched_by=layer.fetched_by and node.arrival_of(layer.fetched_by),
-        started_at=node.wire_time(layer.started_at, now),
-        completed_at=node.wire_time(layer.completed_at, now),
-        extract_started_at=node.wire_time(layer.extract_started_at, now),
-        extracted_at=node.wire_time(layer.extracted_at, now),
+        fetched_by=layer.fetched_by and pull.node.arrival_of(layer.fetched_by),
+        started_at=clock.wire_time(layer.started_at, now),
+        completed_at=clock.wire_time(layer.completed_at, now),
+        extract_started_at=clock.wire_time(layer.extract_started_at, now),
+        extracted_at=clock.wire_time(layer.extracted_at, now),
     )

@@ -287,24 +287,6 @@ def test_the_precise_end_time_stays_within_the_second_that_was_published_first(s
         assert sim.one.completed_at.timestamp() == pytest.approx(NOW + published)
 
 
-def test_a_pull_counts_as_completed_if_no_agent_observed_its_end_but_the_kubelet_reports_success(sim):
-    arrival = web()
-    sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
-    had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
-    sim.report(pull("lease-1", layer("a", 60 * MIB), had, at=NOW), at=1)
-    sim.apply(event(arrival.pulled("app", NOW + 5)), at=5)
-    assert sim.one.status is PullPhase.DOWNLOADING, "its agent may still report more"
-    sim.report(boot="the next one", at=8)
-    done = sim.one
-    assert (done.status, done.percent, done.error, done.error_reason) == (PullPhase.COMPLETED, 100.0, None, None)
-    assert (done.downloaded_bytes, done.completed_at.timestamp()) == (done.total_bytes, NOW + 5)
-    sim.report(pull("lease-1", layer("a", 70 * MIB), at=NOW), at=9, boot="the next one")
-    assert sim.one.status is PullPhase.COMPLETED, "the report describes a time before the end"
-    sim.at(30)
-    assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
-    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
-
-
 def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
     """The agent is disconnected while the pull fails and the kubelet starts the next attempt."""
     arrival = web()

@@ -1,6 +1,6 @@
 """Tests for the start and end times of pulls on nodes whose clocks differ from the server's."""
 
-from pulltrace.server.pulls.node import LATE_REPORTS
+from pulltrace.server.pulls.clocks import LATE_REPORTS
 from pulltrace.wire import PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 

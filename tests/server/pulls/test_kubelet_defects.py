@@ -235,16 +235,6 @@ def test_replicas_share_one_row_even_though_the_kubelet_calls_the_runtime_for_ea
     assert (sim.one.status, sim.one.completed_at.timestamp()) == (PullPhase.COMPLETED, NOW + 17)
 
 
-def test_a_start_time_that_the_agent_guessed_too_early_is_corrected(sim):
-    one = web()
-    sim.report(at=0)
-    sim.apply(seen(one), event(one.pulling("app", NOW + 1)), at=1)
-    full = {"image_ref": "docker.io/library/nginx:1.27", "status": PullPhase.COMPLETED, "ended_at": NOW + 1.77}
-    sim.apply(event(one.pulled("app", NOW + 1, seconds=0.17, size=5)), at=1.8)
-    sim.report(pull("lease-1", layer("a", 5, 5, state=LayerPhase.EXTRACTED), at=NOW + 1, **full), at=2)
-    assert (sim.one.completed_at - sim.one.started_at).total_seconds() == pytest.approx(0.17)
-
-
 def test_the_attempt_number_continues_after_a_server_restart(sim):
     one = web()
     events = []
@@ -261,42 +251,6 @@ def test_the_attempt_number_continues_after_a_server_restart(sim):
     assert sim.metric("pulls_total", **failures) == 0, "the server before the restart counted the two failures"
     sim.apply(event(one.failed("app", NOW + 3, NOT_FOUND)), at=3)
     assert sim.metric("pulls_total", **failures) == 1
-
-
-def test_a_success_reported_by_the_kubelet_overrides_a_failure_reported_by_an_agent(sim):
-    """The image was removed right after it was pulled, so the agent did not find it."""
-    one = web()
-    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
-    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
-    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
-    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **ended), at=3.4)
-    sim.apply(event(one.pulled("app", NOW + 3, seconds=2.9, size=100)), at=3.5)
-    sim.at(20)
-    assert (sim.one.status, sim.one.attempt) == (PullPhase.COMPLETED, 1)
-    assert (sim.one.percent, sim.one.error) == (100.0, None)
-    assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
-    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
-
-
-@pytest.mark.parametrize("report_first", [True, False])
-def test_a_running_container_overrides_a_failure_reported_by_an_agent(sim, report_first):
-    """The image was removed right after it was pulled, and the kubelet's events cannot be read."""
-    one = web()
-    sim.apply(EventsHeard(None, heard=False), seen(one), at=0)
-    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
-    assert sim.one.status is PullPhase.DOWNLOADING
-    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
-    one.started("app", NOW + 3)
-    if not report_first:
-        sim.apply(seen(one), at=3.2)
-    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **ended), at=3.4)
-    if report_first:
-        sim.apply(seen(one), at=3.6)
-    sim.at(20)
-    assert (sim.one.status, sim.one.attempt) == (PullPhase.COMPLETED, 1)
-    assert (sim.one.percent, sim.one.error) == (100.0, None)
-    assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
-    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
 def test_a_container_whose_image_was_present_never_has_a_row(sim):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pulltrace.server.limits import Limits
-from pulltrace.server.pulls.node import ENDED_LAYER, ENDED_PULL, LIVE_LAYER, LIVE_PULL
+from pulltrace.server.pulls.memory import ENDED_LAYER, ENDED_PULL, LIVE_LAYER, LIVE_PULL
 from pulltrace.wire import LayerPhase, PullPhase, PullState
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 

@@ -1,0 +1,76 @@
+"""The nodes' clocks, and how precise reported times are. Sans-I/O."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeGuard
+
+from pulltrace.wire import to_time
+
+WHOLE_SECONDS = 2.0
+"""Maximum difference, in seconds, between two times that may be equal. Kubelets report times in whole seconds."""
+
+REPORT_LATE = 8.0
+"""Maximum delay of a report, in seconds. A pull that is still reported as live after this delay is really running."""
+
+SKEW_TOLERATED = 2.0
+"""Maximum error, in seconds, of a node's clock that is not corrected. Small differences are attributed to report
+delays.
+"""
+LATE_REPORTS = 8
+"""Number of consecutive reports that must appear to be late before the server concludes that the node's clock was set
+back.
+"""
+OLDEST = 7 * 24 * 3600.0
+"""Maximum age, in seconds, of a running pull. No running pull is older, because containerd's leases expire after a day.
+
+An earlier start time must come from a wrong clock.
+"""
+
+
+@dataclass(slots=True)
+class Clock:
+    """One node's clock."""
+
+    skew: float | None = None
+    """How many seconds the node's clock is ahead of the server's clock. None until a report has stated the node's
+    time.
+    """
+    late_reports: int = 0
+    """The number of consecutive reports that were late according to ``skew``."""
+
+    def set(self, skew: float) -> None:
+        """Update the node's ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
+
+        A single late report makes the clock look slow. The clock is therefore considered slow only after
+        ``LATE_REPORTS`` consecutive late reports.
+        """
+        behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
+        self.late_reports = self.late_reports + 1 if behind else 0
+        if behind and self.late_reports < LATE_REPORTS:
+            return
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small corrections would make times drift
+            self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
+
+    def to_server(self, time: datetime | None, now: float) -> float:
+        """Convert a time from this node's clock to the server's clock. Return ``now`` if the time is missing or
+        impossible.
+        """
+        if not is_set(time):
+            return now
+        seconds = time.timestamp() - (self.skew or 0.0)
+        return min(seconds, now) if seconds > now - OLDEST else now
+
+    def wire_time(self, time: datetime | None, now: float) -> datetime | None:
+        """Convert a time like ``to_server``, but return the time in the wire format. If the node's clock is correct,
+        the time is returned unchanged.
+        """
+        if time is None or not is_set(time):
+            return None
+        if not self.skew and time.tzinfo is UTC:
+            return time
+        return to_time(self.to_server(time, now))
+
+
+def is_set(time: datetime | None) -> TypeGuard[datetime]:
+    """Return whether a time is set. Go writes the year 1 for unset times."""
+    return time is not None and time.year >= 1970
