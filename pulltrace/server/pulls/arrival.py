@@ -9,7 +9,8 @@ same attempt end twice:
   the pull as live, that report is either outdated or about the next attempt. ``matching`` decides between these cases.
 - If neither the agent nor the kubelet has reported the end of an attempt, the end is inferred, and a later report may
   correct it.
-- An unexplained failure becomes a success if the kubelet reports that the image is present.
+- An unexplained failure becomes a success if the kubelet reports that the image is present. ``correction`` contains
+  the rules.
 """
 
 import math
@@ -24,8 +25,8 @@ from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.models import EarlierAttempt, PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
-from pulltrace.server.pulls.clocks import REPORT_LATE, WHOLE_SECONDS
-from pulltrace.server.pulls.correction import correct
+from pulltrace.server.pulls.clocks import WHOLE_SECONDS
+from pulltrace.server.pulls.correction import correction, explained_end
 from pulltrace.server.pulls.earlier import failing_since, is_unexplained, with_attempt
 from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, is_later, match
@@ -193,6 +194,7 @@ class Arrival:
         self.name = name
 
     def _next_number(self, pull: Pull) -> int:
+        """Return the number of the attempt to which another pull of the image belongs."""
         if self._has_ended:
             return self._number + 1
         counted = self.demand.attempt if self.demand and not is_later(self.demand, pull) else 1
@@ -215,13 +217,9 @@ class Arrival:
 
     def explain(self, failure: Failure) -> None:
         """Record the kubelet's reason for a failed attempt if the agent does not know the reason."""
-        pull = self.pull
-        if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
-            return
-        if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end may be later than the actual end
-        if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
-            self._failure = failure
+        ended_at = explained_end(self.pull, failure) if self.pull else None
+        if self.pull and ended_at is not None:
+            self.pull.ended_at, self._failure = ended_at, failure
 
     def note_pods(self, demand: ImageDemand | None) -> None:
         """Record which containers are waiting now and which waited earlier."""
@@ -261,8 +259,10 @@ class Arrival:
             if basis == self._basis:
                 return None
             self._basis = basis
-        if pull and demand and not self._failure and self._is_pull_newest:
-            correct(pull, demand)
+        if pull and demand and not self._failure and self._is_pull_newest and (found := correction(pull, demand)):
+            if found.succeeded:
+                pull.succeed()
+            pull.started_at, pull.ended_at = found.started_at, found.ended_at
         attempt = self.next_attempt(now, reporting=reporting)
         attempt = attempt and self._explained(attempt, now)
         if attempt:
@@ -288,7 +288,10 @@ class Arrival:
             self.failing_since = failing_since(self.failing_since, attempt, self.earlier)
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Return the newest attempt, or None if there is no attempt after ``latest``."""
+        """Return the newest attempt.
+
+        Return None if it is the published one and has not changed, or if it must not be published yet (``held``).
+        """
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -316,7 +319,8 @@ class Arrival:
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
                 return None
-            self._pull_number += latest.source is Source.KUBELET or latest.failure is not None
+            if latest.source is Source.KUBELET or latest.failure:
+                self._pull_number += 1  # the published end is final, so the pull must be the next attempt
         if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
             return None
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
@@ -351,7 +355,10 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether to publish this attempt later, because the agent is about to report its byte counts."""
+        """Return whether to publish this attempt later, because the agent is about to report its byte counts.
+
+        The waiting time begins with the first call for a completed attempt.
+        """
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
             return False
@@ -415,6 +422,7 @@ class Arrival:
         if self.demand:
             context = self._context(attempt, self.ahead)
             return status_without_pull(self.demand, context, analysis, now, observed=observed)
+        # No pod is waiting any longer, and the pull of the published attempt never began.
         return self.status and structs.replace(
             self.status,
             status=PullPhase.FAILED,

@@ -1,4 +1,9 @@
-"""The nodes' clocks, and how precise reported times are. Sans-I/O."""
+"""Compare times that different machines have reported. Sans-I/O.
+
+An agent's report states the node's time. If that time differs from the server's time by more than the usual delay of a
+report, ``Clock`` corrects all times in the node's reports. The constants ``WHOLE_SECONDS`` and ``REPORT_LATE`` are the
+tolerances for comparing an agent's times with the kubelet's.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +34,7 @@ An earlier start time must come from a wrong clock.
 
 @dataclass(slots=True)
 class Clock:
-    """One node's clock."""
+    """One node's clock, compared with the server's clock. Server times are in unix seconds."""
 
     skew: float | None = None
     """How many seconds the node's clock is ahead of the server's clock. None until a report has stated the node's
@@ -39,7 +44,7 @@ class Clock:
     """The number of consecutive reports that were late according to ``skew``."""
 
     def set(self, skew: float) -> None:
-        """Update the node's ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
+        """Update ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
 
         A single late report makes the clock look slow. The clock is therefore considered slow only after
         ``LATE_REPORTS`` consecutive late reports.

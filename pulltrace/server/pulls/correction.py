@@ -1,5 +1,38 @@
-"""Correct what the agent reported about the end of a pull, based on the kubelet's reports. Sans-I/O."""
+"""Correct what is known about a pull that has ended, based on the kubelet's reports. Sans-I/O.
 
+Theory of operation
+===================
+
+The agent reports when a pull started, when it ended, and how. Each of these values may be wrong:
+
+- The agent may have missed the start of a short pull. The reported start is then too early.
+- The agent may have been restarted during the pull, or may have stopped reporting. The server then infers a failure.
+  The inferred end (``presumed``) is the time at which the server noticed, so it may be too late.
+- The agent concludes from the missing image that a pull failed (``agent.conclusion``). However, the image may have been
+  removed right after the pull. The agent never knows why a pull failed.
+
+The kubelet reports the start of the next attempt, the reason for a failure, and the arrival of the image. Its times are
+in whole seconds, so they replace only an inferred end:
+
+====================================  ==========================  =====================================================
+the kubelet reports                   the pull                    correction
+====================================  ==========================  =====================================================
+that a later attempt began            has an inferred end         ended at least one back-off before the later attempt
+that the image is present             failed for unknown reasons  succeeded; an inferred end is the kubelet's time
+the duration, and about the same end  took longer                 started this duration before its end
+a failure during or after the pull    failed for unknown reasons  failed for the kubelet's reason; an inferred end is no
+                                                                  later than the kubelet's failure
+====================================  ==========================  =====================================================
+
+Once a later attempt has begun, the image's arrival and the duration are about the later attempt. A pull for which the
+agent reported a reason was cancelled, so it cannot have succeeded.
+
+This module only calculates the corrections. ``arrival`` applies them.
+"""
+
+from typing import NamedTuple
+
+from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.pulls.clocks import REPORT_LATE, WHOLE_SECONDS
@@ -7,34 +40,65 @@ from pulltrace.server.pulls.matching import is_later
 from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, PullPhase
 
+SAME_DURATION = 0.3
+"""Maximum difference, in seconds, between the agent's and the kubelet's durations of a pull whose start is correct."""
 
-def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull based on the kubelet's reports. The agent may have missed the end of the pull, guessed its start,
-    or reported a failure even though the image had arrived.
+
+class Correction(NamedTuple):
+    """The corrected values of a pull. Times are in unix seconds on the server's clock."""
+
+    started_at: float
+    ended_at: float
+    succeeded: bool = False
+    """True if the pull was considered failed, but the image arrived."""
+
+
+def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
+    """Return the corrected values of a pull of the demand's image. Values that need no correction are returned
+    unchanged.
+
+    Return None if the pull is still running, or if the demand contains nothing about the pull's end.
     """
-    if pull.ended_at is None:
-        return
+    started_at, ended_at = pull.started_at, pull.ended_at
+    if ended_at is None:
+        return None
     if is_later(demand, pull):
-        if pull.presumed:
-            pull.ended_at = max(min(pull.ended_at, demand.since - FIRST_BACK_OFF), pull.started_at)
-        return
+        latest_end = demand.since - FIRST_BACK_OFF
+        return Correction(started_at, max(min(ended_at, latest_end), started_at)) if pull.presumed else None
     if demand.pulled_at is None:
-        return
-    if _proves_success(demand, pull):
-        pull.succeed(demand.pulled_at if pull.presumed else pull.ended_at)
+        return None
+    succeeded = _proves_success(demand.pulled_at, demand, pull)
+    if succeeded and pull.presumed:
+        ended_at = max(demand.pulled_at, started_at)
     took = demand.pull_seconds
-    if took is not None and abs(demand.pulled_at - pull.ended_at) <= WHOLE_SECONDS:
-        guessed_early = pull.ended_at - pull.started_at > took + 0.3
-        pull.started_at = pull.ended_at - took if guessed_early else pull.started_at
+    if took is not None and abs(demand.pulled_at - ended_at) <= WHOLE_SECONDS:
+        started_at = ended_at - took if ended_at - started_at > took + SAME_DURATION else started_at
+    return Correction(started_at, ended_at, succeeded)
 
 
-def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet's reports prove that a pull succeeded even though the agent reported a failure.
+def explained_end(pull: Pull, failure: Failure) -> float | None:
+    """Return the end time, in unix seconds, of a pull that failed for the kubelet's reason. The end is corrected if it
+    was inferred.
 
-    The image may have been removed since the pull.
+    Return None if the failure is about another pull, or if the pull needs no reason.
     """
-    if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
+    ended_at = pull.ended_at
+    if ended_at is None or not _is_unexplained(pull):
+        return None
+    if not pull.started_at - WHOLE_SECONDS <= failure.at <= ended_at + REPORT_LATE:
+        return None
+    return min(ended_at, failure.at) if pull.presumed and pull.started_at <= failure.at else ended_at
+
+
+def _proves_success(pulled_at: float, demand: ImageDemand, pull: Pull) -> bool:
+    """Return whether a pull that is considered failed must have succeeded, because the kubelet had the image at
+    ``pulled_at``.
+    """
+    if not _is_unexplained(pull) or pulled_at < pull.started_at - WHOLE_SECONDS:
         return False
-    if demand.pulled_at is None or demand.pulled_at < pull.started_at - WHOLE_SECONDS:
-        return False
-    return demand.since_exact or pull.presumed or demand.pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE
+    # Without an event about the start, a much later arrival may be due to another pull.
+    return demand.since_exact or pull.presumed or pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE
+
+
+def _is_unexplained(pull: Pull) -> bool:
+    return pull.phase is PullPhase.FAILED and pull.reason in (None, ErrorReason.UNKNOWN)

@@ -242,8 +242,8 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
         return Fit.PULLING
     if was_running(pull, demand):
         return Fit.OVER
-    asked_after = demand.since_exact and demand.requested and demand.since > ended_at + WHOLE_SECONDS
-    return None if asked_after and not demand.failure else Fit.EXPECTED
+    requested_after = demand.since_exact and demand.requested and demand.since > ended_at + WHOLE_SECONDS
+    return None if requested_after and not demand.failure else Fit.EXPECTED
 
 
 def was_running(pull: Pull, demand: ImageDemand) -> bool:
@@ -282,8 +282,8 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
     if demand is None or pull.ended_at is not None or demand.pulling:
         return given
     ended_at = demand.failure.at if demand.failure else demand.pulled_at
-    lives = ended_at is not None and (pull.seen_at or 0.0) > ended_at + REPORT_LATE
-    return None if lives else given
+    outlived = ended_at is not None and (pull.seen_at or 0.0) > ended_at + REPORT_LATE
+    return None if outlived else given
 
 
 def _of_same_digest(

@@ -100,7 +100,7 @@ class Match(Enum):
 
 
 class Time(Enum):
-    """The time of a pull relative to the time of an attempt."""
+    """The time of a pull relative to the time of an attempt. Each value is the index of a column of ``TABLE``."""
 
     BEFORE = 0
     WITHIN = 1
@@ -236,7 +236,7 @@ def _kind_of(pull: Pull) -> str:
 def _compare(pull: Pull, latest: Attempt, ended_at: float) -> Time:
     if pull.ended_at is None:
         return _compare_live(pull, latest, ended_at)
-    at = pull.started_at if pull.presumed else pull.ended_at
+    at = pull.started_at if pull.presumed else pull.ended_at  # an inferred end may be much too late
     if at < latest.started_at - WHOLE_SECONDS:
         return Time.BEFORE
     return Time.WITHIN if at <= ended_at + WHOLE_SECONDS else Time.AFTER

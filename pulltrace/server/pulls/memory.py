@@ -1,4 +1,8 @@
-"""Estimate the memory that a pull uses. Sans-I/O."""
+"""Estimate the memory that a pull uses in the server. Sans-I/O.
+
+``inventory`` adds up the estimates and compares the sums with ``limits``. The estimates depend only on a pull's state,
+so they are cheap. ``tests/server/pulls/test_memory.py`` compares them with the memory that is actually used.
+"""
 
 from pulltrace.wire import PullState
 
@@ -11,9 +15,7 @@ ENDED_PULL, ENDED_LAYER = 3584, 512
 
 
 def live_weight(state: PullState) -> int:
-    """Estimate how many bytes of memory a running pull uses. ``tests/server/pulls/test_memory.py`` measures the actual
-    use.
-    """
+    """Estimate how many bytes of memory a running pull uses."""
     return LIVE_PULL + _texts(state) + LIVE_LAYER * len(state.layers or ())
 
 

@@ -158,8 +158,8 @@ class Pull:
                 came += counted
         self.seen_at = now
         if len(self.layer_speeds) > len(state.layers or ()):
-            told = {layer.digest for layer in state.layers or ()}
-            self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in told}
+            reported = {layer.digest for layer in state.layers or ()}
+            self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in reported}
         if other and self.arriving is self.speed:
             self.arriving = self.speed.copy()
         if self.arriving is not self.speed:
@@ -252,10 +252,9 @@ class Pull:
         """Return whether the pull downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
-    def succeed(self, at: float) -> None:
-        """Turn a failure into a success: the kubelet had the image at ``at``, so every byte had been downloaded."""
-        self.phase, self.ended_at = PullPhase.COMPLETED, max(at, self.started_at)
-        self.error = self.reason = None
+    def succeed(self) -> None:
+        """Turn a failure into a success: the kubelet has the image, so every byte had been downloaded."""
+        self.phase, self.error, self.reason = PullPhase.COMPLETED, None, None
         if self.state.layers:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
             self.sums = Sums.of(self.state.layers or ())

@@ -1,12 +1,116 @@
-"""Tests for the corrections of a pull by the kubelet's reports."""
+"""Tests for the corrections of a pull by the kubelet's reports: first the rules, then the rows that users see."""
 
 import pytest
 
+from pulltrace.server.kubernetes.attempts import Failure
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.kubernetes.objects import EventsHeard
-from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
+from pulltrace.server.pulls.correction import Correction, correction, explained_end
+from pulltrace.server.pulls.node import Node, Pull
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, PullState
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined, web
+
+STARTED, ENDED = NOW, NOW + 30
+
+
+def ended(phase=PullPhase.FAILED, reason=None, *, presumed=False):
+    """Return a pull that has ended."""
+    found = Pull("lease", Node("n", NOW, NOW), PullState(), STARTED)
+    found.end(phase, ENDED, ENDED, None, reason)
+    found.presumed = presumed
+    return found
+
+
+def demand(since=STARTED, *, pulled_at=None, exact=True, seconds=None):
+    return ImageDemand(
+        node="n",
+        image="docker.io/library/nginx:1",
+        pods=(),
+        since=since,
+        pulling=pulled_at is None,
+        failure=None,
+        pulled_at=pulled_at,
+        since_exact=exact,
+        pull_seconds=seconds,
+    )
+
+
+def failure(at):
+    return Failure(ErrorReason.NOT_FOUND, "not found", attempt=1, at=at, next_retry_at=None)
+
+
+def test_a_running_pull_is_not_corrected():
+    running = Pull("lease", Node("n", NOW, NOW), PullState(), STARTED)
+    assert correction(running, demand(pulled_at=ENDED)) is None
+    assert explained_end(running, failure(ENDED)) is None
+
+
+@pytest.mark.parametrize(
+    ("since", "end"),
+    [(ENDED + 60, ENDED), (ENDED + 4, ENDED + 4 - FIRST_BACK_OFF), (STARTED + 5, STARTED)],
+)
+def test_an_inferred_end_is_at_least_one_back_off_before_the_later_attempt(since, end):
+    assert correction(ended(presumed=True), demand(since)) == Correction(STARTED, end)
+    assert correction(ended(), demand(since)) is None, "the agent observed the end"
+
+
+def test_an_arrival_after_a_later_attempt_began_says_nothing_about_the_pull():
+    assert correction(ended(), demand(ENDED + 20, pulled_at=ENDED + 25, seconds=5)) is None
+
+
+@pytest.mark.parametrize(
+    ("presumed", "exact", "pulled_at", "expected"),
+    [
+        (False, True, ENDED + 20, (ENDED, True)),
+        (True, True, ENDED - 20, (ENDED - 20, True)),
+        (True, True, ENDED + 20, (ENDED + 20, True)),
+        (True, False, ENDED + 20, (ENDED + 20, True)),
+        (False, False, ENDED + 7, (ENDED, True)),
+        (False, False, ENDED + 20, (ENDED, False)),  # another pull may have brought the image
+        (False, True, STARTED - 20, (ENDED, False)),  # the image arrived before the pull
+    ],
+)
+def test_a_pull_that_failed_for_unknown_reasons_succeeded_if_the_image_is_present(presumed, exact, pulled_at, expected):
+    found = correction(ended(presumed=presumed), demand(pulled_at=pulled_at, exact=exact))
+    assert (found.ended_at, found.succeeded) == expected
+
+
+def test_a_cancelled_pull_is_neither_a_success_nor_explained_by_the_kubelet():
+    cancelled = ended(reason=ErrorReason.CANCELED)
+    assert correction(cancelled, demand(pulled_at=ENDED)) == Correction(STARTED, ENDED)
+    assert explained_end(cancelled, failure(ENDED)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pulled_at", "start"),
+    [
+        (29.8, ENDED, STARTED),
+        (10.0, ENDED + 2, ENDED - 10),
+        (40.0, ENDED, STARTED),
+        (10.0, ENDED + 3, STARTED),  # the duration is about another pull
+    ],
+)
+def test_the_kubelets_duration_corrects_the_start_of_a_pull_that_took_longer(seconds, pulled_at, start):
+    found = correction(ended(PullPhase.COMPLETED), demand(pulled_at=pulled_at, seconds=seconds))
+    assert found == Correction(start, ENDED)
+
+
+@pytest.mark.parametrize(
+    ("at", "observed", "inferred"),
+    [
+        (STARTED - 3, None, None),
+        (STARTED - 1, ENDED, ENDED),
+        (ENDED - 5, ENDED, ENDED - 5),
+        (ENDED + 8, ENDED, ENDED),
+        (ENDED + 9, None, None),
+    ],
+)
+def test_a_failure_during_or_soon_after_a_pull_explains_it(at, observed, inferred):
+    assert explained_end(ended(), failure(at)) == observed
+    assert explained_end(ended(presumed=True), failure(at)) == inferred
 
 
 @pytest.fixture

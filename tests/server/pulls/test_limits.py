@@ -120,7 +120,7 @@ def test_a_pull_whose_end_time_was_corrected_to_a_later_time_is_still_forgotten(
     sim.report(pull("a", layer("a", 100 * MIB), at=NOW, status=DONE, ended_at=NOW + 1), at=1)
     inventory = sim.hub._pulls
     [ended] = inventory.nodes["node-1"].ended.values()
-    ended.succeed(NOW + 30)
+    ended.ended_at = NOW + 30
     for second in range(2, 90):
         sim.report(at=second)
     assert len(inventory.nodes["node-1"].ended) == 1
@@ -136,7 +136,7 @@ def test_pulls_whose_end_times_were_corrected_make_room_for_others() -> None:
         sim.report(state, at=2 + number / 1000, node=f"n{number % 40}")
         for node in inventory.nodes.values():
             for ended in node.ended.values():
-                ended.succeed(NOW + 2)
+                ended.ended_at = NOW + 2
     assert sum(len(node.ended) for node in inventory.nodes.values()) == 20
     sim.at(4000)
     assert inventory.bytes == 0

@@ -29,7 +29,7 @@ def test_after_each_report_the_sums_match_the_newest_layers(reports, interrupted
         assert pull.sums == Sums.of(layers or ())
         if interrupted:
             pull.end(PullPhase.FAILED, NOW + number, NOW + number, None, None)
-            pull.succeed(NOW + number)
+            pull.succeed()
             assert pull.sums == Sums.of(pull.state.layers or ())
             pull.revive(NOW + number)
 
