@@ -23,9 +23,10 @@ the kubelet never pulls it                          cannot be for it  cannot be 
 ==================================================  ================  =================
 
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
-is Always. A live pull keeps its name unless the pull continues for a while after the kubelet's attempt has ended. Two
-pulls must have been mixed up if one of them fails just when the kubelet reports a failure for another image. In a
-mix-up, the kubelet reports no failure for the image that was assumed.
+is Always. A live pull keeps its name, with two exceptions: the pull continues for a while after the kubelet's attempt
+has ended, or the pull began after the image had arrived. Two pulls must have been mixed up if one of them fails just
+when the kubelet reports a failure for another image. In a mix-up, the kubelet reports no failure for the image that was
+assumed.
 """
 
 import math
@@ -282,8 +283,12 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
     if demand is None or pull.ended_at is not None or demand.pulling:
         return given
     ended_at = demand.failure.at if demand.failure else demand.pulled_at
-    outlived = ended_at is not None and (pull.seen_at or 0.0) > ended_at + REPORT_LATE
-    return None if outlived else given
+    if ended_at is None:
+        return given
+    # After a failure, a later pull may be the next attempt, whose Pulling event has not arrived yet.
+    began_later = demand.failure is None and pull.started_at > ended_at + WHOLE_SECONDS
+    outlived = (pull.seen_at or 0.0) > ended_at + REPORT_LATE
+    return None if began_later or outlived else given
 
 
 def _of_same_digest(

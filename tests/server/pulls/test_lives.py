@@ -261,6 +261,13 @@ def channel(
 )
 @example([Life(0.0, [Attempt(1.0, True, 0.0)], "1.28"), Life(0.0, [Attempt(2.5, False, 0.0)])], [0.0], [0.0], [0.8], [])
 @example([Life(0.0, [Attempt(1.0, False, 0.0)]), Life(0.0, [Attempt(2.5, False, 1.5)])], [0.0], [0.0], [0.0], [])
+@example(
+    [Life(0.0, [Attempt(0.3, True, 0.0)], "1.28"), Life(4.0, [Attempt(1.0, False, 0.0)])],
+    [6.0],
+    [2.0],
+    [0.0],
+    [(5.0, 1.5)],
+)
 def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()

@@ -116,6 +116,23 @@ def test_a_short_pull_that_no_agent_reports_gets_its_times_and_size_from_the_kub
     assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
 
 
+def test_a_pull_that_began_after_the_image_had_arrived_is_for_another_tag():
+    """The agent does not see the first pull, and the kubelet's events arrive so late that they seem to be about the
+    second pull.
+    """
+    sim, first, second = Joined(), web("a", "nginx:1.28"), web("b", "nginx:1.27")
+    sim.apply(seen(first), at=2)
+    sim.report(pull("lease-2", layer("x", 28 * MIB), at=NOW + 4), at=4.5)
+    sim.apply(event(first.pulling("app", NOW)), seen(second), at=6)
+    assert (sim.one.image_ref, sim.one.status) == ("docker.io/library/nginx:1.28", PullPhase.DOWNLOADING)
+    sim.apply(event(first.pulled("app", NOW)), at=6.4)
+    sim.at(9)
+    assert {(row.image_ref.rpartition(":")[2], row.status) for row in sim.shown} == {
+        ("1.28", PullPhase.COMPLETED),
+        ("1.27", PullPhase.DOWNLOADING),
+    }
+
+
 def test_three_consecutive_pulls_have_three_rows(sim):
     for number in (1, 2, 3):
         again, at = web(f"again-{number}"), 20 * number
