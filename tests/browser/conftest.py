@@ -27,7 +27,7 @@ EXPECTED = r"Failed to load resource|net::ERR|EventSource's response has a MIME 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
 # The timeout is long enough for a busy machine. Only failing assertions wait until the timeout.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=180_000)
 
 OpenPage = Callable[..., Awaitable[Page]]
 
@@ -66,7 +66,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             )
             stack.push_async_callback(made.close)
             page = await made.new_page()
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(180_000)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",

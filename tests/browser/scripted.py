@@ -44,6 +44,9 @@ class ScriptedServer:
         self.list_queries: list[str] = []
         self.throughput: Json | None = None
         self.most_readers, self.hello_after = 256, 0.0
+        self.may_begin = asyncio.Event()
+        """Until this event is set, a new client receives nothing."""
+        self.may_begin.set()
         self.may_complete = asyncio.Event()
         """Until this event is set, a new client receives only half of the initial state."""
         self.may_complete.set()
@@ -142,6 +145,7 @@ class ScriptedServer:
         if self._readers >= self.most_readers:
             status, body = self.refusal
             return web.Response(status=status, body=body, headers={"Retry-After": "1"})
+        await self.may_begin.wait()
         await asyncio.sleep(self.hello_after)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from tests.patience import PATIENCE
 from tests.real.process import free_port
 
 from .claims import watch
@@ -37,13 +38,13 @@ class Demo:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not await asyncio.to_thread(self._answers):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
 
     def _answers(self) -> bool:
         try:
-            with urlopen(self.url + "readyz", timeout=2) as answer:
+            with urlopen(self.url + "readyz", timeout=60) as answer:
                 return answer.status == 200
         except OSError:
             return False
@@ -57,7 +58,7 @@ class Demo:
 
     async def pulls(self) -> list[dict[str, Any]]:
         def ask() -> list[dict[str, Any]]:
-            with urlopen(self.url + "api/v1/pulls?layers=false", timeout=5) as answer:
+            with urlopen(self.url + "api/v1/pulls?layers=false", timeout=60) as answer:
                 return json.load(answer)["pulls"]
 
         return await asyncio.to_thread(ask)
@@ -81,7 +82,7 @@ async def demo() -> AsyncIterator[Demo]:
 
 
 async def test_progress_increases_and_an_open_row_shows_layers(demo: Demo, open_page: OpenPage) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not (long := [pull for pull in await demo.pulls() if pull.get("etaSeconds", 0) > 20]):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
     pull = max(long, key=lambda pull: pull["etaSeconds"])
@@ -123,7 +124,7 @@ async def test_the_page_shows_the_new_state_after_the_demo_is_restarted(open_pag
         await demo.start()
         await expect(page.locator("[data-connection=live]")).to_be_visible()
         await expect(page.locator(ROWS).first).to_be_visible()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await _shown(page) - {pull["id"] for pull in await demo.pulls()}:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.2)
         assert old

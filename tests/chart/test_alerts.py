@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART, render, values
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.chart
 
@@ -26,7 +27,7 @@ def rules() -> list[dict[str, Any]]:
 
 def promtool(folder: Path, *words: object) -> None:
     done = subprocess.run(
-        [str(PROMTOOL), *map(str, words)], cwd=folder, check=False, capture_output=True, text=True, timeout=60
+        [str(PROMTOOL), *map(str, words)], cwd=folder, check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

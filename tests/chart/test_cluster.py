@@ -19,6 +19,7 @@ import yaml
 
 from pulltrace.server.kubernetes.api import EVENTS, PODS
 from tests.chart.rendering import CHART, PLATFORMS, PRESETS, render, values
+from tests.patience import PATIENCE
 from tests.real.apiserver import APIError, APIServer
 from tests.real.process import Process, free_port
 from tests.real.versions import HELM
@@ -114,7 +115,7 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
         note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await served(cluster):  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.2)
 
@@ -203,7 +204,7 @@ async def test_uninstalling_a_release_leaves_nothing_behind(cluster: APIServer, 
         "a changed value of the server restarts no agent"
     )
 
-    await asyncio.gather(helm("test", "pulltrace", *FLAGS, "--timeout=60s"), succeed(cluster, "pulltrace-test"))
+    await asyncio.gather(helm("test", "pulltrace", *FLAGS, "--timeout=180s"), succeed(cluster, "pulltrace-test"))
 
     await helm("uninstall", "pulltrace", *FLAGS)
     assert await of_the_release(cluster) == before
@@ -212,7 +213,7 @@ async def test_uninstalling_a_release_leaves_nothing_behind(cluster: APIServer, 
 async def succeed(cluster: APIServer, name: str) -> None:
     """Wait until the pod exists, then set its phase to Succeeded, as its kubelet would."""
     pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not any(pod["metadata"]["name"] == name for pod in (await cluster.request("GET", pods))["items"]):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     path, kind = f"{pods}/{name}/status", "application/merge-patch+json"
@@ -264,7 +265,7 @@ async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
     ]
     process = Process(command, kubeconfig.parent / "server.log")
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
             while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polls like a readiness probe
                 process.check()
                 await asyncio.sleep(0.1)

@@ -18,13 +18,13 @@ import yaml
 from pulltrace.wire import ErrorReason
 from tests.chart.rendering import CHART, render, values
 from tests.chart.troubles import LARGE, troubles
+from tests.patience import PATIENCE
 from tests.real.process import Process, free_port
 
 pytestmark = pytest.mark.chart
 
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
-PATIENCE = 120.0
 """The time limit for a condition, in seconds, which is long because the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 

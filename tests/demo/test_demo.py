@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 import pulltrace
+from tests.patience import PATIENCE
 
-STARTS_WITHIN = 120.0  # the demo may need this many seconds on a busy machine
 ENDS_WITHIN = 25.0  # stopping takes two seconds on an idle machine
 
 
@@ -28,7 +28,7 @@ async def start(*arguments):
 
 async def said(process, word):
     """Return the first line in the log that contains the given word."""
-    async with asyncio.timeout(STARTS_WITHIN):
+    async with asyncio.timeout(PATIENCE):
         while line := (await process.stdout.readline()).decode():
             if word in line:
                 return json.loads(line)
@@ -55,7 +55,7 @@ async def pulls(client, **query):
         return (await answer.json())["pulls"]
 
 
-async def eventually(look, within=120.0):
+async def eventually(look, within=PATIENCE):
     async with asyncio.timeout(within):
         while not (answer := await look()):  # noqa: ASYNC110  # another process cannot set an event
             await asyncio.sleep(0.1)
@@ -164,7 +164,7 @@ async def test_a_client_resumes_the_stream_without_losing_events(demo):
             assert "reset" not in broken.first
             assert broken.place != place
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(now_and_then(), whole.read(client, until=until_many))
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
@@ -188,7 +188,7 @@ async def test_a_port_that_is_already_in_use_is_reported_clearly():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start("--port", str(port))
-        output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 1
     (line,) = output.splitlines()
     assert f"port {port} of 127.0.0.1 is in use" in json.loads(line)["msg"]
@@ -207,6 +207,6 @@ async def test_a_port_that_is_already_in_use_is_reported_clearly():
 )
 async def test_invalid_arguments_are_reported_and_the_exit_status_is_2(arguments):
     process = await start(*arguments)
-    output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 2
     assert b"usage: pulltrace" in output

@@ -15,6 +15,7 @@ from pulltrace.agent.poller import Poller
 from pulltrace.demo.grpc_server import CHUNK, Behaviour, SimulatedContainerd
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.demo.conftest import HOST, MIB
+from tests.patience import PATIENCE
 
 K8S = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 5}
 LIST_LEASES = "/containerd.services.leases.v1.Leases/List"
@@ -208,7 +209,7 @@ async def test_a_containerd_that_restarts_after_a_kill_still_has_its_old_leases(
 
 async def answered(agent):
     """Wait until gRPC has reconnected."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await agent.version()

@@ -12,6 +12,7 @@ from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.local import LocalError, load, node_name, run
 from pulltrace.settings import Address, SettingsError
 from tests.demo.conftest import HOST
+from tests.patience import PATIENCE
 
 
 def test_everything_listens_on_loopback_by_default():
@@ -91,8 +92,8 @@ async def test_the_dashboard_shows_a_pull_on_this_machine_and_the_process_exits_
         node.advance(1)
         process = await local({"PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket), "PULLTRACE_NODE_NAME": "box"})
         try:
-            url = await asyncio.wait_for(where(process), 120)
-            async with asyncio.timeout(60), aiohttp.ClientSession(url) as client:
+            url = await asyncio.wait_for(where(process), PATIENCE)
+            async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(url) as client:
                 pull = await first_pull(client)
         finally:
             process.terminate()

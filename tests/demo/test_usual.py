@@ -2,12 +2,9 @@
 
 from statistics import median
 
-import pytest
-
 from tests.demo.usual_day import compare
 
 
-@pytest.mark.timeout(600)
 def test_the_usual_duration_is_close_to_the_actual_duration():
     found = compare(hours=0.25, nodes=3)
     assert len(found.known) > 30

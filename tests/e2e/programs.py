@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.patience import PATIENCE
 from tests.real.namespace import Namespace
 from tests.real.process import child_of
 
@@ -56,7 +57,7 @@ class Program:
         """All of the process's output so far."""
         return "".join(self._output)
 
-    async def says(self, text: str, seconds: float = 60) -> None:
+    async def says(self, text: str, seconds: float = PATIENCE) -> None:
         """Wait until the output contains this text."""
         async with asyncio.timeout(seconds):
             while True:
@@ -64,7 +65,7 @@ class Program:
                     return
                 await asyncio.sleep(0.05)
 
-    async def stop(self, how: int = signal.SIGTERM, seconds: float = 60) -> int:
+    async def stop(self, how: int = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """Send a signal and wait for the process to exit."""
         with suppress(ProcessLookupError):
             os.kill(child_of(self.process.pid) if self._forks else self.process.pid, how)
@@ -83,7 +84,7 @@ class Api:
 
     async def __aenter__(self) -> Self:
         connector = None if self._inside is None else self._inside.connector()
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -104,7 +105,7 @@ class Api:
         answer = await self.get(f"/api/v1/pulls{query}")
         return list(answer["pulls"])
 
-    async def ready(self, seconds: float = 60) -> None:
+    async def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until the server is ready."""
         async with asyncio.timeout(seconds):
             while True:
@@ -114,7 +115,7 @@ class Api:
                             return
                 await asyncio.sleep(0.05)
 
-    async def reported(self, seconds: float = 60) -> None:
+    async def reported(self, seconds: float = PATIENCE) -> None:
         """Wait until a node has reported."""
         async with asyncio.timeout(seconds):
             while True:
@@ -122,13 +123,13 @@ class Api:
                     return
                 await asyncio.sleep(0.05)
 
-    async def until(self, true: Any, seconds: float = 60) -> list[dict[str, Any]]:
+    async def until(self, true: Any, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """Poll the list of pulls until it satisfies a condition, and return it."""
         pulls: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    with suppress(aiohttp.ClientError):
+                    with suppress(aiohttp.ClientError, TimeoutError):
                         pulls = await self.pulls()
                         if true(pulls):
                             return pulls

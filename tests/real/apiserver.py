@@ -31,11 +31,11 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.patience import PATIENCE
 from tests.real.namespace import NODE_ADDRESS, Namespace
 from tests.real.process import Process, free_port
 from tests.real.versions import APISERVER
 
-READY_WITHIN = 180.0
 SERVICE_ADDRESS = "10.96.0.1"
 OPENSSL = f"""\
 [e]
@@ -143,7 +143,7 @@ class APIServer:
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         command += ["-days", "2", "-subj", "/CN=pulltrace-test", "-config", "openssl.cnf", "-extensions", "e"]
         command += ["-keyout", "apiserver.key", "-out", "apiserver.crt"]
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=PATIENCE)
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
 
     def _start_etcd(self) -> None:
@@ -175,11 +175,11 @@ class APIServer:
         ]
         self._apiserver = Process(command, folder / "apiserver.log", inside=self._inside)
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 await self._ready()
         except TimeoutError:
             words = self._apiserver.last_words()
-            raise RuntimeError(f"kube-apiserver was not ready within {READY_WITHIN:.0f} s\n{words}") from None
+            raise RuntimeError(f"kube-apiserver was not ready within {PATIENCE:.0f} s\n{words}") from None
 
     async def _ready(self) -> None:
         while True:
@@ -275,7 +275,7 @@ class APIServer:
         """
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
                 review = await self.request("POST", path, {"spec": spec})

@@ -25,6 +25,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from tests.patience import PATIENCE
 from tests.real import cgroups
 from tests.real.apiserver import APIError, APIServer
 from tests.real.containerd import NODE_SOCKET, Containerd
@@ -39,7 +40,6 @@ NODE = "node-1"
 REGISTRY_PORT = 5000
 PODS = "10.88.0.0/24"
 PAUSE_IMAGE = f"127.0.0.1:{REGISTRY_PORT}/pause:1"
-READY_WITHIN = 180.0
 NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",
@@ -105,7 +105,7 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(2 * PATIENCE):
                 await self._start()
         except BaseException:
             await self.__aexit__()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.programs import Program
+from tests.patience import PATIENCE
 
 RUNC = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
@@ -37,7 +38,7 @@ class Container(Program):
         """
         assert RUNC, "runc is needed"
         folder.mkdir()
-        subprocess.run([RUNC, "spec", "--bundle", folder], check=True, timeout=60)
+        subprocess.run([RUNC, "spec", "--bundle", folder], check=True, timeout=PATIENCE)
         path = folder / "config.json"
         config = json.loads(path.read_text())
         config["root"] = {"path": str(root), "readonly": context["readOnlyRootFilesystem"]}
@@ -67,4 +68,4 @@ class Container(Program):
     async def __aexit__(self, *_: object) -> None:
         await super().__aexit__()
         delete = [*self._runc, "delete", "--force", self._name]
-        await asyncio.to_thread(subprocess.run, delete, check=False, capture_output=True, timeout=60)
+        await asyncio.to_thread(subprocess.run, delete, check=False, capture_output=True, timeout=PATIENCE)

@@ -27,13 +27,13 @@ import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
+from tests.patience import PATIENCE
 from tests.real.cri_api import image_service_pb2 as api
 from tests.real.cri_api.image_service_pb2_grpc import ImageServiceStub
 from tests.real.namespace import Namespace
 from tests.real.process import Process
 from tests.real.versions import SYSTEM_PATH
 
-READY_WITHIN = 180.0
 NODE_SOCKET = Path("/run/containerd/containerd.sock")
 
 CONFIG = """\
@@ -115,7 +115,7 @@ def connect(socket: Path) -> grpc.aio.Channel:
 @cache
 def is_version_1(binary: str | Path) -> bool:
     """Return whether the binary is containerd 1.x."""
-    line = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    line = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
     return line.split()[2].lstrip("v").startswith("1.")
 
 
@@ -138,7 +138,7 @@ class CRI:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = ImageServiceStub(channel)
 
-    async def pull(self, ref: str, *, deadline: float = 120) -> str:
+    async def pull(self, ref: str, *, deadline: float = 2 * PATIENCE) -> str:
         """Pull an image. When the image has been unpacked, return its id. Raises grpc.aio.AioRpcError with containerd's
         message.
         """
@@ -147,10 +147,10 @@ class CRI:
 
     async def remove(self, ref: str) -> None:
         """Remove the image, and all content and snapshots that no other image uses."""
-        await self._stub.RemoveImage(api.RemoveImageRequest(image=api.ImageSpec(image=ref)), timeout=30)
+        await self._stub.RemoveImage(api.RemoveImageRequest(image=api.ImageSpec(image=ref)), timeout=PATIENCE)
 
     async def list(self) -> list[api.Image]:
-        return list((await self._stub.ListImages(api.ListImagesRequest(), timeout=60)).images)
+        return list((await self._stub.ListImages(api.ListImagesRequest(), timeout=PATIENCE)).images)
 
 
 class Containerd:
@@ -255,17 +255,17 @@ class Containerd:
             self.channel = connect(self._inside.path(str(self.socket)))
         self.cri = CRI(self.channel)
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 self.version = await self._answered()
         except TimeoutError:
             words = self._running.last_words()
-            raise RuntimeError(f"containerd did not respond within {READY_WITHIN:.0f} s\n{words}") from None
+            raise RuntimeError(f"containerd did not respond within {PATIENCE:.0f} s\n{words}") from None
 
     async def _answered(self) -> str:
         while True:
             self._running.check()
             try:
-                answer = await VersionStub(self.channel).Version(Empty(), timeout=2, wait_for_ready=True)
+                answer = await VersionStub(self.channel).Version(Empty(), timeout=10, wait_for_ready=True)
                 # At first, the CRI plugin responds "server is not initialized yet".
                 await self.cri.list()
             except grpc.aio.AioRpcError:

@@ -20,13 +20,13 @@ from typing import Self
 
 import aiohttp
 
+from tests.patience import PATIENCE
 from tests.real.containerd import Containerd
 from tests.real.process import Process
 from tests.real.versions import DOCKER, SYSTEM_PATH
 
 NAMESPACE = "moby"
 """The containerd namespace in which Docker stores its images."""
-READY_WITHIN = 180.0
 _OPTIONS = (
     *("--feature", "containerd-snapshotter=true"),
     *("--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"),
@@ -57,7 +57,7 @@ class Docker:
         self._process = Process(self._command, self._folder / "dockerd.log")
         self._client = aiohttp.ClientSession("http://docker", connector=aiohttp.UnixConnector(str(self._socket)))
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 while not await self._responds():
                     self._process.check()
                     await asyncio.sleep(0.1)

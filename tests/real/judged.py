@@ -25,6 +25,7 @@ from pulltrace.server.models import Bound, Factor, PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
 from pulltrace.wire import AgentReport, NodeLoad, PullState
+from tests.patience import PATIENCE
 from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
@@ -62,7 +63,7 @@ class Observed:
         for change in changes:
             self.hub.touch(self.cluster.apply(change, self.hub.now()))
 
-    async def until(self, true: Callable[[], object], seconds: float = 120) -> None:
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until a condition holds."""
         async with asyncio.timeout(seconds):
             while not true():

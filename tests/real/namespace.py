@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.patience import PATIENCE
 from tests.real.process import Process
 
 NODE_ADDRESS = "10.231.0.1"
@@ -76,7 +77,7 @@ class Namespace:
         command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", sys.executable, "-I", "-c", init]
         self._process = Process(command, self.folder / "namespace.log", forks=True)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while not (self.folder / "ready").exists():
                     self._process.check()
                     await asyncio.sleep(0.02)

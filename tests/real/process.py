@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-STOPPED_WITHIN = 10.0
-KILLED_WITHIN = 60.0  # The kernel may still be writing a killed process's data.
+STOPPED_WITHIN = 60.0
+KILLED_WITHIN = 180.0  # The kernel may still be writing a killed process's data.
 
 
 # These ports are below the ephemeral range (32768 and up). The kernel could give an ephemeral port to another process

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
+from tests.patience import PATIENCE
 from tests.real.archives import oci_archive
 from tests.real.containerd import Containerd
 from tests.real.images import Blob, Image, Layer, make_image
@@ -56,7 +57,7 @@ class _Daemon:
         self._node.proxy_root.mkdir(mode=0o700, exist_ok=True)
         command = ["unshare", "--mount", *self._command()]
         self._process = Process(command, self._node.folder / "snapshotter.log")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not self._node.proxy_address.exists():
                 self._process.check()
                 await asyncio.sleep(0.05)
@@ -111,7 +112,7 @@ def make_streamable(image: Image, folder: Path) -> Image:
         source, target = folder / "layer", folder / "streamable"
         source.write_bytes(layer.blob.data)
         command = [STARGZ.path, "convert", source, target]
-        toc = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+        toc = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.split()
         layers.append(Layer(Blob(target.read_bytes(), layer.blob.media_type), toc[1]))
         annotations.append({"containerd.io/snapshot/stargz/toc.digest": toc[0]})
     return make_image(*layers, annotations=annotations)
@@ -123,5 +124,5 @@ def make_indexed(image: Image, folder: Path) -> Path:
     source.write_bytes(oci_archive({"image": image}))
     sizes = ["--min-layer-size", "1000"]
     command = [SOCI_CONVERT.path, "convert", "--standalone", "--format", "oci-dir", *sizes, source, target]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     return target

@@ -7,6 +7,7 @@ import pytest
 
 from pulltrace.agent.containerd_api.leases_pb2 import ListRequest, ListResourcesRequest
 from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
+from tests.patience import PATIENCE
 from tests.real.images import MIB, make_image, make_layer
 
 pytestmark = pytest.mark.real
@@ -16,7 +17,7 @@ K8S = (("containerd-namespace", "k8s.io"),)
 async def leased(node):
     """Return the resources that belong to any lease."""
     leases = LeasesStub(node.channel)
-    listed = await leases.List(ListRequest(), metadata=K8S, timeout=60)
+    listed = await leases.List(ListRequest(), metadata=K8S, timeout=PATIENCE)
     found = [await leases.ListResources(ListResourcesRequest(id=one.id), metadata=K8S) for one in listed.leases]
     return {(resource.type, resource.id) for answer in found for resource in answer.resources}
 

@@ -54,7 +54,7 @@ def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
 
 
 async def pull(node: Containerd, observed: Observed, reference: str) -> None:
-    await node.cri.pull(reference, deadline=200)
+    await node.cri.pull(reference)
     repository = reference.partition("/")[2].rpartition(":")[0]
     await observed.until(lambda: observed.ended(repository))
 

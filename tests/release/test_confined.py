@@ -25,6 +25,7 @@ import yaml
 
 from tests.chart.rendering import CHART
 from tests.e2e.programs import Program
+from tests.patience import PATIENCE
 from tests.real.certificates import Authority
 from tests.real.container import RUNC, Container
 from tests.real.containerd import Containerd
@@ -267,7 +268,7 @@ async def test_all_system_calls_outside_the_profile_fail(contain: Callable[..., 
 async def logged(agent: Program, text: str, times: int) -> None:
     """Wait until the agent's log contains ``text`` at least ``times`` times."""
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while agent.output.count(text) < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:

@@ -19,7 +19,6 @@ import pytest
 
 from tests.release.scripts import PACKAGE, script
 
-pytestmark = pytest.mark.timeout(600)  # to assemble an image, the script compiles every package
 rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.patience import PATIENCE
 from tests.real.process import Process, free_port
 from tests.release.scripts import ROOT
 
@@ -25,7 +26,7 @@ async def demo(tmp_path: Path) -> AsyncIterator[str]:
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=6"]
     process = Process(command, tmp_path / "demo.log")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not (found := re.search(r"dashboard is at (http://\S+?)/? ", process.last_words())):
                 process.check()
                 await asyncio.sleep(0.1)
@@ -59,7 +60,7 @@ async def test_helm_test_fails_and_prints_the_reason_if_no_server_responds(tmp_p
 @pytest.fixture
 async def ended(demo: str) -> list[dict[str, Any]]:
     """Two of the demo's pulls: a completed pull that fetched bytes, and a failed pull."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(90):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
         while True:
             async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as response:
                 pulls = (await response.json())["pulls"]

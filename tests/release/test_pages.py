@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.patience import PATIENCE
 from tests.real.process import free_port
 from tests.release.scripts import ROOT, script
 
@@ -189,12 +190,12 @@ def registry(tmp_path: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     waiting = threading.Event()
-    for _ in range(1200):
+    for _ in range(3600):
         assert process.poll() is None
         try:
             with urllib.request.urlopen(url, timeout=1):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.release.scripts import ROOT
 
 BIN = Path(sys.executable).parent
@@ -120,7 +121,7 @@ def test_a_command_whose_libraries_are_missing_prints_how_to_install_them(
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert f"pulltrace {command}: the library " in done.stderr
@@ -157,7 +158,7 @@ def test_the_demo_from_an_installed_wheel_serves_the_page(wheel: Path, tmp_path:
             for line in demo.stdout:
                 if found := re.search(r"dashboard is at (http://[^ /]+)", line):
                     break
-            print(urllib.request.urlopen(found[1] + "/", timeout=120).read().decode())
+            print(urllib.request.urlopen(found[1] + "/", timeout=PATIENCE).read().decode())
         finally:
             demo.terminate()
             demo.wait(120)
@@ -185,7 +186,7 @@ def test_the_agent_starts_without_the_libraries_of_the_server_and_vice_versa(
         capture_output=True,
         text=True,
         env={"PULLTRACE_LOG_LEVEL": "loud"},
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2, "the program must start and reject its configuration"
     assert "PULLTRACE_LOG_LEVEL='loud'" in done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.run import serve
+from tests.patience import PATIENCE
 from tests.server.build import settings
 
 
@@ -75,7 +76,9 @@ async def server() -> AsyncIterator[Serve]:
             if task.done():
                 task.result()
             client = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=20))
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=PATIENCE)
+                )
             )
             served = Served(*ready.result(), client, task)
             stack.push_async_callback(served.stop)

@@ -13,8 +13,10 @@ import pytest
 
 from pulltrace.server.run import ListenError
 
-SOON = 8.0
-"""How many seconds a shutdown may take. On an idle machine, a shutdown takes two seconds."""
+SOON = 25.0
+"""How many seconds a shutdown may take, which is less than a pod's grace period. On an idle machine, a shutdown takes
+two seconds.
+"""
 
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:

@@ -18,6 +18,7 @@ from pulltrace.server.kubernetes.client import HttpApi
 from pulltrace.server.limits import Limits
 from pulltrace.server.tls import Certificate, CertificateError
 from tests.e2e.programs import Program
+from tests.patience import PATIENCE
 from tests.real.certificates import Authority
 from tests.real.process import free_port
 
@@ -133,13 +134,13 @@ async def test_a_renewed_certificate_is_used_for_new_connections_and_old_streams
         assert await stream.content.readline() == b": connected\n"
         assert await presented(served, authority) == "first"
         authority.issue(*files, "second")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await presented(served, authority) != "second":
                 pass
         report = REPORT | {"pulls": [{"id": "a", "status": "downloading", "imageRef": "docker.io/library/nginx"}]}
         async with served.client.post(f"{url}/api/v1/report", json=report, ssl=trust) as answer:
             assert answer.status == 200
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             async for line in stream.content:
                 if b"pull.started" in line:
                     break
@@ -147,12 +148,12 @@ async def test_a_renewed_certificate_is_used_for_new_connections_and_old_streams
 
 async def test_an_unusable_new_certificate_is_logged_and_the_old_one_remains_in_use(served, authority, files, caplog):
     files[0].write_text("half a certif")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while "tls.not_renewed" not in [record.message for record in caplog.records]:
             assert await presented(served, authority) == "first"
     assert await presented(served, authority) == "first"
     authority.issue(*files, "second")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await presented(served, authority) != "second":
             pass
 
@@ -186,7 +187,7 @@ async def test_an_agent_with_the_wrong_ca_reports_the_error_in_one_line_and_send
         await gone.says("report not accepted")
     assert "gone.crt" in gone.output
     right = Program("agent", **settings, SERVER_CA_FILE=str(authority.ca))
-    async with right, aiohttp.ClientSession() as session, asyncio.timeout(60):
+    async with right, aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
         nodes = []
         while not nodes:
             url = f"https://127.0.0.1:{served.port}/api/v1/nodes"
@@ -201,7 +202,7 @@ async def test_handshakes_count_as_connections_and_have_a_deadline(server, files
     served = await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key), limits=limits)
     silent, first = await asyncio.open_connection("127.0.0.1", served.port)
     refused, second = await asyncio.open_connection("127.0.0.1", served.port)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await refused.read() == b""
         await served.until_measured('pulltrace_http_refused_total{reason="too_many_connections"} 1.0')
         assert await silent.read() == b""

@@ -16,6 +16,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.batch import PIECE
 from pulltrace.wire import PullPhase
+from tests.patience import PATIENCE
 from tests.real.process import Process, free_port
 from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
@@ -129,7 +130,7 @@ def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
 async def read(reader, until: bytes) -> bytes:
     """Read until this text has arrived, and return all data read."""
     seen = b""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while until not in seen:
             data = await reader.read(1 << 16)
             assert data, f"the stream ended before {until!r}"

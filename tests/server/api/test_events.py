@@ -20,6 +20,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.batch import PIECE
 from pulltrace.wire import PullPhase
+from tests.patience import PATIENCE
 from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 FAST = Limits(report_interval=0.0, tick=0.02)
@@ -321,7 +322,7 @@ async def test_streams_beyond_the_limit_get_503_until_another_stream_ends(server
     for reader in readers:
         await until(aiter(events(reader)), 7)
     readers.pop().close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (again := await served.client.get(f"{served.url}/api/v1/events")).status == 503:
             again.close()
     again.close()
@@ -376,7 +377,7 @@ async def test_a_client_that_never_reads_its_stream_is_dropped_without_delaying_
             for number in range(1, 61):  # about 10 MB, more than the socket buffers can hold
                 await node.report(pull("l", layer("a", number), *layers))
             await reading
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await served.until_measured("pulltrace_sse_clients_dropped_total 1.0")
                 await served.until_measured("pulltrace_sse_clients_active 1.0")
 

@@ -14,6 +14,7 @@ import pytest
 
 from pulltrace.server.api.auth import RefusedError
 from pulltrace.server.limits import Limits
+from tests.patience import PATIENCE
 from tests.server.build import layer, pull, report
 
 REPORT = msgspec.json.encode(report(pull("l", layer("a", 5))))
@@ -245,7 +246,7 @@ async def _raw(served, data: bytes) -> bytes:
     """Send the data, and return everything received until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(data)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         response = await reader.read()
     writer.close()
     return response
@@ -272,7 +273,7 @@ async def test_an_invalid_oversized_or_slow_request_head_is_rejected_on_both_por
     served = await server(limits=Limits(head_timeout=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, port))
     writer.write(data)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert (await reader.read())[9:12] == status
     writer.close()
 

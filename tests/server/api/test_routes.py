@@ -14,6 +14,7 @@ from pulltrace.server.api.app import SECURITY_HEADERS
 from pulltrace.server.limits import Limits
 from pulltrace.server.models import PodCorrelation
 from pulltrace.wire import PullPhase
+from tests.patience import PATIENCE
 from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 
@@ -249,11 +250,11 @@ async def test_a_list_request_beyond_the_limit_gets_503_until_another_client_has
     with deaf:
         await loop.sock_connect(deaf, ("127.0.0.1", served.port))
         await loop.sock_sendall(deaf, b"GET /api/v1/pulls HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (refused := await served.get("/api/v1/pulls")).status != 503:
                 pass
         assert (refused.headers["Retry-After"], "too many lists" in (await refused.json())["error"]) == ("2", True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (await served.get("/api/v1/pulls")).status != 200:
             pass
 
@@ -268,7 +269,7 @@ async def test_a_client_that_does_not_read_its_list_is_disconnected(server) -> N
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     writer.write(b"GET /api/v1/pulls HTTP/1.1\r\nHost: x\r\n\r\n" * 1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.sleep(1)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(10 << 20)

@@ -22,6 +22,7 @@ from pulltrace.server.api.token_review import (
 from pulltrace.server.kubernetes import client
 from pulltrace.server.kubernetes.api import Review
 from tests.e2e.programs import Api, Program
+from tests.patience import PATIENCE
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
@@ -118,7 +119,7 @@ async def test_the_token_of_a_deleted_pod_is_rejected_once_the_cached_review_has
     assert await authenticator.authenticate(token) == "n1"
     await accounts.evict("n1")
     assert await authenticator.authenticate(token) == "n1", "the review is cached for five minutes"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:  # the API server itself caches valid tokens for ten seconds
             clock.ahead = FRESH + 1
             refusals = [
