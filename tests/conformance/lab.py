@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import grpc.aio
 
 from tests.real import images
-from tests.real.containerd import READY_WITHIN, Containerd
+from tests.real.containerd import Containerd
 from tests.real.registry import Registry
 
 
@@ -133,7 +133,7 @@ class RealLab:
         self.registry.repository(repository).release()
 
     async def pull(self, ref: str) -> None:
-        await self.node.cri.pull(ref, deadline=2 * READY_WITHIN)
+        await self.node.cri.pull(ref)
 
     async def remove(self, ref: str) -> None:
         await self.node.cri.remove(ref)

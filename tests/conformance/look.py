@@ -16,16 +16,16 @@ from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
 from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
 from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
 from tests.conformance.lab import Lab
-from tests.real.containerd import READY_WITHIN
+from tests.patience import PATIENCE
 
-K8S: Any = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 60}
+K8S: Any = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": PATIENCE}
 SNAPSHOTS = "snapshots/overlayfs"
 T = TypeVar("T")
 
 
 async def eventually(look: Callable[[], Awaitable[T]]) -> T:
     """Call ``look`` until its result is truthy, and return the result."""
-    async with asyncio.timeout(READY_WITHIN):
+    async with asyncio.timeout(PATIENCE):
         while not (result := await look()):  # noqa: ASYNC110 (containerd sends no notification)
             await asyncio.sleep(0.02)
     return result
@@ -53,7 +53,7 @@ class Look:
         """Return containerd's major and minor version."""
         from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (nothing else here needs an empty message)
 
-        version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=60)).version
+        version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=PATIENCE)).version
         major, minor = re.findall(r"\d+", version)[:2]
         return int(major), int(minor)
 
