@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ from pulltrace.agent.poller import Poller
 from pulltrace.agent.soci_root import SociRoot
 from pulltrace.agent.tracker import Tracker
 from pulltrace.wire import LayerState, PullState
+from tests.patience import PATIENCE
 
 TICK = 0.2
 
@@ -32,10 +33,12 @@ class Follow:
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}
         self.polls = 0
+        """The number of successful polls."""
         self._socket = str(socket)
         self._soci_root = soci_root
         self._ahead = ahead
         self._on_poll = on_poll
+        self._polling = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._containerd = Containerd(self._socket)
@@ -57,7 +60,8 @@ class Follow:
     async def _run(self) -> None:
         while True:
             with suppress(ContainerdError):
-                await self._poller.poll(time.time() + self._ahead)
+                async with self._polling:
+                    await self._poller.poll(time.time() + self._ahead)
                 tracker = self._poller.tracker
                 self.live = tracker.pulls()
                 ended = tracker.ended()
@@ -67,10 +71,10 @@ class Follow:
                 for pull in self.live:
                     self.history.setdefault(pull.id, []).append(pull)
                 self._on_poll(self.live, ended)
-            self.polls += 1
+                self.polls += 1
             await asyncio.sleep(TICK)
 
-    async def until(self, true: Callable[[], object], seconds: float = 60) -> None:
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until the condition holds. If polling fails first, raise the error."""
         async with asyncio.timeout(seconds):
             while not true():
@@ -82,6 +86,12 @@ class Follow:
         """Wait until this many more polls are complete."""
         target = self.polls + count + 1
         await self.until(lambda: self.polls >= target)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Make no polls while the block runs."""
+        async with self._polling:
+            yield
 
     def named(self, text: str) -> list[PullState]:
         """Return the live pulls whose references contain this text."""

@@ -19,12 +19,14 @@ from tests.server.build import NOW, SimulatedHub, shifted
 class Seen:
     """A published state of a row.
 
-    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent at that time.
+    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent at that time, and
+    ``sent_before`` is the number that it had sent before the agent's poll.
     """
 
     row: PullStatus
     at: float
     sent: int
+    sent_before: int
 
 
 class Observer:
@@ -52,6 +54,7 @@ class Observer:
         self._socket, self._sent, self._every, self._soci_root, self._ahead = socket, sent, every, soci_root, ahead
         self._begun = time.time()
         self._reported_at = 0.0
+        self._sent_before = 0
         self._boots = 0
         self._unreported: list[PullState] = []
 
@@ -71,6 +74,7 @@ class Observer:
 
     def _report(self, live: list[PullState], ended: list[PullState]) -> None:
         self._unreported += ended
+        sent_before, self._sent_before = self._sent_before, self._sent()
         now = time.time()
         if now - self._reported_at < self._every:
             return
@@ -81,11 +85,11 @@ class Observer:
         self.server.report(*pulls, at=now - self._begun, boot=f"boot-{self._boots}", snapshotter=snapshotter)
         shown = self.server.shown
         self.counts.append(len(shown))
-        self.rows += [Seen(row, self.server.now, self._sent()) for row in shown]
+        self.rows += [Seen(row, self.server.now, self._sent(), sent_before) for row in shown]
 
     async def completed(self) -> Seen:
         """Wait until the newest row shows that the pull has ended, and return that row."""
-        await self.follow.until(lambda: self.rows and self.rows[-1].row.status.ended, seconds=60)
+        await self.follow.until(lambda: self.rows and self.rows[-1].row.status.ended)
         return self.rows[-1]
 
     def metric(self, name: str, registry: str) -> float:

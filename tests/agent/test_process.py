@@ -21,6 +21,7 @@ from pulltrace.agent.poller import RESTS, Poller
 from pulltrace.demo.grpc_server import Behaviour, SimulatedContainerd
 from tests.agent.conftest import HOST, MIB
 from tests.e2e.programs import Program
+from tests.patience import PATIENCE
 
 READ_ONLY = {
     "/containerd.services.version.v1.Version/Version",
@@ -205,7 +206,7 @@ async def test_the_live_pulls_end_if_the_connection_is_lost_between_two_polls(co
     assert poller.tracker.pulls()
     await containerd.kill()
     await containerd.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while client.connected:  # noqa: ASYNC110  # gRPC sends no notification
             await asyncio.sleep(0.01)
     simulated.advance(1)
@@ -226,7 +227,7 @@ async def test_the_process_exits_with_one_clear_error_if_there_is_no_containerd(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SILENCE, str(tmp_path / "no.sock"), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         output, _ = await process.communicate()
     assert process.returncode == 1
     last = [json.loads(line) for line in output.splitlines()][-1]
@@ -239,7 +240,7 @@ async def test_the_process_exits_with_one_clear_error_if_there_is_no_containerd(
 async def test_the_agent_reports_every_mistake_in_its_configuration_and_exits_with_2():
     wrong = Program("agent", NODE_NAME="Not_A_Name", REPORT_INTERVAL="1", SERVER_URL="ftp://x", AGENT_TOKEN="a b")
     async with wrong:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await wrong.process.wait() == 2
             await wrong._reading
     for name in ("NODE_NAME", "REPORT_INTERVAL", "SERVER_URL", "AGENT_TOKEN"):
@@ -255,7 +256,7 @@ async def test_the_agent_stops_promptly_even_if_no_name_server_responds(containe
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {f"PULLTRACE_{name}": value for name, value in variables.items()},
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while b"looking up" not in await process.stdout.readline():
             pass
     process.send_signal(signal.SIGTERM)
@@ -271,7 +272,7 @@ async def test_the_agent_stops_promptly_even_if_no_name_server_responds(containe
 async def test_the_agent_loads_openssl_only_for_https(containerd, unused_tcp_port, scheme, loaded):
     url = f"{scheme}://127.0.0.1:{unused_tcp_port}"
     async with Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket)) as agent:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while "report not accepted" not in agent.output:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         mapped = await asyncio.to_thread(Path(f"/proc/{agent.process.pid}/maps").read_text)
@@ -298,7 +299,7 @@ async def test_the_agent_stops_promptly(containerd, unused_tcp_port, how, server
     url = f"http://127.0.0.1:{unused_tcp_port}"
     agent = Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket))
     async with agent:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             if server == "is away":
                 while "report not accepted" not in agent.output:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ import pytest
 from pulltrace.agent import containerd as agent_containerd
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 from tests.agent.follow import Follow, downloaded, layers
+from tests.patience import PATIENCE
 from tests.real.archives import CTR, Ctr, docker_archive, feed, oci_archive
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
@@ -94,12 +95,12 @@ async def test_image_builder_leases_are_not_shown(node: Containerd, registry: Re
 async def test_the_agent_receives_the_creation_times_of_containers(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/app:1", make_image(make_layer(1000)))
     await node.cri.pull(ref)
-    async with agent_containerd.Containerd(node.socket) as containerd, asyncio.timeout(60):
+    async with agent_containerd.Containerd(node.socket) as containerd, asyncio.timeout(PATIENCE):
         containerd.changed_images()
         times: list[float] = []
+        began = time.time()
         while not times:
-            began = time.time()
-            await Ctr(node.socket).run("containers", "create", ref, f"container-{began}")
+            await Ctr(node.socket).run("containers", "create", ref, f"container-{time.time()}")
             await asyncio.sleep(0.2)
             times = containerd.created_containers()
     assert began <= times[-1] <= time.time()

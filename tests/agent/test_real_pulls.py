@@ -99,7 +99,7 @@ async def test_a_pull_of_a_cached_image_completes_without_downloading_a_byte(
 
 
 async def test_two_cached_images_pulled_again_between_two_polls_are_reported_as_completed(
-    node: Containerd, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    node: Containerd, registry: Registry
 ) -> None:
     refs = [registry.push(f"team/{name}:1", make_image(make_layer(MIB))) for name in "ab"]
     repositories = [registry.repository(f"team/{name}") for name in "ab"]
@@ -109,11 +109,10 @@ async def test_two_cached_images_pulled_again_between_two_polls_are_reported_as_
     async with Follow(node.socket) as follow:
         pulling = [asyncio.create_task(node.cri.pull(ref)) for ref in refs]
         await follow.until(lambda: len(follow.live) == 2)
-        monkeypatch.setattr("tests.agent.follow.TICK", 3.0)
-        await follow.after_polls(1)
-        for repository in repositories:
-            repository.release()
-        await asyncio.gather(*pulling)
+        async with follow.paused():
+            for repository in repositories:
+                repository.release()
+            await asyncio.gather(*pulling)
         await follow.after_polls(1)
         ended = {pull.image_ref: (pull.status, pull.ref_guessed) for pull in follow.ended.values()}
         assert ended == dict.fromkeys(refs, (PullPhase.COMPLETED, True))
@@ -184,15 +183,15 @@ async def test_an_agent_follows_a_pull_that_began_before_the_agent_started(
     first, second = make_layer(MIB), make_layer(5 * MIB)
     image = make_image(first, second)
     ref = registry.push("team/app:1", image)
-    registry.blob(second.digest).limit(2 * MIB)
+    registry.blob(second.digest).hold(at=3 * MIB)
     pulling = asyncio.create_task(node.cri.pull(ref))
-    await registry.reached(second.digest, 2 * MIB)
+    await registry.reached(second.digest, 3 * MIB)
     async with Follow(node.socket) as follow:
-        await follow.until(lambda: follow.live)
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]))
         pull = follow.live[0]
         assert pull.repository == "team/app"
         assert to_fetch(pull) == first.size + second.size
-        assert downloaded(pull) > 0
+        registry.blob(second.digest).release()
         await pulling
         await follow.after_polls(2)
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
@@ -256,12 +255,13 @@ async def test_an_agent_that_starts_after_containerd_was_killed_shows_only_the_n
         await follow.after_polls(3)
         assert not follow.history, "the lease still exists"
     registry.blob(layer.digest).release()
-    registry.limit(MIB)
+    registry.blob(layer.digest).hold(at=5 * MIB)
     pulling = asyncio.create_task(node.cri.pull(ref))
     await registry.reached(layer.digest, 4 * MIB)
     async with Follow(node.socket) as follow:
         await follow.until(lambda: follow.live)
         assert len(follow.live) == 1
+        registry.blob(layer.digest).release()
         await pulling
         await follow.after_polls(2)
         assert [pull.image_ref for pull in follow.ended.values()] == [ref]

@@ -25,14 +25,23 @@ async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node,
     node = await start_node(images="max_concurrent_downloads = 1")
     image = make_image(*(make_layer(2 * MIB) for _ in range(3)))
     ref = registry.push("team/app:1", image)
-    registry.limit(3 * MIB)
+    for layer in image.layers:
+        registry.blob(layer.digest).hold(at=MIB)
+
+    def one_waits() -> bool:
+        states = {layer.state for pull in follow.live for layer in pull.layers or ()}
+        return {LayerPhase.WAITING, LayerPhase.DOWNLOADING} <= states
+
     async with Follow(node.socket) as follow:
-        await node.cri.pull(ref)
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(one_waits)
+        for layer in image.layers:
+            registry.blob(layer.digest).release()
+        await pulling
         await follow.after_polls(2)
         pull = follow.ended_as(ref)
         assert downloaded(pull) == sum(layer.size for layer in image.layers)
         states = [[layer.state for layer in seen.layers] for seen in follow.history[pull.id] if seen.total_known]
-        assert any(LayerPhase.WAITING in seen and LayerPhase.DOWNLOADING in seen for seen in states)
         # Since containerd 2.1, a different setting limits the whole node.
         if not node.version.lstrip("v").startswith("2."):
             assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
@@ -93,11 +102,14 @@ async def test_pulling_the_same_reference_twice_at_once_results_in_two_pulls_and
 ) -> None:
     image = make_image(make_layer(4 * MIB), make_layer(MIB))
     ref = registry.push("team/app:1", image)
-    registry.limit(3 * MIB)
+    registry.blob(image.layers[0].digest).hold(at=2 * MIB)
     async with Follow(node.socket) as follow:
         first = asyncio.create_task(node.cri.pull(ref))
         await follow.until(lambda: follow.live)
-        await asyncio.gather(first, node.cri.pull(ref))
+        second = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: len(follow.live) == 2)
+        registry.blob(image.layers[0].digest).release()
+        await asyncio.gather(first, second)
         await follow.until(lambda: not follow.live)
         seen = {key: [(pull.status, pull.image_ref) for pull in states][-3:] for key, states in follow.history.items()}
         assert [pull.image_ref for pull in follow.ended.values()] == [ref, ref], seen
@@ -164,11 +176,12 @@ async def test_a_pull_through_a_mirror_keeps_its_original_name(node: Containerd,
     node.trust("docker.io", registry.url)
     layer = make_layer(3 * MIB)
     registry.push("library/nginx:1.27", make_image(layer))
-    registry.limit(2 * MIB)
+    registry.blob(layer.digest).hold(at=MIB)
     async with Follow(node.socket) as follow:
         pulling = asyncio.create_task(node.cri.pull("docker.io/library/nginx:1.27"))
         await follow.until(lambda: follow.live and follow.live[0].repository)
         assert (follow.live[0].registry, follow.live[0].image_ref) == ("docker.io", "docker.io/library/nginx")
+        registry.blob(layer.digest).release()
         await pulling
         await follow.after_polls(2)
         assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED

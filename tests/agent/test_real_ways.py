@@ -17,11 +17,12 @@ from pulltrace.server.models import PercentBasis
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, PullPhase
 from tests.agent.follow import Follow
 from tests.agent.observer import Observer, outcome
+from tests.patience import PATIENCE
 from tests.real.archives import CTR, Ctr, feed, oci_archive
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.ways import IMPORT, WAYS, Progress, Way
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.real
 
 SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
 IS_LONG = SECONDS >= 60
@@ -120,7 +121,10 @@ def check_exact(rows, finished_at, size, *, is_steady):
     busy machine will slow the registry down.
     """
     assert len(rows) > 3
-    off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
+    off = max(
+        max(seen.row.percent - 100 * seen.sent / size, 100 * seen.sent_before / size - seen.row.percent)
+        for seen in rows
+    )
     _log.info("percentage off by %.2f points at most", off)
     assert off <= (2 if IS_LONG else 20), "a short pull advances by several percentage points per poll"
     for seen in rows:
@@ -152,11 +156,11 @@ async def test_agents_report_every_fetched_byte_no_matter_when_they_start(begin,
         steady, restarted = await observe(), await observe()
         await steady.follow.after_polls(1)
         begun = time.monotonic()
-        pulling = asyncio.create_task(node.cri.pull(ref, deadline=SECONDS + 120))
+        pulling = asyncio.create_task(node.cri.pull(ref))
         observers, exact = [steady, restarted], None
         if way.progress is Progress.LAYERS:
             exact = await observe(soci_root=SociRoot(str(node.proxy_root)))
-        await steady.follow.until(lambda: sent() > 0.4 * image.size, seconds=SECONDS + 60)
+        await steady.follow.until(lambda: sent() > 0.4 * image.size, seconds=SECONDS + PATIENCE)
         await restarted.restart()
         if way.progress is Progress.LAYERS:
             observers.append(await observe(ahead=AFTER_THE_LIMIT))
