@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from pulltrace.wire import LayerState, PullPhase, PullState
+from tests.patience import PATIENCE
 
 INTERVAL = 0.02
 
@@ -48,7 +49,7 @@ class Server:
         return web.json_response({"bootId": self.boot})
 
     async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(60), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(true)
 
     def acknowledged(self) -> list[str]:

@@ -18,6 +18,7 @@ from hyperframe.frame import HeadersFrame
 from pulltrace.agent import grpc_client
 from pulltrace.agent.grpc_client import Channel, Code, RpcError
 from pulltrace.agent.http2 import MAX_FRAME
+from tests.patience import PATIENCE
 
 METHOD = "/package.Service/Method"
 OK = [("grpc-status", "0")]
@@ -192,7 +193,7 @@ async def test_the_deadline_includes_the_time_spent_waiting_for_other_calls(serv
     await everyone.wait()
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await channel.call(METHOD, b"")
     assert len(server.requests) == 100
     for call in waiting:
@@ -329,7 +330,7 @@ async def test_a_lost_connection_is_noticed_immediately(server, channel):
     await channel.call(METHOD, b"")
     assert channel.connected
     server.connections[0].transport.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while channel.connected:  # noqa: ASYNC110  # there is no notification
             await asyncio.sleep(0.01)
     assert await channel.call(METHOD, b"") == [b""]

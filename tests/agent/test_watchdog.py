@@ -11,6 +11,7 @@ import pytest
 from pulltrace.agent import run
 from pulltrace.agent.watchdog import Watchdog
 from pulltrace.settings import AgentSettings, load
+from tests.patience import PATIENCE
 
 PROGRAM = """
 import asyncio, threading, time
@@ -75,7 +76,7 @@ async def test_each_poll_postpones_the_alarm_even_if_containerd_is_not_running(
     polls = asyncio.Semaphore(0)
     task = asyncio.create_task(run.watch(settings, alive=polls.release))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await polls.acquire()
             await polls.acquire()
     finally:

@@ -12,6 +12,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.models import Bound, Factor
+from pulltrace.server.pulls.limiting import CPU_PRESSURE
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
@@ -45,8 +46,11 @@ def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
     timeline = [(seconds, bound.by.value) for seconds, bound in named]
     assert pull.bound is not None, timeline
     print(*named, *observed.loads, sep="\n")  # noqa: T201 (pytest shows it if the test fails)
-    assert observed.factors(repository) == {by} - {Factor.UNKNOWN}
-    assert pull.bound.by is by, (timeline, pull.bound)
+    # If other programs keep the CPU busy, unpacking really waits for the CPU.
+    pressures = [load.cpu_pressure or 0.0 for load in observed.loads if load]
+    others = {Factor.CPU} - {by} if max(pressures, default=0.0) >= CPU_PRESSURE else set()
+    assert observed.factors(repository) - others == {by} - {Factor.UNKNOWN}
+    assert pull.bound.by in {by, *others}, (timeline, pull.bound)
     took = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
     after = f"{observed.first(repository, by):.0f} s" if by is not Factor.UNKNOWN else ""
     print(f"\n| {limit} | {took:.0f} s | `{by}` | {after} | {pull.bound.why} |")  # noqa: T201

@@ -203,7 +203,7 @@ async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_t
             await agent.says("report not accepted")
             assert not await api.pulls()
             await cluster.start()
-            (pull,) = await api.until(lambda pulls: pulls and pulls[0]["status"] == "completed", seconds=60)
+            (pull,) = await api.until(lambda pulls: pulls and pulls[0]["status"] == "completed")
             assert pull["nodeName"] == "n1"
     for token in (bearer["Authorization"], fresh):
         assert token.removeprefix("Bearer ") not in server.output + agent.output

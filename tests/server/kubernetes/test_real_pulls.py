@@ -13,6 +13,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from tests.e2e.programs import Api, Program
+from tests.patience import PATIENCE
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.process import free_port
 from tests.server.kubernetes.writing import Writer
@@ -76,7 +77,7 @@ async def api(node, cluster):
 
 
 async def _agent_reports(client):
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not (await client.get("/api/v1/nodes"))["nodes"]:
             await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.1))])
 
@@ -119,7 +120,7 @@ async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api
         lambda pulls: len(pulls) == 2 and all(pull["status"] == "completed" and "waited" in pull for pull in pulls)
     )
     assert {(pull["imageRef"], pull["waited"][0]["podName"]) for pull in pulls} == {(web, "web-1"), (db, "db-0")}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await api.get("/api/v1/pods"))["pods"]:
             await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.1))])
     images = {row["imageRef"]: row for row in (await api.get("/api/v1/images"))["images"]}

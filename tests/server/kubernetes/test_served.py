@@ -10,6 +10,7 @@ import pytest
 from pulltrace.demo.apiserver import ApiServer
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.run import serve
+from tests.patience import PATIENCE
 from tests.server.build import settings
 from tests.server.kubernetes.changes import NOT_FOUND
 from tests.server.kubernetes.watching import kubeconfig_for
@@ -33,7 +34,7 @@ class Server:
         async with self._session.get(f"http://127.0.0.1:{self._ports[1]}/metrics") as answer:
             return await answer.text()
 
-    async def until(self, path, true, seconds=60):
+    async def until(self, path, true, seconds=PATIENCE):
         async with asyncio.timeout(seconds):
             while True:
                 status, body = await self.get(path)
@@ -155,7 +156,7 @@ async def test_the_server_is_ready_after_the_first_list_and_remains_ready_withou
     assert status == 503
     assert "the first list of pods in all namespaces is not complete" in reason
     api.trouble.status = 0
-    await server.until("/readyz", lambda body: body == "ok", seconds=30)
+    await server.until("/readyz", lambda body: body == "ok")
     api.trouble.status = 503
     await api.cut()
     assert (await server.get("/readyz"))[0] == 200

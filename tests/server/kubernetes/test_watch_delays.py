@@ -8,6 +8,7 @@ import pytest
 from pulltrace.server.kubernetes import watch
 from pulltrace.server.kubernetes.api import GoneError, Page, Watched
 from pulltrace.server.kubernetes.watch import Watches
+from tests.patience import PATIENCE
 
 
 async def test_the_delay_between_lists_increases_if_every_watch_is_rejected_as_too_old(monkeypatch):
@@ -30,7 +31,7 @@ async def test_the_delay_between_lists_increases_if_every_watch_is_rejected_as_t
             pass
 
     task = asyncio.create_task(Watches(Api(), None, lambda change: None)._follows[0].run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await enough.wait()
     task.cancel()
     assert listed[3] - listed[2] > 0.5  # the delay has doubled three times; jitter shortens the delay by at most half
@@ -40,7 +41,7 @@ async def test_the_event_watch_delays_readiness_only_briefly_even_if_pods_are_ne
     monkeypatch.setattr(watch, "GRACE", 0.01)
     events = Watches(None, None, lambda change: None)._follows[1]  # pods are never listed in this test
     task = asyncio.create_task(events.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await events.settled.wait()
     task.cancel()
 
