@@ -12,6 +12,7 @@ from pulltrace.demo.pod_events import pod as simulated_pod
 from pulltrace.demo.registries import Manner, Registries
 from pulltrace.demo.virtual_containerd import VirtualContainerd
 from tests.kubelet.lab import Changes, Lab, note
+from tests.patience import PATIENCE
 from tests.real.images import MIB
 from tests.real.manifests import pod as real_pod
 
@@ -53,7 +54,7 @@ class Node(Protocol):
         """Return the current time."""
         ...
 
-    async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until a condition is true."""
         ...
 
@@ -96,7 +97,7 @@ class SimulatedNode:
     def now(self) -> float:
         return self._node.now
 
-    async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
         for _ in range(int(seconds * 20)):
             if true():
                 return
@@ -153,7 +154,7 @@ class RealNode:
     def now(self) -> float:
         return time.time()
 
-    async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+    async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
         await self._lab.until(true, seconds)
 
 

@@ -68,7 +68,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
         processes = inside.identity
         yield lab
         await lab.counted()
-    for _ in range(300):  # a killed process remains until the kernel has finished its I/O
+    for _ in range(900):  # a killed process remains until the kernel has finished its I/O
         if not left_by(observed.cluster.folder, processes):
             break
         await asyncio.sleep(0.2)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from tests.kubelet.lab import Lab
+from tests.patience import PATIENCE
 from tests.real.images import MIB
 from tests.real.manifests import pod
 
@@ -84,7 +85,7 @@ async def _push_later(lab: Lab, later: str) -> str:
 
 async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
     """Delete a pod ``SHOWN_FOR`` seconds after its last failure. Return the last poll's time."""
-    await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=240)
+    await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=2 * PATIENCE)
     await asyncio.sleep(SHOWN_FOR)
     until = lab.looks[-1].at
     await lab.cluster.delete(pod(name, ref))

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from tests.chart.rendering import CHART
 from tests.kubelet.lab import Lab
+from tests.patience import PATIENCE
 from tests.real.apiserver import APIError
 from tests.real.images import MIB, make_image, make_tree
 from tests.real.manifests import pod
@@ -95,7 +96,7 @@ async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSe
     for half in ("agent", "server"):
         values += [f"{half}.image.repository={parallel.registry.host}/pulltrace-{half}", f"{half}.image.tag=test"]
     sets = [word for value in values for word in ("--set", value)]
-    await helm("install", "pulltrace", str(CHART), "--create-namespace", "--wait", "--timeout", "2m", *sets)
+    await helm("install", "pulltrace", str(CHART), "--create-namespace", "--wait", "--timeout", "5m", *sets)
     service = f"/api/v1/namespaces/{NAMESPACE}/services/pulltrace-server"
     address = (await parallel.cluster.api.request("GET", service))["spec"]["clusterIP"]
     async with AsyncExitStack() as stack:
@@ -107,7 +108,7 @@ async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSe
 
 async def connected(session: aiohttp.ClientSession) -> None:
     """Wait until kube-proxy forwards connections, which happens shortly after the pod is ready."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 async with session.get("/healthz"):
@@ -135,31 +136,31 @@ async def test_all_pods_are_ready_without_a_restart_and_the_agent_reports(
         ("pulltrace-agent", True, 0),
         ("pulltrace-server", True, 0),
     ]
-    async with asyncio.timeout(30):
-        while not await agent_state(installed):  # noqa: ASYNC110 (the API has no event to wait for)
+    async with asyncio.timeout(PATIENCE):
+        while await agent_state(installed) != [("node-1", "reporting")]:  # noqa: ASYNC110 (the API has no event to wait for)
             await asyncio.sleep(0.2)
-    assert await agent_state(installed) == [("node-1", "reporting")]
 
 
 async def test_helm_test_passes(installed: aiohttp.ClientSession, helm: Helm) -> None:
-    assert "Phase:          Succeeded" in await helm("test", "pulltrace", "--timeout", "1m")
+    assert "Phase:          Succeeded" in await helm("test", "pulltrace", "--timeout", "5m")
 
 
 async def test_a_pull_is_shown_with_its_pod_through_the_service(
     parallel: Lab, installed: aiohttp.ClientSession
 ) -> None:
     ref = parallel.push("team/through-chart:1", 5 * MIB, rate=MIB)
+    parallel.hold(ref, at=3 * MIB)
     await parallel.create(pod("through-chart", ref))
-    seen: dict[str, set[str]] = {}
-    pulled = await parallel.happened("through-chart", "Pulling")
-    while pulled.reason != "Pulled":
-        async with installed.get("/api/v1/pulls", params={"image": ref}) as answer:
-            for row in (await answer.json())["pulls"]:
-                names = {one["podName"] for one in row.get("pods", [])}
-                seen.setdefault(row["status"], set()).update(names)
-        await asyncio.sleep(0.2)
-        pulled = (parallel.pulled("through-chart", ref) or [pulled])[0]
-    assert seen["downloading"] == {"through-chart"}
+    names: list[str] = []
+    async with asyncio.timeout(PATIENCE):
+        while not names:
+            await asyncio.sleep(0.2)
+            async with installed.get("/api/v1/pulls", params={"image": ref, "status": "downloading"}) as answer:
+                rows = (await answer.json())["pulls"]
+            names = [one["podName"] for row in rows for one in row.get("pods", [])]
+    assert names == ["through-chart"]
+    parallel.release(ref)
+    await parallel.completed("through-chart", ref)
 
 
 async def test_the_server_accepts_reports_only_with_the_token_of_an_agent_pod(
@@ -199,17 +200,17 @@ async def test_an_upgrade_replaces_the_pods_and_helm_test_still_passes(
 ) -> None:
     before = {each["metadata"]["uid"] for each in await pods(parallel)}
     debug = ("--reuse-values", "--set", "config.logLevel=debug")
-    await helm("upgrade", "pulltrace", str(CHART), *debug, "--wait", "--timeout", "2m")
+    await helm("upgrade", "pulltrace", str(CHART), *debug, "--wait", "--timeout", "5m")
     running = {each["metadata"]["uid"] for each in await pods(parallel) if "deletionTimestamp" not in each["metadata"]}
     assert len(running) == 2
     assert not running & before
-    await helm("test", "pulltrace", "--timeout", "1m")
+    await helm("test", "pulltrace", "--timeout", "5m")
 
 
 async def test_an_uninstall_leaves_nothing_behind(parallel: Lab, installed: aiohttp.ClientSession, helm: Helm) -> None:
-    await helm("uninstall", "pulltrace", "--wait", "--timeout", "1m")
+    await helm("uninstall", "pulltrace", "--wait", "--timeout", "5m")
     api = parallel.cluster.api
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await pods(parallel):  # noqa: ASYNC110 (the API has no event to wait for)
             await asyncio.sleep(0.2)
     label = "labelSelector=app.kubernetes.io/instance%3Dpulltrace"

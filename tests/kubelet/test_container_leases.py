@@ -23,7 +23,7 @@ async def test_starting_many_pods_with_cached_images_adds_rows_only_for_pulls(la
     began = lab.looks[-1].at
     pods = [pod(f"leases-{kind}{number}", refs[number % 4], policy=policy) for number in range(PODS)]
     await lab.create(*pods)
-    await lab.happened(f"leases-{kind}", "Started", times=PODS + 4, seconds=240)
+    await lab.happened(f"leases-{kind}", "Started", times=PODS + 4, seconds=600)
     end = lab.looks[-1].at + 8
     await lab.until(lambda: lab.looks[-1].at > end)
     for look in lab.between(began, end):

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.kubelet.lab import Lab
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 
@@ -37,6 +38,6 @@ async def test_the_cluster_has_a_dashboard_and_leaves_no_files_when_it_is_termin
         async with aiohttp.ClientSession() as session, session.get(f"{found[1]}/api/v1/nodes") as answer:
             assert [node["name"] for node in (await answer.json())["nodes"]] == ["node-1"]
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await process.wait()
         assert files(folder) == []

@@ -123,11 +123,14 @@ async def test_a_missing_tag_is_shown_as_failed_while_an_existing_tag_in_another
 async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     right = lab.push(f"team/corrected-{kind}:right", 10 * MIB, rate=MIB)
     wrong = f"{lab.registry.host}/team/corrected-{kind}:wrong"
+    lab.hold(right, at=MIB)
     pods = [pod(f"{kind}-0", wrong, right)] if together else [pod(f"{kind}-0", wrong), pod(f"{kind}-1", right)]
     await lab.create(pods[0])
     await lab.happened(f"{kind}-0", "Failed", image=wrong)
     await lab.create(*pods[1:])
     begin = await lab.happened(kind, "Pulling", image=right)
+    await lab.shown(begin.at)
+    lab.release(right)
     pulled = await lab.completed(kind, right)
     looks = lab.between(begin.at, pulled.at)
     assert looks
@@ -146,11 +149,13 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
 
 async def test_the_pull_of_a_deleted_pod_continues_and_its_row_has_no_pods(lab: Lab) -> None:
     ref = lab.push("team/deleted:1", 6 * MIB, rate=MIB)
+    lab.hold(ref, at=3 * MIB)
     await lab.create(deleted := pod("deleted", ref))
     await lab.happened("deleted", "Pulling")
     await lab.until(lambda: any(row["downloadedBytes"] for row in lab.looks[-1].rows(ref)))
     await lab.cluster.delete(deleted)
-    await lab.until(lambda: not lab.looks[-1].states("deleted"), 5)
+    await lab.until(lambda: not lab.looks[-1].states("deleted"))
+    lab.release(ref)
     pulled = await lab.completed("deleted", ref)
     assert [row["status"] for row in lab.looks[-1].rows(ref)] == ["completed"]
     row = lab.check_completed(pulled)

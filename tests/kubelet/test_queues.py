@@ -11,8 +11,11 @@ pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 
 async def test_an_image_for_three_replicas_has_one_row_with_three_waiting_pods(serial: Lab) -> None:
     ref = serial.push("team/replicas:1", 12 * MIB, rate=2 * MIB, layers=3)
+    serial.hold(ref, at=MIB)
     await serial.create(deployment("replicas", ref, 3))
     begin = await serial.happened("replicas", "Pulling", times=3)
+    await serial.shown(begin.at)
+    serial.release(ref)
     pulled = await serial.completed("replicas", ref)
     await serial.until(lambda: len(serial.kubelet.events(pod="replicas", reason="Started")) == 3)
     await serial.until(lambda: not serial.looks[-1].states("replicas"))
@@ -30,10 +33,12 @@ async def test_an_image_for_three_replicas_has_one_row_with_three_waiting_pods(s
 async def test_the_second_of_two_images_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
     first = serial.push("team/first:1", 5 * MIB, rate=MIB)
     second = serial.push("team/second:1", 4 * MIB, rate=MIB)
+    serial.hold(first, at=MIB)
     await serial.create(pod("first", first))
     await serial.happened("first", "Pulling")
     await serial.create(pod("second", second))
     waits = await serial.happened("second", "Pulling")
+    serial.release(first)
     earlier, later = await serial.completed("first", first), await serial.completed("second", second)
     for look in serial.between(waits.at, earlier.at):
         assert [row["status"] for row in look.rows(second)] == ["queued"]
@@ -51,6 +56,7 @@ async def test_the_queued_pull_of_a_deleted_pod_and_the_pull_of_the_corrected_ta
 ) -> None:
     big = serial.push("team/big:1", 6 * MIB, rate=MIB)
     old, new = (serial.push(f"team/rolled:{tag}", 4 * MIB, rate=MIB) for tag in ("old", "new"))
+    serial.hold(big, at=MIB)
     await serial.create(pod("big", big))
     await serial.happened("big", "Pulling")
     await serial.create(replaced := pod("rolled-old", old))
@@ -58,6 +64,7 @@ async def test_the_queued_pull_of_a_deleted_pod_and_the_pull_of_the_corrected_ta
     await serial.cluster.delete(replaced)
     await serial.create(pod("rolled-new", new))
     waits = await serial.happened("rolled-new", "Pulling")
+    serial.release(big)
     first, second, third = [
         await serial.completed(*each) for each in (("big", big), ("rolled-old", old), ("rolled-new", new))
     ]
@@ -80,7 +87,7 @@ async def test_an_image_that_is_being_resolved_is_not_shown_as_failed(serial: La
     await serial.happened("never", "ErrImageNeverPull")
     await serial.until(lambda: serial.looks[-1].at > begin.at + 10)
     serial.cluster.names.silent.clear()  # the DNS server now responds that the name does not exist
-    failed = await serial.happened("silent", "Failed", image=silent, seconds=90)
+    failed = await serial.happened("silent", "Failed", image=silent)
     looks = serial.between(begin.at, failed.at)
     # The agent reports a pull with an empty lease only after the second poll.
     assert {row["status"] for look in looks for row in look.rows(silent)} <= {"queued", "resolving"}
@@ -95,10 +102,12 @@ async def test_a_pull_beyond_the_limit_on_parallel_pulls_is_queued(serial: Lab) 
     await serial.cluster.reconfigure(serializeImagePulls=False, maxParallelImagePulls=2)
     refs = [serial.push(f"team/limited{number}:1", (5 + 2 * number) * MIB, rate=MIB) for number in range(2)]
     refs.append(serial.push("team/limited0:2", 3 * MIB, rate=MIB))
+    serial.hold(*refs[:2], at=MIB)
     for number, ref in enumerate(refs):
         await serial.create(pod(f"limited{number}", ref))
         await serial.happened(f"limited{number}", "Pulling")
     waits = await serial.happened("limited2", "Pulling")
+    serial.release(*refs[:2])
     first, second, third = [await serial.completed(f"limited{number}", ref) for number, ref in enumerate(refs)]
     for look in serial.between(waits.at, first.at):
         assert [row["status"] for row in look.rows(refs[2])] == ["queued"]

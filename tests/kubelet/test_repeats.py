@@ -75,10 +75,12 @@ async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
 
 async def test_replicas_whose_images_are_pulled_at_the_same_time_share_one_row(lab: Lab) -> None:
     ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
+    lab.hold(ref, at=MIB)
     await lab.create(deployment("beside", ref, 3))
-    await lab.happened("beside", "Pulled", times=3, seconds=100)
+    begin = await lab.happened("beside", "Pulling", times=3)
+    lab.release(ref)
+    await lab.happened("beside", "Pulled", times=3)
     pulled = await lab.completed("beside", ref)
-    begin = lab.kubelet.events(pod="beside", reason="Pulling")[2]
     for look in lab.between(begin.at, pulled.at):
         [row] = look.rows(ref)
         assert len(row["pods"]) == 3
@@ -105,9 +107,12 @@ async def test_a_repeatedly_crashing_container_has_a_row_for_each_pull(lab: Lab)
 
 async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
     ref = lab.push("team/cron:1", 4 * MIB, rate=MIB)
+    lab.hold(ref, at=MIB)
     every = cron_job("minutely", ref, policy="Always")
     await lab.create(every)
-    begin = await lab.happened("minutely-", "Pulling", seconds=100)
+    begin = await lab.happened("minutely-", "Pulling")
+    await lab.shown(begin.at)
+    lab.release(ref)
     pulled = await lab.completed("minutely-", ref)
     await lab.cluster.delete(every)
     looks = lab.between(begin.at, pulled.at)
@@ -120,7 +125,7 @@ async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
 
 async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
     """Wait until the kubelet has pulled an image the given number of times, and compare each pull with its row."""
-    await lab.until(lambda: len(lab.pulled(name, ref)) >= times, 120)
+    await lab.until(lambda: len(lab.pulled(name, ref)) >= times)
     pulls = lab.pulled(name, ref)
     await lab.until(lambda: lab.looks[-1].at > pulls[-1].at + lab.allowed(pulls[-1].at))
     rows = sorted(lab.looks[-1].rows(ref), key=lambda row: str(row["startedAt"]))

@@ -17,7 +17,7 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 
 async def test_a_second_pull_is_reported_immediately_and_waits_for_the_first(node: Node) -> None:
-    first, second = node.serve("first:1", 3), node.serve("second:1", 1)
+    first, second = node.serve("first:1", 12), node.serve("second:1", 1)
     await node.create("first", first)
     await node.until(lambda: times(node.events("first"), "Pulling"))
     await node.create("second", second)
@@ -50,7 +50,7 @@ async def test_an_image_that_is_present_is_pulled_again_only_with_the_policy_alw
 
 
 async def test_the_pull_of_a_deleted_pod_continues(node: Node) -> None:
-    await node.create("deleted", node.serve("deleted:1", 3))
+    await node.create("deleted", node.serve("deleted:1", 8))
     await node.until(lambda: times(node.events("deleted"), "Pulling"))
     began = node.now()
     await node.until(lambda: node.now() > began + 1)
@@ -61,7 +61,7 @@ async def test_the_pull_of_a_deleted_pod_continues(node: Node) -> None:
 
 
 async def test_a_kubelet_cancels_its_pull_when_it_stops_and_pulls_again_after_a_restart(node: Node) -> None:
-    await node.create("stopped", node.serve("stopped:1", 4))
+    await node.create("stopped", node.serve("stopped:1", 8))
     await node.until(lambda: times(node.events("stopped"), "Pulling"))
     began = node.now()
     await node.until(lambda: node.now() > began + 2)
@@ -70,7 +70,7 @@ async def test_a_kubelet_cancels_its_pull_when_it_stops_and_pulls_again_after_a_
     await node.until(lambda: node.now() > stopped + 4)
     assert not times(node.events("stopped"), "Pulled")
     await node.start()
-    await node.until(lambda: times(node.events("stopped"), "Pulled"), 60)
+    await node.until(lambda: times(node.events("stopped"), "Pulled"))
     assert len(times(node.events("stopped"), "Pulling")) == 2
     # The pull starts from zero, because containerd has deleted the cancelled pull's bytes.
-    assert times(node.events("stopped"), "Pulled")[0] - times(node.events("stopped"), "Pulling")[1] > 3
+    assert times(node.events("stopped"), "Pulled")[0] - times(node.events("stopped"), "Pulling")[1] > 7

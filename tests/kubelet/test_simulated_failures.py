@@ -5,12 +5,19 @@ from itertools import pairwise
 import pytest
 
 from tests.kubelet.behaviour import Node, RealNode, SimulatedNode, times
+from tests.kubelet.lab import SYNC
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
-SYNC = (10.0, 15.0)
-"""The minimum and maximum time, in seconds, between a failed sync and the next one."""
-BUSY = 2.0
-"""On a busy machine, an event may be late by this many seconds."""
+BACK_OFFS = (10, 20, 40, 80)
+"""The kubelet's back-offs between its attempts to pull an image, in seconds."""
+
+
+def check_gap(node: Node, seconds: float, earliest: float, latest: float) -> None:
+    """Check the time between two reports. On a busy machine, a real kubelet is late and so are the lines in its log."""
+    if isinstance(node, SimulatedNode):
+        assert earliest <= seconds <= latest + 2
+    else:
+        assert earliest - 2 <= seconds
 
 
 @pytest.fixture(params=["simulated", "real"])
@@ -30,22 +37,23 @@ async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPr
 
 async def test_a_retry_begins_at_the_first_sync_after_the_back_off(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
-    await failing_node.until(lambda: len(times(failing_node.events("missing"), "Pulling")) >= 4, 130)
+    await failing_node.until(lambda: len(times(failing_node.events("missing"), "Pulling")) >= 4)
     tries = times(failing_node.events("missing"), "Pulling")
-    for gap, back_off in zip([later - earlier for earlier, later in pairwise(tries)], (10, 20, 40), strict=False):
-        assert back_off <= gap <= back_off + SYNC[1] + BUSY
+    for gap, back_off in zip([later - earlier for earlier, later in pairwise(tries)], BACK_OFFS, strict=False):
+        check_gap(failing_node, gap, back_off, back_off + SYNC[1])
 
 
 async def test_the_reason_for_a_failed_retry_appears_in_the_status_after_the_next_sync(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
-    await failing_node.until(lambda: len(times(failing_node.statuses("missing"), "ErrImagePull")) >= 2, 60)
+    await failing_node.until(lambda: len(times(failing_node.statuses("missing"), "ErrImagePull")) >= 2)
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
-    assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
+    check_gap(failing_node, written - retry, *SYNC)
     # The back-off appears in the status only at the next sync. By then, the back-off is already over and the kubelet
     # retries.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
-    assert abs(backed_off - retry) <= BUSY
+    check_gap(failing_node, backed_off - retry, -2, 0)
+    assert backed_off < written
 
 
 @pytest.mark.parametrize(
@@ -59,9 +67,10 @@ async def test_an_image_that_the_kubelet_refuses_to_pull_is_reported_at_every_sy
     failing_node: Node, name: str, ref: str, policy: str, reason: str
 ) -> None:
     await create_failing(failing_node, name, ref, policy)
-    await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
+    await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5)
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
+    assert reported[4] - reported[0] < sum(BACK_OFFS), "there is no back-off"
     # The first gap is ignored, because the kubelet syncs the pod again as soon as the sandbox has started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
-        assert SYNC[0] <= gap <= SYNC[1] + BUSY
+        check_gap(failing_node, gap, *SYNC)
