@@ -1,6 +1,7 @@
-"""Run an attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT SECONDS``.
+"""Run an attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT``.
 
-At the end, each attack prints a JSON line with the number of responses by status. ``closed`` counts connections that
+Each attack prints a line when it begins, and lasts until the process receives SIGTERM. It then prints a JSON line with
+the number of responses by status. ``closed`` counts connections that
 the server closed without responding.
 """
 
@@ -10,6 +11,7 @@ import itertools
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 from collections import Counter
@@ -278,9 +280,11 @@ async def main() -> None:
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    name, port = sys.argv[1], int(sys.argv[2])
     attack = Attack(port)
-    asyncio.get_running_loop().call_later(seconds, stop, attack)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop, attack)
+    sys.stdout.write("attacking\n")
+    sys.stdout.flush()
     await ATTACKS[name](attack)
     await asyncio.Event().wait()
 

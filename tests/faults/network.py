@@ -16,6 +16,7 @@ import aiohttp
 from tests.e2e.programs import Api
 from tests.faults.delay import Delay
 from tests.faults.namespaces import socket_inside
+from tests.patience import PATIENCE
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _numbers = itertools.count()
@@ -131,7 +132,7 @@ class ApiInside(Api):
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(socket_factory=lambda info: socket_inside(self._namespace, info[0], info[1]))
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
         return self
 
 
@@ -142,7 +143,7 @@ async def _run(*command: str) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         env=os.environ | {"PATH": _PATH},
     )
     if done.returncode:

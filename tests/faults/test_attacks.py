@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,11 +20,18 @@ from tests.e2e.programs import Api
 from tests.faults.attacks import forged_token
 from tests.faults.lab import SERVER_ENVIRONMENT, Process
 from tests.faults.scripted_api import ScriptedApi
+from tests.patience import PATIENCE
 from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
+WAITS = ("report", "event", "healthz")
 SECONDS = 12.0
-"""How long each attack lasts, in seconds. Each attack outlasts the server's timeout for unfinished requests."""
+"""The minimum duration of an attack, in seconds. Each attack outlasts the server's timeout for unfinished requests."""
+LONGEST_WAITS = {"healthz": 1.0, "report": 1.0, "event": 2.0} if FINDINGS else dict.fromkeys(WAITS, SECONDS / 2)
+"""The maximum 99th percentile of the bystander's waiting times, in seconds. Only `make reliability`, which publishes
+the times, uses the limits in docs/reliability.md. On a busy machine, each response takes longer, but only an attack
+that blocks the server makes a bystander wait until the attack ends.
+"""
 LAYERS = ",".join(
     f'{{"digest":"sha256:{number:064x}","totalBytes":1048576,"totalKnown":true,"state":"extracted"}}'
     for number in range(10)
@@ -39,7 +47,7 @@ class Bystander:
         self.headers = headers
         self.server, self.port, self.metrics_port = server, port, metrics_port
         self.url = f"http://127.0.0.1:{port}"
-        self.waits: dict[str, list[float]] = {"report": [], "event": [], "healthz": []}
+        self.waits: dict[str, list[float]] = {what: [] for what in WAITS}
         self.memory: list[float] = []
         self._sequence = 0
         self._sent: dict[int, float] = {}
@@ -107,26 +115,35 @@ class Bystander:
 
 
 async def attack(
-    served, name: str, what: str, bound: str, *, metrics: bool = False, headers: dict[str, str] | None = None
+    served,
+    name: str,
+    what: str,
+    bound: str,
+    *,
+    metrics: bool = False,
+    headers: dict[str, str] | None = None,
+    enough: Callable[[], Awaitable[bool]] | None = None,
 ) -> Counter[str]:
-    """Run an attack while a bystander uses the server. Record and check how long the bystander waits."""
+    """Run an attack while a bystander uses the server. Record and check how long the bystander waits. The attack lasts
+    until ``enough`` returns true.
+    """
     server, port, metrics_port = served
     before = server.rss
     async with Bystander(server, port, metrics_port, headers or {}) as bystander:
         await asyncio.sleep(1)
-        command = [
-            sys.executable,
-            "-m",
-            "tests.faults.attacks",
-            name,
-            str(metrics_port if metrics else port),
-            str(SECONDS),
-        ]
+        command = [sys.executable, "-m", "tests.faults.attacks", name, str(metrics_port if metrics else port)]
         attacker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        try:
+            await attacker.stdout.readline()
+            await asyncio.sleep(SECONDS)
+            async with asyncio.timeout(PATIENCE):
+                while not all(bystander.waits.values()) or (enough and not await enough()):
+                    bystander.check()
+                    await asyncio.sleep(0.5)
+        finally:
+            attacker.terminate()
         output, _ = await attacker.communicate()
         bystander.check()
-        for waits in bystander.waits.values():
-            assert waits
         p99 = {what: round(bystander.p99(what), 3) for what in bystander.waits}
         ended = time.monotonic()
         while server.rss > before + 60 and time.monotonic() < ended + 40:  # noqa: ASYNC110  # there is no event to wait for
@@ -143,7 +160,7 @@ async def attack(
         with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # only one line is written, after the test
             file.write(json.dumps(found) + "\n")
     assert max(bystander.memory) < 512, found
-    assert (p99["healthz"] < 1, p99["report"] < 1, p99["event"] < 2) == (True, True, True), found
+    assert all(p99[what] < longest for what, longest in LONGEST_WAITS.items()), found
     return seen
 
 
@@ -182,7 +199,7 @@ async def test_an_attack_on_the_api_port_does_not_delay_other_clients(served, na
     seen = await attack(served, name, what, bound)
     assert statuses is None or seen.keys() <= statuses
     text = ""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
         # The server may still count the bystander, which has just disconnected.
         while "pulltrace_sse_clients_active 0.0" not in text:
             async with session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
@@ -260,11 +277,14 @@ async def test_pulls_of_the_largest_possible_size_do_not_exhaust_memory(served):
     what = (
         "100 nodes report more and more running pulls of 500 layers with the longest strings; two clients read the list"
     )
-    seen = await attack(served, "largest_reports", what, "at most 8 MiB per node, and 256 MiB for all nodes")
+
+    async def some_dropped() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
+            return "pulltrace_dropped_total 0.0" not in await response.text()
+
+    bound = "at most 8 MiB per node, and 256 MiB for all nodes"
+    seen = await attack(served, "largest_reports", what, bound, enough=some_dropped)
     assert seen["200"] > 200
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
-        text = await response.text()
-    assert "pulltrace_dropped_total 0.0" not in text
 
 
 async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_path):
@@ -288,11 +308,16 @@ async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_p
             new = asyncio.create_task(admit_new_agents(port, tokens[1:], waits))
             bound = "at most 32 reviews run at once, and addresses take turns; a new agent waits at most 5 s"
             what = "80 connections with forged tokens; a review takes 1 s"
-            seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
+
+            async def three_admitted() -> bool:
+                return len(waits) >= 3
+
+            seen = await attack(
+                (server, port, metrics_port), "forged_tokens", what, bound, headers=known, enough=three_admitted
+            )
             assert not new.done(), "new agents are still being admitted when the attack ends"
             new.cancel()
-            assert len(waits) >= 3
-            assert max(waits) < 5, waits
+            assert max(waits) < (5 if FINDINGS else PATIENCE), waits
             assert seen.keys() <= {"401", "503", "closed"}
             await server.stop()
             assert "Traceback" not in server.output

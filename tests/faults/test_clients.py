@@ -12,6 +12,7 @@ import pytest
 from tests.faults.lab import Fault
 from tests.faults.namespaces import socket_inside
 from tests.faults.network import Network, lacking
+from tests.patience import PATIENCE
 from tests.real.process import Process, free_port
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
@@ -76,7 +77,7 @@ async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, f
 
     async def wide_images(name):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
-        await lab.until(lambda: lab.over(*pulls), 60)
+        await lab.until(lambda: lab.over(*pulls))
 
     # Pull images with many layers before the fault, so that the memory for them does not count as growth.
     await wide_images("before")
@@ -99,14 +100,13 @@ async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, f
                 last = await lab.running("last", 8)
                 await lab.until(lambda: lab.row(last, "completed"))
                 for reader in readers:
-                    await lab.until(lambda reader=reader: reader.received(last, "completed"), 5)
-                await lab.until(lambda: lab.measured("pulltrace_sse_clients_dropped_total", 128), 60)
+                    await lab.until(lambda reader=reader: reader.received(last, "completed"))
+                await lab.until(lambda: lab.measured("pulltrace_sse_clients_dropped_total", 128))
         seen.over()
         await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 0))
 
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
-@pytest.mark.timeout(200)
 async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_finished_pull(make_lab):
     """The kernel buffers only a limited amount of data for the client, so the server skips states that newer ones have
     replaced.
@@ -123,10 +123,10 @@ async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_finished_p
         ):
             await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 1))
             running = [await lab.running(f"app-{number}", 40) for number in range(4)]
-            await lab.until(lambda: lab.over(*running), 60)
+            await lab.until(lambda: lab.over(*running))
             await lab.recovered()
             for pull in running:
-                await lab.until(lambda pull=pull: reader.received(pull, "completed"), 100)
+                await lab.until(lambda pull=pull: reader.received(pull, "completed"), 2 * PATIENCE)
             seen.over()
             await network.mend()
 
@@ -146,7 +146,7 @@ async def test_events_arrive_through_a_buffering_proxy(lab, fault, tmp_path, obe
             Subscription(port) as reader,
         ):
             pull = await lab.pulled("app", 8)
-            await lab.until(lambda: reader.received(pull, "completed"), 5)
+            await lab.until(lambda: reader.received(pull, "completed"))
             async with lab.api._session.get(f"http://127.0.0.1:{port}/api/v1/pulls") as answer:
                 assert [row["status"] for row in (await answer.json())["pulls"]] == ["completed"]
             seen.over()

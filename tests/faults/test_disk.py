@@ -11,6 +11,7 @@ import pytest
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from tests.e2e.programs import Api
 from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Fault, Process
+from tests.patience import PATIENCE
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
@@ -18,7 +19,7 @@ from tests.real.process import free_port
 from tests.server.kubernetes.test_real_pulls import Kubelet, _agent_reports
 from tests.server.kubernetes.writing import Writer
 
-pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 
 class SmallDisk(Containerd):
@@ -110,4 +111,4 @@ def _is(pulls, image, status, **more):
 
 
 def _run(*command):
-    subprocess.run([str(word) for word in command], check=True, timeout=20)
+    subprocess.run([str(word) for word in command], check=True, timeout=PATIENCE)

@@ -17,6 +17,7 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from tests.e2e.programs import Api
 from tests.faults.lab import SERVER_ENVIRONMENT, Process
 from tests.faults.scripted_api import ScriptedApi
+from tests.patience import PATIENCE
 from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
@@ -80,7 +81,7 @@ async def test_fuzzing_a_connection_finds_no_errors(served):
             await asyncio.sleep(0)
             writer.write(data[cut:])
             writer.write_eof()
-            status = (await asyncio.wait_for(reader.read(65_536), 20))[9:12]
+            status = (await asyncio.wait_for(reader.read(65_536), PATIENCE))[9:12]
             seen[status.decode(errors="replace") or "closed"] += 1
             assert status != b"500", data
         writer.transport.abort()

@@ -17,7 +17,7 @@ from tests.server.kubernetes.test_rights import chart_roles  # noqa: F401  # imp
 from tests.server.kubernetes.writing import Writer
 from tests.soak.wire import Wire
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -69,12 +69,13 @@ async def test_the_pods_are_shown_again_once_a_stopped_api_server_has_restarted(
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server down for 12 s", "pulls continue, and pods are shown afterwards") as seen:
             await cluster.kill()
-            late = lab.pull("late", 80)
+            late = lab.held("late", 8)
             await lab.until(lambda: lab.row(late, "downloading"))
             await asyncio.sleep(12)
             await cluster.start()
             seen.over()
             await lab.requested(late, "late")
+            lab.release(late)
 
 
 async def test_the_pods_are_shown_again_once_a_frozen_api_server_has_resumed(cluster, tmp_path):
@@ -83,12 +84,13 @@ async def test_the_pods_are_shown_again_once_a_frozen_api_server_has_resumed(clu
             lab, "API server frozen (SIGSTOP)", "pulls continue, and pods are shown again afterwards"
         ) as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
-            late = lab.pull("late", 24)
+            late = lab.held("late", 8)
             await lab.until(lambda: lab.row(late, "downloading"))
             await asyncio.sleep(3)
             os.kill(cluster._apiserver.pid, signal.SIGCONT)
             seen.over()
             await lab.requested(late, "late")
+            lab.release(late)
 
 
 async def test_events_from_a_slow_api_server_arrive_late_but_no_event_is_lost(cluster, tmp_path):
@@ -98,12 +100,13 @@ async def test_events_from_a_slow_api_server_arrive_late_but_no_event_is_lost(cl
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
             async with Fault(lab, "API server sends 500 B/s", "pulls continue, and pods are shown late") as seen:
                 wire.slow(500)
-                late = lab.pull("late", 24)
+                late = lab.held("late", 8)
                 await lab.requested(late, "late")
                 await lab.until(lambda: lab.row(late, "downloading"))
                 await asyncio.sleep(2)
                 wire.mend()
                 seen.over()
+                lab.release(late)
 
 
 async def test_the_server_notices_that_permissions_are_removed_and_restored(cluster, chart_roles, tmp_path):  # noqa: F811
@@ -123,11 +126,13 @@ async def test_the_server_notices_that_permissions_are_removed_and_restored(clus
                 await asyncio.sleep(1)
                 wire.mend()
                 await lab.until(lambda: lab.said("kube.watch.forbidden"))
-                late = lab.pull("late", 60)
+                late = lab.held("late", 8)
                 await lab.requested(late, "late")
+                await lab.until(lambda: lab.row(late, "downloading"))
                 kept = {key: binding["metadata"][key] for key in ("name", "labels") if key in binding["metadata"]}
                 await cluster.request("POST", f"{ROLES}/clusterrolebindings", binding | {"metadata": kept})
                 seen.over()
+                lab.release(late)
 
 
 async def test_a_rejected_token_is_replaced_by_the_newly_mounted_token(
@@ -154,12 +159,14 @@ async def test_a_rejected_token_is_replaced_by_the_newly_mounted_token(
                 wire.reset()
                 await asyncio.sleep(1)
                 wire.mend()
-                await lab.until(lambda: lab.said("kube.watch.down"), 30)
-                late = lab.pull("late", 100)
+                await lab.until(lambda: lab.said("kube.watch.down"))
+                late = lab.held("late", 8)
                 await lab.requested(late, "late")
+                await lab.until(lambda: lab.row(late, "downloading"))
                 await cluster.request("POST", account, {"metadata": {"name": made["metadata"]["name"]}})
                 token = await cluster.service_account_token("pulltrace", "pulltrace-server")
                 (mounted / "next").write_text(token)
                 (mounted / "next").rename(mounted / "token")
                 seen.over()
+                lab.release(late)
                 assert json.dumps(token) not in lab.server.output

@@ -8,6 +8,7 @@ import pytest
 from tests.faults.lab import Fault
 from tests.faults.namespaces import socket_inside
 from tests.faults.network import Network, lacking
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 
@@ -50,7 +51,8 @@ ROUND_TRIP = 2.0
 async def test_reports_arrive_over_a_link_with_a_round_trip_of_two_seconds(make_lab, network):
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
-    running = await lab.running("app", 80)
+    running = lab.held("app", 8)
+    await lab.until(lambda: lab.row(running, "downloading"))
     async with Fault(
         lab, "network far away: a round trip takes 2 s", "reports still arrive, and no report is lost"
     ) as seen:
@@ -58,8 +60,9 @@ async def test_reports_arrive_over_a_link_with_a_round_trip_of_two_seconds(make_
         sent = time.monotonic()
         assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP
         short = lab.pull("short", 4)
-        await lab.until(lambda: lab.row(short, "completed"), 25)
+        await lab.until(lambda: lab.row(short, "completed"))
         assert running.state is None, "the first pull is reported while the other one still runs"
+        lab.release(running)
         await network.mend()
         seen.over()
 
@@ -68,6 +71,6 @@ async def connected(namespace, address, port):
     """Open a connection, and return the monotonic time at which it was established."""
     with socket_inside(namespace) as client:
         client.setblocking(False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.get_running_loop().sock_connect(client, (address, port))
     return time.monotonic()

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.lab import Fault, Lab
 from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 LIFE = 12.0
 """The token's lifetime in seconds. A TokenRequest cannot request a lifetime of less than 600 s."""
 
@@ -23,7 +23,7 @@ def shortened(token: str, key: str, life: float) -> str:
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     signed = f"{head}.{_url(json.dumps(claims | {'exp': int(time.time() + life)}).encode())}"
     command = ["openssl", "dgst", "-sha256", "-sign", key]
-    der = subprocess.run(command, input=signed.encode(), capture_output=True, check=True, timeout=20).stdout
+    der = subprocess.run(command, input=signed.encode(), capture_output=True, check=True, timeout=60).stdout
     return f"{signed}.{_url(_raw(der))}"
 
 
@@ -43,13 +43,20 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_token(cluster, 
     await accounts.prepare(AGENT)
     await accounts.agent_on("worker-1")
     mounted = tmp_path / "token"
-    short = shortened(await accounts.token("worker-1"), str(cluster.folder / "apiserver.key"), LIFE)
-    mounted.write_text(short)
+    mounted.write_text(await accounts.token("worker-1"))
     lab = Lab(tmp_path)
+
+    def mount(token: str) -> None:
+        (tmp_path / "next").write_text(token)
+        (tmp_path / "next").rename(mounted)
+
     try:
         server = {"AGENT_SERVICE_ACCOUNT": ACCOUNT, "environment": {"KUBECONFIG": str(cluster.kubeconfig)}}
         await lab.start(server=server, agent={"AGENT_TOKEN_FILE": str(mounted)})
-        running = await lab.running("app", 80)
+        running = lab.held("app", 8)
+        await lab.until(lambda: lab.row(running, "downloading"))
+        short = shortened(await accounts.token("worker-1"), str(cluster.folder / "apiserver.key"), LIFE)
+        mount(short)
         async with Fault(
             lab, "an agent's token expires", "the old token receives 401, and the new token is used"
         ) as seen:
@@ -57,12 +64,12 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_token(cluster, 
             async def refused() -> bool:
                 return "this token has expired" in lab.agent.output
 
-            await lab.until(refused, LIFE + 10)
+            await lab.until(refused)
             assert running.state is None, "the pull is still running"
             fresh = await accounts.token("worker-1")
-            (tmp_path / "next").write_text(fresh)
-            (tmp_path / "next").rename(mounted)
+            mount(fresh)
             seen.over()
+            lab.release(running)
         for token in (short, fresh):
             assert token not in lab.agent.output + lab.server.output
     finally:
