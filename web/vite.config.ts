@@ -81,9 +81,11 @@ const ANSWERS: readonly (readonly [RegExp, string])[] = [
     /typeof (reportError|(set|clear)Timeout|queueMicrotask|AbortController|MessageChannel|Promise|Weak(Map|Set)|Object\.is|performance\.\w+|window\.document\.createElement)\b/g,
     '"function"',
   ],
-  // The server renders no HTML, so React never hydrates existing elements. Assignments and parameters are left
-  // unchanged.
+  // The server renders no HTML, so React never hydrates existing elements, and no part of the page waits for it.
+  // Assignments and parameters are left unchanged.
   [/\bisHydrating(?![$\w]| = |\s*\)\s*\{)/g, 'false'],
+  [/[\w.]+\.isDehydrated\b/g, 'false'],
+  [/[\w$.]+\.dehydrated\b/g, 'null'],
 ]
 
 /** Replaces React's feature detection with its results. */
