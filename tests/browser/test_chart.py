@@ -154,7 +154,7 @@ async def test_a_click_on_the_chart_or_on_a_total_below_it_lists_the_pulls(
     rows = page.locator(ROWS)
     await expect(rows).to_have_count(3)
     await panel.get_by_role("link", name="1 attempt failed").click()
-    await expect(page).to_have_url(re.compile(r"q=status:failed%20since:\d+m"))
+    await expect(page).to_have_url(re.compile(r"q=status:failed%20since:\d\d:\d\d:\d\d"))
     await expect(rows).to_have_count(1)
     await expect(rows).to_contain_text("worker-3")
     await panel.get_by_role("link", name="1 pull completed").click()
@@ -174,6 +174,61 @@ async def test_a_click_on_the_chart_or_on_a_total_below_it_lists_the_pulls(
     await expect(rows).to_contain_text(["worker-3"])
 
 
+async def test_a_line_says_what_was_in_progress_at_a_moment_and_the_chart_marks_it(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    nginx = "docker.io/library/nginx:1"
+    ends = {"completedAt": rfc3339(at - 95), "downloadedBytes": 100 * MB}
+    gone = {"completedAt": rfc3339(at - 90), "errorReason": "not_found", "error": "not found"}
+    await server.put(
+        pull("running", "worker-1", nginx, "downloading", now=at, ago=150),
+        pull("done", "worker-2", nginx, "completed", now=at, ago=130, **ends),
+        pull("gone", "worker-3", nginx, "failed", now=at, ago=140, **gone),
+    )
+    server.throughput = history(at)
+    page = await open_page(server.url)
+    chart = page.get_by_role("region", name="Total throughput").get_by_role("slider").locator("..")
+    line = page.get_by_text(re.compile(r"^At \d\d:\d\d:\d\d: "))
+    await expect(page.locator(ROWS)).to_have_count(3)
+    await expect(line).to_have_count(0)
+    lines = await chart.locator("> i").count()
+    moment = time.strftime("%H:%M:%S", time.localtime(at - 120))
+    await page.goto(f"{server.url}?q=at:{moment}")
+    await expect(line).to_contain_text(f"At {moment}: 3 pulls were in progress, 1.0 MB/s. Now: ")
+    for state in ("1 done", "1 failed", "1 downloading"):
+        await expect(line).to_contain_text(state)
+    await expect(chart.locator("> i")).to_have_count(lines + 1)
+    await page.goto(f"{server.url}?q=at:20m&view=images")
+    await expect(line).to_contain_text(
+        re.compile(r"0 pulls were in progress; the throughput is known only since \d\d:\d\d\.")
+    )
+    await expect(line).to_contain_text(re.compile(r"It contains no pull that ended before \d\d:\d\d\."))
+    await expect(chart.locator("> i")).to_have_count(lines)
+
+
+async def test_a_total_below_the_chart_states_how_many_pulls_its_list_shows(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    earlier = [
+        {"attempt": n, "completedAt": rfc3339(at - 150 + n), "errorReason": "not_found", "percent": 0.0}
+        for n in range(1, 5)
+    ]
+    gone = {"completedAt": rfc3339(at - 100), "errorReason": "not_found", "error": "not found", "attempt": 5}
+    await server.put(
+        *(
+            pull(f"gone-{n}", f"worker-{n}", "docker.io/a:1", "failed", now=at, **gone, earlierAttempts=earlier)
+            for n in (1, 2)
+        ),
+        pull("done", "worker-3", "docker.io/a:1", "completed", now=at, ago=60, completedAt=rfc3339(at - 50)),
+    )
+    server.throughput = history(at, completed=1, failed=10, canceled=0, downloadedBytes=100 * MB)
+    page = await open_page(server.url)
+    await page.get_by_role("link", name="10 attempts of 2 pulls failed").click()
+    await expect(page.locator(ROWS)).to_contain_text(["worker-1", "worker-2"])
+
+
 @pytest.mark.parametrize("width", [720, 1000, 1181, 1280, 1440])
 async def test_the_totals_below_the_chart_are_not_cut_off(
     server: ScriptedServer, open_page: OpenPage, width: int
@@ -184,7 +239,7 @@ async def test_the_totals_below_the_chart_are_not_cut_off(
     await expect(page.get_by_role("button", name="1 stalled")).to_be_visible()
     panel = page.get_by_role("region", name="Total throughput")
     words = panel.get_by_text("1234 pulls completed").locator("..")
-    await expect(words).to_contain_text("1234 pulls completed, 56 attempts failed, 12 cancelled, 10.8 GB downloaded")
+    await expect(words).to_contain_text("1234 pulls completed, 56 attempts of 1 pull failed, 12 cancelled, 10.8 GB")
     assert await words.evaluate("words => words.scrollWidth <= words.clientWidth")
     bottom = "element => element.getBoundingClientRect().bottom"
     assert await words.evaluate(bottom) <= await panel.evaluate(bottom)

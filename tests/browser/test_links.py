@@ -50,6 +50,24 @@ async def test_a_pull_can_be_shared_as_a_link_or_as_text(server: ScriptedServer,
     await expect(there.locator("figure ol")).to_be_visible()
 
 
+async def test_the_link_to_the_present_view_can_be_copied(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.evaluate(
+        """() => Object.defineProperty(navigator, 'clipboard',
+             {value: {writeText: async text => { window.copied = text }}})"""
+    )
+    await page.get_by_role("link", name="Images", exact=True).click()
+    await page.get_by_role("button", name="Size").click()
+    await page.get_by_role("combobox", name="Search").fill("status:done pytorch")
+    button = page.get_by_role("search").get_by_role("button", name="Copy link")
+    await button.press("Enter")
+    await expect(page.get_by_role("search").get_by_role("button", name="copied")).to_be_focused()
+    assert await page.evaluate("window.copied") == page.url
+    assert page.url.endswith("?view=images&q=status:done%20pytorch&sort=-size")
+    await expect(button).to_be_visible()
+
+
 async def test_copying_works_without_a_clipboard_api_and_keeps_the_focus(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:

@@ -51,6 +51,26 @@ async def test_captions_and_node_names_and_the_next_retry_are_not_cut_off(
     assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1
 
 
+@pytest.mark.parametrize("width", [390, 1000, 1440])
+async def test_the_advice_in_the_strip_is_not_cut_off_and_the_open_row_repeats_it(
+    server: ScriptedServer, open_page: OpenPage, width: int
+) -> None:
+    await set_scene(server)
+    page = await sized(open_page, server.url + "?open=billing", width)
+    advice = "The pull secret of namespace billing is missing or wrong."
+    words = page.get_by_role("region", name="Needs attention").get_by_text(advice)
+    await expect(words).to_be_visible()
+    box = "element => element.parentElement.getBoundingClientRect().bottom"
+    bottom = """(element, length) => {
+      const range = document.createRange()
+      range.setStart(element.firstChild, 0)
+      range.setEnd(element.firstChild, length)
+      return range.getBoundingClientRect().bottom
+    }"""
+    assert await words.evaluate(bottom, len(advice)) <= await words.evaluate(box) + 1
+    await expect(page.locator("[data-detail]").get_by_text(advice)).to_be_visible()
+
+
 @pytest.mark.parametrize("width", [390, 720, 1440])
 async def test_the_scale_label_is_beside_the_curve(server: ScriptedServer, open_page: OpenPage, width: int) -> None:
     await set_scene(server)

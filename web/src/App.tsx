@@ -4,6 +4,7 @@ import { Announcer } from './components/Announcer'
 import { Attention } from './components/Attention'
 import { Band } from './components/Band'
 import { Header } from './components/Header'
+import { Moment } from './components/Moment'
 import { NewBuild } from './components/NewBuild'
 import { PollingNote } from './components/PollingNote'
 import { SearchBox } from './components/SearchBox'
@@ -49,6 +50,7 @@ export function App() {
         <Attention />
         <Band />
         <SearchBox />
+        <Moment />
         <Page />
       </main>
       <Announcer />

@@ -24,7 +24,6 @@ export function aPod(podName: string, change: Partial<PodRef> = {}): PodRef {
     namespace: 'shop',
     podName,
     container: 'c',
-    image: '',
     owner: undefined,
     waitingReason: undefined,
     ...change,

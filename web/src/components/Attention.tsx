@@ -19,7 +19,8 @@ export function Attention() {
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  // `shape` increases when states or pods change. Changes in byte counts are shown once a second.
+  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change;
+  // figures that depend on bytes are updated once a second, with `now`.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],
@@ -88,8 +89,7 @@ function Sentence({ concern: { subject, what, advice, retry }, before = '' }: Se
         {what.startsWith(':') ? '' : ' '}
         {what}
       </span>{' '}
-      {retry !== '' && <span className={styles.retry}>{retry}</span>}{' '}
-      <span className={styles.advice}>{advice}</span>
+      {retry && <span className={styles.retry}>{retry}</span>} <span className={styles.advice}>{advice}</span>
     </>
   )
 }

@@ -1,6 +1,8 @@
 import { Fragment, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { quantity, rate, secondOfDay, timeOfDay } from '../model/format'
+import { joined, quantity, rate, secondOfDay, timeOfDay } from '../model/format'
+import { placeOf } from '../model/moment'
+import { searchPulls } from '../model/pullRows'
 import {
   areas,
   axis,
@@ -26,6 +28,7 @@ import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { showPulls } from '../url/useUrl'
 import styles from './Band.module.css'
+import { useMoment } from './Moment'
 import { Tiles } from './Tiles'
 
 /** A slim band with the total throughput, the throughput by registry over the last few minutes, and the counts. */
@@ -117,6 +120,8 @@ function Chart({
   readonly events: readonly Mark[]
 }) {
   const [place, setPlace] = useState<number>()
+  const listedAt = useMoment()
+  const chosen = listedAt && placeOf(listedAt, samples)
   const top = highest(lines)
   const mark = scaleMark(top)
   const moment = reading(samples, (place ?? PLACES) / PLACES)
@@ -154,7 +159,7 @@ function Chart({
         type="range"
         className={styles.pointer}
         aria-label="Moment in the chart"
-        aria-valuetext={[`${time}: ${sum}`, figures, ...ended].filter(Boolean).join('. ')}
+        aria-valuetext={joined('. ', `${time}: ${sum}`, figures, ...ended)}
         max={PLACES}
         value={place ?? PLACES}
         onChange={event => setPlace(Number(event.target.value))}
@@ -175,6 +180,7 @@ function Chart({
           style={{ left: `${(100 * at) / PLACES}%` }}
         />
       ))}
+      {chosen !== undefined && <i className={styles.chosen} style={{ left: `${100 * chosen}%` }} />}
       {place !== undefined && <i className={styles.line} style={{ left: at }} />}
       {place !== undefined && moment !== undefined && (
         <div
@@ -201,8 +207,13 @@ function Chart({
 
 /** The period that the chart covers, and what happened during it. */
 function Axis({ samples }: { readonly samples: readonly Sample[] }) {
-  const { history } = useSnapshot()
-  const period = happened(history, useNow())
+  const { history, pulls, context } = useSnapshot()
+  const now = useNow()
+  // Counting the pulls takes too long for every frame.
+  const period = useMemo(
+    () => happened(history, now, query => searchPulls(pulls.values(), query, context).length),
+    [history, now],
+  )
   return (
     <p className={styles.axis}>
       <span>{samples.length > 0 && timeOfDay(axis(samples)[0])}</span>

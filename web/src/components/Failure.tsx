@@ -1,4 +1,4 @@
-import { isNotTried } from '../model/attention'
+import { advice, isNotTried } from '../model/attention'
 import { attemptWords, failingWords, firstRetry } from '../model/failureGroups'
 import { standing } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -12,7 +12,7 @@ interface Props {
   readonly pulls?: readonly Pull[]
 }
 
-/** The full error, the attempt number, the countdown to the next attempt, and how long the pulls have been failing. */
+/** The full error, how to fix its cause, the attempt number, the countdown to the next attempt, and how long the pulls have been failing. */
 export function Failure({ pull, pulls = [pull] }: Props) {
   const now = useNow()
   const { context } = useSnapshot()
@@ -25,9 +25,11 @@ export function Failure({ pull, pulls = [pull] }: Props) {
     : isPast
       ? `Attempt ${pull.attempt} failed`
       : attemptWords(firstRetry(pulls) ?? pull, now)
+  const remedy = advice([pull, ...pulls], context)
   return (
     <div className={styles.failure}>
       <p className={styles.text}>{error}</p>
+      {remedy && <p>{remedy}</p>}
       <p className={shared.failed}>
         <span className={shared.nowrap}>{attempt}</span>
         {since && `; ${since}`}

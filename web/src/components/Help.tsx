@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect, useRef, useState } from 'react'
+import { Fragment, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type PullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
 import { KEYS as SEARCH_KEYS, STATUS_WORDS } from '../model/query'
@@ -14,14 +14,42 @@ import bars from './ProgressBar.module.css'
 import { LEGEND } from './Waterfall'
 import phases from './Waterfall.module.css'
 
-const KEYS: readonly (readonly [string, string])[] = [
-  ['/', 'go to the search'],
-  ['↑ ↓', 'move between rows, as do Page Up and Down, Home and End'],
-  ['← → Enter', 'in the chart: choose a moment, list its pulls'],
-  ['Enter, Space', 'open or close a row'],
-  ['Esc', 'close the row, the list of problems, or this help'],
-  ['?', 'show this help'],
+const STATES = Object.keys(STATE_WORD) as PullState[]
+
+const MARKS: Entries = [
+  [
+    <span key="" className={shared.stalled}>
+      2.9× usual 0:20
+    </span>,
+    <Fragment key="">
+      slower than usual: the pull has taken 2.9 times as long as pulls like this one; <code>status:slow</code>{' '}
+      finds them
+    </Fragment>,
+  ],
+  [
+    <Fragment key="">
+      <span className={shared.failed}>▲</span> <span className={shared.cancelled}>▲</span>
+    </Fragment>,
+    'in the chart: a pull failed, or was cancelled',
+  ],
+  [
+    <span key="" className={shared.code}>
+      nginx:1.29?
+    </span>,
+    GUESSED,
+  ],
 ]
+
+const KEYS: Entries = (
+  [
+    ['/', 'go to the search'],
+    ['↑ ↓', 'move between rows, as do Page Up and Down, Home and End'],
+    ['← → Enter', 'in the chart: choose a moment, list its pulls'],
+    ['Enter, Space', 'open or close a row'],
+    ['Esc', 'close the row, the list of problems, or this help'],
+    ['?', 'show this help'],
+  ] as const
+).map(([key, does]) => [<kbd key="">{key}</kbd>, does])
 
 type Legend = readonly (readonly [string | undefined, string])[]
 
@@ -99,16 +127,14 @@ function Content({ onClose }: { readonly onClose: () => void }) {
         </button>
       </div>
       <h3 className={shared.heading}>States</h3>
-      <dl className={styles.list}>
-        {Object.entries(STATE_WORD).map(([state, word]) => (
-          <div key={state}>
-            <dt className={classes(styles.term, shared[state])}>
-              <Icon name={state as PullState} /> {word}
-            </dt>
-            <dd>{STATE_MEANING[state as PullState]}</dd>
-          </div>
-        ))}
-      </dl>
+      <Terms
+        entries={STATES.map(state => [
+          <span key="" className={classes(styles.term, shared[state])}>
+            <Icon name={state} /> {STATE_WORD[state]}
+          </span>,
+          STATE_MEANING[state],
+        ])}
+      />
       <h3 className={shared.heading}>Bars</h3>
       <p className={shared.dim}>The word below the bar names what limits the pull.</p>
       <Swatches legend={BARS} />
@@ -119,68 +145,52 @@ function Content({ onClose }: { readonly onClose: () => void }) {
       <p className={shared.dim}>The chart has one colour for each registry:</p>
       <Registries />
       <h3 className={shared.heading}>Marks</h3>
-      <dl className={styles.list}>
-        <div>
-          <dt className={shared.stalled}>2.9× usual 0:20</dt>
-          <dd>
-            slower than usual: the pull has taken 2.9 times as long as pulls like this one;{' '}
-            <code>status:slow</code> finds them
-          </dd>
-        </div>
-        <div>
-          <dt>
-            <span className={shared.failed}>▲</span> <span className={shared.cancelled}>▲</span>
-          </dt>
-          <dd>in the chart: a pull failed, or was cancelled</dd>
-        </div>
-        <div>
-          <dt className={shared.code}>nginx:1.29?</dt>
-          <dd>{GUESSED}</dd>
-        </div>
-      </dl>
+      <Terms entries={MARKS} />
       <h3 className={shared.heading}>Search</h3>
       <p className={shared.dim}>
         Words, or <code>{SEARCH_KEYS.map(key => `${key}:`).join(' ')}</code>. A status is one of{' '}
         <code>{STATUS_WORDS.join(' ')}</code>.
       </p>
       <h3 className={shared.heading}>Keys</h3>
-      <dl className={styles.list}>
-        {KEYS.map(([key, does]) => (
-          <div key={key}>
-            <dt>
-              <kbd>{key}</kbd>
-            </dt>
-            <dd>{does}</dd>
-          </div>
-        ))}
-      </dl>
+      <Terms entries={KEYS} />
     </div>
   )
 }
 
+/** The registries in the chart. They are read only while the help is open. */
 function Registries() {
+  const lines = series(useSamples())
   return (
-    <dl className={classes(styles.list, styles.lanes)}>
-      {series(useSamples()).map(({ registry }) => (
-        <div key={registry}>
-          <dt>
-            <i className={phases.swatch} style={{ background: bandColour(registry) }} />
-          </dt>
-          <dd>{registry}</dd>
-        </div>
-      ))}
-    </dl>
+    <Terms
+      isNarrow
+      entries={lines.map(({ registry }) => [
+        <i key="" className={phases.swatch} style={{ background: bandColour(registry) }} />,
+        registry,
+      ])}
+    />
   )
 }
 
 function Swatches({ legend }: { readonly legend: Legend }) {
   return (
-    <dl className={classes(styles.list, styles.lanes)}>
-      {legend.map(([look, meaning]) => (
-        <div key={meaning}>
-          <dt>
-            <i className={classes(phases.swatch, look)} />
-          </dt>
+    <Terms
+      isNarrow
+      entries={legend.map(([look, meaning]) => [
+        <i key="" className={classes(phases.swatch, look)} />,
+        meaning,
+      ])}
+    />
+  )
+}
+
+type Entries = readonly (readonly [ReactNode, ReactNode])[]
+
+function Terms({ entries, isNarrow = false }: { readonly entries: Entries; readonly isNarrow?: boolean }) {
+  return (
+    <dl className={classes(styles.list, isNarrow && styles.lanes)}>
+      {entries.map(([term, meaning], at) => (
+        <div key={at}>
+          <dt>{term}</dt>
           <dd>{meaning}</dd>
         </div>
       ))}

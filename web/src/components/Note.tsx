@@ -1,7 +1,8 @@
 import type { ReactNode } from 'react'
 import styles from './Note.module.css'
 
-/** One line above the content, about the page itself: its connection, its build or its link. */
+/** A message at the top of the page about the page itself, for example that its connection is impaired, that a new
+ * version is available, or that a row in its link no longer exists. */
 export function Note({ children }: { readonly children: ReactNode }) {
   return (
     <p className={styles.note} role="status">

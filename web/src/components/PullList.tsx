@@ -1,7 +1,7 @@
 /** A short list of pulls inside another row. Each entry links to the pull's own row. */
 import { useMemo } from 'react'
 import { classes } from '../classes'
-import { percent, rate } from '../model/format'
+import { joined, listed, percent, rate } from '../model/format'
 import { hasFailed, knownPercent, shownRate } from '../model/pullState'
 import { blockedWords, livePulls, placeWords, type QueuePlace, queuePlace } from '../model/queue'
 import { podName, standing } from '../model/standing'
@@ -25,7 +25,7 @@ const FIRST_SHOWN = 60
 
 export function PullList({ pulls, name }: Props) {
   const { context, pulls: all, shape } = useSnapshot()
-  // `shape` increases when a pull changes state.
+  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
   const live = useMemo(() => livePulls(all.values()), [all, shape])
   const rest = pulls.length - FIRST_SHOWN
   return (
@@ -68,9 +68,8 @@ export function PullList({ pulls, name }: Props) {
 
 /** `2nd in queue, for shop/cart-0 and 2 more` */
 function queuedWords({ pods }: Pull, place: QueuePlace): string {
-  const [first, ...others] = new Set(pods.map(podName))
-  const more = others.length > 0 ? ` and ${others.length} more` : ''
-  return [placeWords(place), first && `for ${first}${more}`].filter(Boolean).join(', ')
+  const names = [...new Set(pods.map(podName))]
+  return joined(', ', placeWords(place), names.length > 0 && `for ${listed(names, 1)}`)
 }
 
 /** The pull's speed, which makes nodes comparable, or its percentage if there is no speed. */

@@ -17,6 +17,7 @@ import type { Context } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import { changeUrl, useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
+import { CopyButton } from './CopyButton'
 import { Icon } from './Icon'
 import { isShortcut } from './isShortcut'
 import styles from './SearchBox.module.css'
@@ -36,7 +37,7 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && !splitWords(typing).includes(word))
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // `shape` increases whenever a change affects what a search can find.
+  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
   const known = useMemo(
     () => (focused ? knownValues(pulls.values(), context) : undefined),
     [focused, pulls, shape, context],
@@ -165,6 +166,7 @@ export function SearchBox() {
       <kbd className={styles.hint} title="Press / to search">
         /
       </kbd>
+      <CopyButton text={window.location.href}>Copy link</CopyButton>
       <div className={styles.list} hidden={!isOpen}>
         <div id={listId} role="listbox" aria-label="Suggestions">
           {suggestions.map((suggestion, at) => (
@@ -218,6 +220,7 @@ function TokenWords({ word }: { readonly word: string }) {
 
 /** All values that a search can currently find. */
 function knownValues(pulls: Iterable<Pull>, context: Context): Known {
-  const facts = factsOf([...pulls], context)
+  const found = factsOf([...pulls], context)
+  const facts = { ...found, status: [...found.status, ...found.spans.map(([, , status = '']) => status)] }
   return Object.fromEntries(KEYS.map(key => [key, new Set(facts[key])])) as Record<Key, Set<string>>
 }

@@ -1,29 +1,20 @@
-import { useSyncExternalStore } from 'react'
+import { useEffect, useReducer } from 'react'
 import shared from '../styles/shared.module.css'
 import { chooseTheme, shownTheme } from '../theme'
 import { Icon } from './Icon'
 
-const listeners = new Set<() => void>()
-
-function subscribe(listener: () => void): () => void {
-  const system = window.matchMedia('(prefers-color-scheme: light)')
-  listeners.add(listener)
-  system.addEventListener('change', listener)
-  return () => {
-    listeners.delete(listener)
-    system.removeEventListener('change', listener)
-  }
-}
-
-function useTheme() {
-  return useSyncExternalStore(subscribe, shownTheme)
-}
+const SYSTEM = window.matchMedia('(prefers-color-scheme: light)')
 
 export function ThemeButton() {
-  const other = useTheme() === 'dark' ? 'light' : 'dark'
+  const [, redraw] = useReducer((count: number) => count + 1, 0)
+  useEffect(() => {
+    SYSTEM.addEventListener('change', redraw)
+    return () => SYSTEM.removeEventListener('change', redraw)
+  }, [])
+  const other = shownTheme() === 'dark' ? 'light' : 'dark'
   const onClick = () => {
     chooseTheme(other)
-    for (const listener of listeners) listener()
+    redraw()
   }
   return (
     <button

@@ -1,4 +1,4 @@
-import { useMemo } from 'react'
+import { type ReactNode, useMemo } from 'react'
 import { classes } from '../classes'
 import { secondOfDay, timeOfDay } from '../model/format'
 import { waitingPodCount } from '../model/podRows'
@@ -26,9 +26,15 @@ const FILTERS: readonly Filter[] = [
 
 /** The counts for the whole cluster. Clicking a tile shows only the pulls that it counts. */
 export function Tiles() {
-  const { view } = useUrl()
-  const { asOf, counts } = useSnapshot()
+  const { asOf, counts, pods, pulls } = useSnapshot()
+  const { view, query } = useUrl()
   const isOld = asOf !== undefined && counts !== undefined
+  const isPulls = view === 'pulls'
+  const shown = isPulls ? query : ''
+  const statuses = valuesOf(shown, 'status')
+  const isStalled = statuses.join() === 'stalled'
+  const show = (changed: string) =>
+    changeUrl({ query: changed, ...(!isPulls && { view: 'pulls', sort: undefined, open: [] }) })
   return (
     <ul
       className={classes(styles.tiles, isOld && styles.old)}
@@ -36,94 +42,79 @@ export function Tiles() {
       title={isOld ? `as of ${secondOfDay(asOf)}` : undefined}
     >
       <li>
-        <button
-          type="button"
-          className={classes(styles.tile, view === 'pods' && styles.chosen)}
-          aria-pressed={view === 'pods'}
+        <Tile
+          number={counts && waitingPodCount(pods, pulls.values())}
+          isChosen={view === 'pods'}
           onClick={() => changeUrl({ view: view === 'pods' ? 'pulls' : 'pods', sort: undefined, open: [] })}
         >
-          <WaitingPods />
-        </button>
+          Waiting pods
+        </Tile>
       </li>
-      {FILTERS.map(filter => (
-        <Tile key={filter.state} filter={filter} />
+      {FILTERS.map(({ state, word, title }) => (
+        <li key={state}>
+          <Tile
+            number={counts?.[state]}
+            look={shared[state]}
+            isChosen={statuses.includes(word)}
+            onClick={() => show(toggleValue(shown, 'status', word))}
+          >
+            {title}
+            {state === 'done' && <DoneSince />}
+          </Tile>
+          {state === 'downloading' && !!counts?.stalled && (
+            <Tile
+              className={styles.stalled}
+              number={counts.stalled}
+              isChosen={isStalled}
+              onClick={() => show(withValues(shown, 'status', isStalled ? [] : ['stalled']))}
+            >
+              stalled
+            </Tile>
+          )}
+        </li>
       ))}
     </ul>
   )
 }
 
-function WaitingPods() {
-  const { counts, pods, pulls } = useSnapshot()
-  const waiting = counts === undefined ? undefined : waitingPodCount(pods, pulls.values())
+interface TileProps {
+  readonly number: number | undefined
+  /** The colour of a number that is not zero. */
+  readonly look?: string | undefined
+  readonly className?: string | undefined
+  readonly isChosen: boolean
+  readonly onClick: () => void
+  readonly children: ReactNode
+}
+
+function Tile({ number, look, className, isChosen, onClick, children }: TileProps) {
   return (
-    <>
-      <b className={classes(styles.number, waiting === 0 && shared.faint)}>{waiting ?? '–'}</b>
-      <span className={styles.word}>Waiting pods</span>
-    </>
+    <button
+      type="button"
+      className={classes(styles.tile, className, isChosen && styles.chosen)}
+      aria-pressed={isChosen}
+      onClick={onClick}
+    >
+      <b className={classes(styles.number, number === 0 ? shared.faint : look)}>{number ?? '–'}</b>
+      <span className={styles.word}>{children}</span>
+    </button>
   )
 }
 
-function Tile({ filter: { state, word, title } }: { readonly filter: Filter }) {
-  const { counts } = useSnapshot()
-  const [query, show] = useQuery()
-  const isChosen = valuesOf(query, 'status').includes(word)
-  const number = counts?.[state]
-  return (
-    <li>
-      <button
-        type="button"
-        className={classes(styles.tile, isChosen && styles.chosen)}
-        aria-pressed={isChosen}
-        onClick={() => show(toggleValue(query, 'status', word))}
-      >
-        <b className={classes(styles.number, number === 0 ? shared.faint : shared[state])}>{number ?? '–'}</b>
-        <span className={styles.word}>
-          {title}
-          {state === 'done' && <DoneSince />}
-        </span>
-      </button>
-      {state === 'downloading' && <Stalled />}
-    </li>
-  )
+/** When the first of the completed pulls ended, which the server keeps for a limited time. */
+export function useDoneSince(): number | undefined {
+  const { counts, pulls } = useSnapshot()
+  // `counts` changes whenever a pull has changed.
+  return useMemo(() => firstDone(pulls.values()), [counts, pulls])
 }
 
 /** The period that the count of completed pulls covers. */
 function DoneSince() {
-  const { counts, pulls } = useSnapshot()
-  // `counts` changes whenever a pull has changed.
-  const since = useMemo(() => firstDone(pulls.values()), [counts, pulls])
+  const since = useDoneSince()
   return since === undefined ? null : (
     <span className={styles.since} title="Finished pulls are kept for a limited time.">
       {' '}
       since {timeOfDay(since)}
     </span>
   )
-}
-
-/** A tile for stalled pulls, which are also counted as downloading. */
-function Stalled() {
-  const { counts } = useSnapshot()
-  const [query, show] = useQuery()
-  const isChosen = valuesOf(query, 'status').join() === 'stalled'
-  if (!counts?.stalled) return null
-  return (
-    <button
-      type="button"
-      className={classes(styles.tile, styles.stalled, isChosen && styles.chosen)}
-      aria-pressed={isChosen}
-      onClick={() => show(withValues(query, 'status', isChosen ? [] : ['stalled']))}
-    >
-      <b className={styles.number}>{counts.stalled}</b>
-      <span>stalled</span>
-    </button>
-  )
-}
-
-/** The search text of the Pulls view, and a function that changes it. In all other views, the text is empty. */
-function useQuery() {
-  const { query, view } = useUrl()
-  const isHere = view === 'pulls'
-  const show = (changed: string) =>
-    changeUrl({ query: changed, ...(!isHere && { view: 'pulls', sort: undefined, open: [] }) })
-  return [isHere ? query : '', show] as const
 }

@@ -1,5 +1,5 @@
 /** The announcements for screen readers, and the page's title and icon. */
-import { count } from './format'
+import { count, joined } from './format'
 import { activeCount, type StateCounts } from './standing'
 
 export interface Announced {
@@ -19,26 +19,28 @@ export function announcement(before: Announced, now: Announced): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
   // The first list is the current state, not a change.
   if (before.connection === 'connecting' && now.connection === 'polling') return CONNECTION.polling
-  const parts: string[] = []
-  if (now.connection !== before.connection) parts.push(CONNECTION[now.connection])
   const failed = now.counts.failed - before.counts.failed
   const stalled = now.counts.stalled - before.counts.stalled
   const done = now.counts.done - before.counts.done
-  if (failed > 0) parts.push(`${count(failed, 'pull')} failed.`)
-  if (stalled > 0) parts.push(`${count(stalled, 'pull')} stalled.`)
-  if (done > 0) parts.push(`${count(done, 'pull')} done.`)
-  return parts.join(' ')
+  return joined(
+    ' ',
+    now.connection !== before.connection && CONNECTION[now.connection],
+    failed > 0 && `${count(failed, 'pull')} failed.`,
+    stalled > 0 && `${count(stalled, 'pull')} stalled.`,
+    done > 0 && `${count(done, 'pull')} done.`,
+  )
 }
 
 /** The tab's title, with problems and progress first, because tabs are narrow. */
 export function title(counts: StateCounts, connection: Announced['connection']): string {
   const active = activeCount(counts)
-  const parts = [
+  const state = joined(
+    ', ',
     connection === 'lost' && 'offline',
     counts.failed > 0 && `${counts.failed} failed`,
     active > 0 && `${active} active`,
-  ].filter(Boolean)
-  return [parts.join(', '), 'Pulltrace'].filter(Boolean).join(' · ')
+  )
+  return joined(' · ', state, 'Pulltrace')
 }
 
 export type Favicon = 'idle' | 'busy' | 'failed' | 'offline'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { ClusterNode, ErrorReason, Pull } from '../wire/wire'
-import { concerns, isNotTried } from './attention'
+import { advice, concerns, isNotTried } from './attention'
 import { failingWords, firstRetry, retryWords } from './failureGroups'
 
 const now = T0 + 60_000
@@ -51,6 +51,13 @@ describe('a failure', () => {
     ['server_error', 'server errors'],
   ])('with reason %s comes with advice', (errorReason, words) => {
     expect(found([failed({ errorReason })])[0]?.advice).toContain(words)
+  })
+
+  it('an open row gives the same advice as the strip', () => {
+    const pull = failed()
+    expect(advice([pull], aContext([pull]))).toBe('The pull secret of namespace billing is missing or wrong.')
+    const odd = failed({ errorReason: 'unknown', error: 'odd thing' })
+    expect(advice([odd], aContext([odd]))).toBe('')
   })
 
   it('a failure with an unknown reason shows the first line of the error', () => {

@@ -1,5 +1,5 @@
 /** The current problems in plain words, each with advice on how to fix it. */
-import type { ClusterNode, ErrorReason, NodeList, Pull, Unobserved } from '../wire/wire'
+import type { ClusterNode, NodeList, Pull, Unobserved } from '../wire/wire'
 import {
   attemptWords,
   type FailureGroup,
@@ -7,13 +7,14 @@ import {
   failureGroups,
   firstRetry,
   groupBy,
+  imageCount,
   nodeNames,
   REASON_WORDS,
   reasonOf,
   retryWords,
   severity,
 } from './failureGroups'
-import { count, duration, percent, rate, timeOfDay } from './format'
+import { count, duration, joined, listed, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
 import { hasEnded, pullState } from './pullState'
 import { type Context, standing, waiterCount, waitersOf } from './standing'
@@ -26,12 +27,12 @@ export interface Concern {
   /** The rest of the sentence that begins with `subject`. */
   readonly what: string
   readonly advice: string
-  /** When the next attempt is expected; empty if none is. */
-  readonly retry: string
+  /** When the next attempt is expected; empty or missing if none is. */
+  readonly retry?: string
   /** A query that finds the affected rows. */
   readonly query: string
   /** The key of the row to show. */
-  readonly rowKey: string | undefined
+  readonly rowKey?: string
 }
 
 const MOST_NAMES = 3
@@ -94,9 +95,7 @@ function bySeverity(a: FailureGroup, b: FailureGroup, context: Context): number 
 }
 
 function names(all: readonly string[]): string {
-  const unique = [...new Set(all)]
-  if (unique.length <= MOST_NAMES) return unique.join(', ')
-  return `${unique.slice(0, MOST_NAMES).join(', ')} and ${unique.length - MOST_NAMES} more`
+  return listed([...new Set(all)], MOST_NAMES)
 }
 
 function where(pulls: readonly Pull[]): string {
@@ -113,10 +112,6 @@ function waiting(pods: number): string {
   return pods > 0 ? `${count(pods, 'pod is waiting', 'pods are waiting')}.` : ''
 }
 
-function sentences(...parts: readonly string[]): string {
-  return parts.filter(Boolean).join(' ')
-}
-
 const LONGEST_ERROR = 160
 
 function sentence(text: string): string {
@@ -129,7 +124,6 @@ function failure({ key, pulls, registry }: FailureGroup, context: Context, now: 
   const [first] = pulls
   const reason = reasonOf(first)
   const next = firstRetry(pulls)
-  const imageCount = new Set(pulls.map(({ imageRef }) => imageRef)).size
   return {
     key,
     kind: 'failed',
@@ -137,9 +131,10 @@ function failure({ key, pulls, registry }: FailureGroup, context: Context, now: 
     what:
       registry === undefined
         ? `cannot be pulled ${where(pulls)}: ${isNeverPulled(first) ? 'not on the node' : REASON_WORDS[reason]}.`
-        : `: ${imageCount} images cannot be pulled on ${count(nodeNames(pulls).length, 'node')}: ${REASON_WORDS[reason]}.`,
-    advice: sentences(
-      advice(reason, pulls, context),
+        : `: ${imageCount(pulls)} images cannot be pulled on ${count(nodeNames(pulls).length, 'node')}: ${REASON_WORDS[reason]}.`,
+    advice: joined(
+      ' ',
+      advice(pulls, context) || sentence(first.error?.split('\n', 1)[0] ?? ''),
       waiting(waiterCount(pulls, context)),
       sentence(failingWords(pulls, context, now)),
     ),
@@ -161,9 +156,10 @@ export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
 
-function advice(reason: ErrorReason, pulls: Group, context: Context): string {
+/** How to fix the cause of these failures; empty if the page knows no remedy. */
+export function advice(pulls: readonly [Pull, ...Pull[]], context: Context): string {
   const [first] = pulls
-  const registry = registryOf(first.imageRef, first.registry)
+  const registry = registryOf(first)
   const waiters = pulls.flatMap(pull => waitersOf(pull, context))
   const namespaces = names(waiters.map(({ namespace }) => namespace))
   const owners = names(waiters.map(({ owner, podName }) => owner ?? podName))
@@ -171,7 +167,7 @@ function advice(reason: ErrorReason, pulls: Group, context: Context): string {
   if (isNeverPulled(first)) {
     return `imagePullPolicy is Never${inOwners}, and the image is not on the node: load it there, or change the policy.`
   }
-  switch (reason) {
+  switch (reasonOf(first)) {
     case 'unauthorized': {
       const secret =
         namespaces === ''
@@ -197,7 +193,7 @@ function advice(reason: ErrorReason, pulls: Group, context: Context): string {
       return `${registry} returns server errors: check the registry.`
     case 'canceled':
     case 'unknown':
-      return sentence(first.error?.split('\n', 1)[0] ?? '')
+      return ''
   }
 }
 
@@ -211,7 +207,6 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
     subject: named(first),
     what: `has received no bytes for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
     advice: stallAdvice(group, stalled, moving),
-    retry: '',
     query: `image:${first.imageRef} status:stalled`,
     rowKey: first.id,
   }
@@ -220,8 +215,8 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
 /** Other pulls from the same registry show whether the registry or the node is the cause. */
 function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pull[]): string {
   const [first] = group
-  const registry = registryOf(first.imageRef, first.registry)
-  const sameRegistry = (pull: Pull) => registryOf(pull.imageRef, pull.registry) === registry
+  const registry = registryOf(first)
+  const sameRegistry = (pull: Pull) => registryOf(pull) === registry
   const others = moving.filter(sameRegistry).reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0)
   if (others > 0) return `${registry} serves other pulls at ${rate(others)}: check the node’s network.`
   const areStalled = stalled.filter(sameRegistry)
@@ -239,9 +234,7 @@ function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Con
     subject: one ? names(nodes) : count(nodeTotal, 'node'),
     what: `: pods are waiting for images there, but ${reason}.`,
     advice: `Their progress is not known. Check the agent’s pod on ${one ? 'this node' : names(nodes)}.`,
-    retry: '',
     query: `node:${nodes.slice(0, MOST_SEARCHED).join(',')}`,
-    rowKey: undefined,
   }
 }
 
@@ -253,7 +246,6 @@ function blindPulls(group: Group): Concern {
     subject: named(first),
     what: `is being pulled ${where(group)}, where no agent reports.`,
     advice: 'Its progress is not known.',
-    retry: '',
     query: `image:${first.imageRef} status:unobserved`,
     rowKey: first.id,
   }
@@ -268,8 +260,7 @@ function cancellation(group: Group, context: Context): Concern {
     what:
       `was cancelled ${where(group)} ${group.length === 1 ? `at ${percent(first.percent)}` : ''}`.trim() +
       '.',
-    advice: sentences('The kubelet tries again by itself.', waiting(waiterCount(group, context))),
-    retry: '',
+    advice: joined(' ', 'The kubelet tries again by itself.', waiting(waiterCount(group, context))),
     query: `image:${first.imageRef} status:cancelled`,
     rowKey: first.id,
   }
@@ -286,8 +277,6 @@ function silence(nodes: readonly ClusterNode[], now: number): Concern {
       ? `: its agent has not reported since ${timeOfDay(since)} (${duration((now - since) / 1000)}).`
       : `: ${nodes.length} agents are not reporting, the last one since ${timeOfDay(since)}.`,
     advice: `The pulls of ${one ? 'this node' : 'these nodes'} are not known. Check the node and the agent’s pod.`,
-    retry: '',
     query: '',
-    rowKey: undefined,
   }
 }

@@ -1,6 +1,7 @@
 /** Compares the speed of a pull with the speeds at which other nodes pull the same image, to tell a slow node from a
  * slow registry. */
 import type { Pull } from '../wire/wire'
+import { median } from './order'
 import { averageRate } from './pullState'
 
 export interface Comparison {
@@ -33,9 +34,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
     const speed = speedOf(other, now)
     if (speed !== undefined) speeds.set(other.nodeName, speed)
   }
-  const sorted = [...speeds.values()].sort((a, b) => a - b)
-  const elsewhere = sorted[Math.floor(sorted.length / 2)]
-  return elsewhere === undefined ? undefined : { here, elsewhere, nodes: sorted.length }
+  const elsewhere = median([...speeds.values()])
+  return elsewhere === undefined ? undefined : { here, elsewhere, nodes: speeds.size }
 }
 
 /** A node is slow if the others are faster by more than the first factor. Nodes are equally fast if their speeds differ

@@ -1,6 +1,6 @@
 /** Groups failures with the same cause: those of one image on several nodes, or of many images from one registry. */
 import type { ErrorReason, Pull } from '../wire/wire'
-import { clock, duration, timeOfDay } from './format'
+import { clock, duration, joined, timeOfDay } from './format'
 import { registryOf } from './images'
 import type { Context } from './standing'
 
@@ -24,11 +24,11 @@ const REGISTRY_CAUSES: readonly ErrorReason[] = [
 const MANY_IMAGES = 4
 
 export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
-  const byRegistry = groupBy(pulls, pull => `${registryOf(pull.imageRef, pull.registry)} ${reasonOf(pull)}`)
+  const byRegistry = groupBy(pulls, pull => `${registryOf(pull)} ${reasonOf(pull)}`)
   return [...byRegistry.values()].flatMap((ofRegistry): FailureGroup[] => {
     const byImage = groupBy(ofRegistry, ({ imageRef }) => imageRef)
     const [first] = ofRegistry
-    const registry = registryOf(first.imageRef, first.registry)
+    const registry = registryOf(first)
     if (byImage.size >= MANY_IMAGES && REGISTRY_CAUSES.includes(reasonOf(first))) {
       return [{ key: `failed/${registry}/${reasonOf(first)}`, pulls: ofRegistry, registry }]
     }
@@ -76,17 +76,20 @@ export function failingWords(pulls: readonly Pull[], context: Context, now: numb
   const nodes = nodeNames(all)
   const [node, ...rest] = nodeNames(pulls)
   const here = failingSince(pulls) ?? since
-  return [
+  return joined(
+    ', ',
     `failing for ${duration((now - since) / 1000)}`,
     `since ${timeOfDay(since)}${nodes.length > 1 ? ` (on ${nodes.length} nodes)` : ''}`,
     rest.length === 0 && timeOfDay(here) !== timeOfDay(since) && `on ${node} since ${timeOfDay(here)}`,
-  ]
-    .filter(Boolean)
-    .join(', ')
+  )
 }
 
 export function nodeNames(pulls: readonly Pull[]): readonly string[] {
   return [...new Set(pulls.map(({ nodeName }) => nodeName))]
+}
+
+export function imageCount(pulls: readonly Pull[]): number {
+  return new Set(pulls.map(({ imageRef }) => imageRef)).size
 }
 
 /** The pull that will be retried first, if any. */
@@ -126,7 +129,7 @@ export function isGroupKey(key: string): boolean {
   return /^(failed|done)\//.test(key)
 }
 
-export function groupBy<T>(all: readonly T[], key: (one: T) => string): ReadonlyMap<string, [T, ...T[]]> {
+export function groupBy<T>(all: Iterable<T>, key: (one: T) => string): ReadonlyMap<string, [T, ...T[]]> {
   const groups = new Map<string, [T, ...T[]]>()
   for (const one of all) {
     const group = groups.get(key(one))

@@ -77,6 +77,17 @@ export function times(factor: number): string {
   return `${factor.toFixed(factor < 9.95 ? 1 : 0)}×`
 }
 
+/** Joins the parts that apply: a part that is false, undefined or empty is left out. */
+export function joined(separator: string, ...parts: readonly (string | false | undefined)[]): string {
+  return parts.filter(Boolean).join(separator)
+}
+
+/** `a, b, c and 2 more` */
+export function listed(names: readonly string[], most: number): string {
+  const rest = names.length - most
+  return names.slice(0, most).join(', ') + (rest > 0 ? ` and ${rest} more` : '')
+}
+
 /** `3 pods`, `1 pod`. */
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`

@@ -13,9 +13,9 @@ it.each([
 })
 
 it('prefers the registry in the reference to the registry from another source', () => {
-  expect(registryOf('ghcr.io/a/b:1', 'mirror.local')).toBe('ghcr.io')
-  expect(registryOf('__pulling__', 'quay.io')).toBe('quay.io')
-  expect(registryOf('__pulling__', undefined)).toBe('unknown')
+  expect(registryOf({ imageRef: 'ghcr.io/a/b:1', registry: 'mirror.local' })).toBe('ghcr.io')
+  expect(registryOf({ imageRef: '__pulling__', registry: 'quay.io' })).toBe('quay.io')
+  expect(registryOf({ imageRef: '__pulling__' })).toBe('unknown')
 })
 
 it.each([

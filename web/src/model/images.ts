@@ -47,7 +47,10 @@ function shorten(digest: string): string {
   return colon < 0 ? digest : digest.slice(0, colon + 13)
 }
 
-export function registryOf(imageRef: string, known: string | undefined): string {
-  const { registry } = imageName(imageRef)
-  return registry === '' ? (known ?? UNKNOWN_REGISTRY) : registry.slice(0, -1)
+export function registryOf(pull: {
+  readonly imageRef: string
+  readonly registry?: string | undefined
+}): string {
+  const { registry } = imageName(pull.imageRef)
+  return registry === '' ? (pull.registry ?? UNKNOWN_REGISTRY) : registry.slice(0, -1)
 }

@@ -47,7 +47,7 @@ describe('the comparison with other nodes', () => {
     const pull: Pull = { ...here, bound: { by: 'unknown', why, figures: {} } }
     const others = [elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB)]
     expect(limitSentence(pull, undefined, [pull, ...others], now)).toBe(
-      `${why} 4.9 MB/s on this node, 5.0 MB/s on other nodes.`,
+      `${why} 4.9 MB/s on this node, 4.8 MB/s on other nodes.`,
     )
   })
 

@@ -3,9 +3,8 @@ import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import { isCancelled, REASON_WORDS } from './failureGroups'
-import { clock, duration, percent, rate, times } from './format'
+import { clock, duration, joined, listed, percent, rate, times } from './format'
 import { imageName } from './images'
-
 import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
 import { forecast, isTooShort, ordinal, placeWords, type QueuePlace } from './queue'
 
@@ -25,9 +24,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
 
 /** The word and the figure shown in a row, neither of which requires the pull's layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
-  return [earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place)]
-    .filter(Boolean)
-    .join(', ')
+  return joined(', ', earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place))
 }
 
 function boundWord(pull: Pull): string {
@@ -48,11 +45,8 @@ function earlierWords(pull: Pull): string {
 /** Explains why a pod is waiting: names the pulls ahead in the queue, the limiting factor, or the reason why there is
  * no estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
-  const words =
-    place === undefined
-      ? [pull.etaMissing ?? limitWord(pull, undefined)]
-      : [earlierWords(pull), behind(place), noEstimate(pull, forecast(pull, place, now).unknown)]
-  return words.filter(Boolean).join(', ')
+  if (place === undefined) return pull.etaMissing ?? limitWord(pull, undefined)
+  return joined(', ', earlierWords(pull), behind(place), noEstimate(pull, forecast(pull, place, now).unknown))
 }
 
 /** Names the pull that has no estimate. The text is empty if every pull has one. */
@@ -112,10 +106,7 @@ export function limitSentence(
 }
 
 function join(...parts: readonly string[]): string {
-  return parts
-    .filter(Boolean)
-    .map(part => (/[.!?]$/.test(part) ? part : `${part}.`))
-    .join(' ')
+  return joined(' ', ...parts.map(part => (/[.!?]$|^$/.test(part) ? part : `${part}.`)))
 }
 
 function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
@@ -133,9 +124,7 @@ function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
 
 /** `behind library/nginx:1.29 and 2 more`; empty if no pull is ahead. */
 function behind({ ahead }: QueuePlace): string {
-  const [first] = ahead
-  if (first === undefined) return ''
-  return `behind ${shortName(first)}${ahead.length > 1 ? ` and ${ahead.length - 1} more` : ''}`
+  return ahead.length === 0 ? '' : `behind ${listed(ahead.map(shortName), 1)}`
 }
 
 function comparisonSentence(comparison: Comparison): string {

@@ -6,9 +6,9 @@ import { groupBy } from './failureGroups'
 import { count } from './format'
 import { registryOf } from './images'
 import { LIMIT_WORDS } from './limit'
-import { byFigure, byText, type Compare, type Order, ordered } from './order'
+import { byFigure, byText, type Compare, median, type Order, ordered } from './order'
 import { hasEnded, limitNow } from './pullState'
-import { isEmpty, matches, type Query } from './query'
+import { type Facts, filtered, type Query } from './query'
 import { blockedWords } from './queue'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
@@ -71,10 +71,10 @@ export function nodeRows(
   { query, sort }: NodeQuery,
   context: Context,
 ): readonly NodeRow[] {
-  const byNode = groupBy([...pulls], ({ nodeName }) => nodeName)
+  const byNode = groupBy(pulls, ({ nodeName }) => nodeName)
   const served = servedNodes(byNode)
   const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? [], served, context.now))
-  const shown = isEmpty(query) ? rows : rows.filter(row => fits(query, row, context))
+  const shown = filtered(rows, query, row => nodeFacts(row, context))
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
@@ -89,16 +89,14 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
   const found = new Map<string, Served>()
   for (const [node, pulls] of byNode) {
     for (const pull of pulls.filter(one => !hasEnded(one))) {
-      const served = found.get(registryOfPull(pull)) ?? { nodes: new Set(), stalled: new Set() }
-      found.set(registryOfPull(pull), served)
+      const served = found.get(registryOf(pull)) ?? { nodes: new Set(), stalled: new Set() }
+      found.set(registryOf(pull), served)
       if (isStalled(pull)) served.stalled.add(node)
       else if (pull.bytesPerSec > 0) served.nodes.add(node)
     }
   }
   return found
 }
-
-const registryOfPull = ({ imageRef, registry }: Pull): string => registryOf(imageRef, registry)
 
 /** If pulls are queued behind a pull that no pod is waiting for, blames that pull. If a pull is stalled, blames the node
  * if other nodes are receiving bytes from the same registry, or the registry if several nodes are stalled and none is
@@ -110,7 +108,7 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
   }
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {
-    const registry = registryOfPull(stalled)
+    const registry = registryOf(stalled)
     const { nodes, stalled: others } = served.get(registry) ?? { nodes: new Set(), stalled: new Set() }
     if (nodes.size > 0)
       return {
@@ -168,11 +166,9 @@ const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? start
 /** The median speed of completed and live pulls, each over its whole duration; undefined if nothing was
  * downloaded. */
 export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
-  const rates = pulls.flatMap(pull => speedOf(pull, now) ?? []).sort((a, b) => a - b)
-  return rates[Math.floor(rates.length / 2)]
+  return median(pulls.flatMap(pull => speedOf(pull, now) ?? []))
 }
 
-function fits(query: Query, { node, pulls }: NodeRow, context: Context): boolean {
-  const facts = factsOf(pulls, context)
-  return matches(query, { ...facts, node: [node.name.toLowerCase()] })
+function nodeFacts({ node, pulls }: NodeRow, context: Context): Facts {
+  return { ...factsOf(pulls, context), node: [node.name.toLowerCase()] }
 }

@@ -14,6 +14,13 @@ export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> 
   }
 }
 
+export function median(figures: readonly number[]): number | undefined {
+  const sorted = [...figures].sort((a, b) => a - b)
+  const middle = sorted.length / 2
+  const [a, b] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]]
+  return a === undefined || b === undefined ? undefined : (a + b) / 2
+}
+
 export function byText<T>(text: (row: T) => string): Compare<T> {
   return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
 }

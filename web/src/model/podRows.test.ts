@@ -28,7 +28,6 @@ const container = (change: Partial<Container>): Container => ({
   percent: undefined,
   etaSeconds: undefined,
   error: undefined,
-  errorReason: undefined,
   ...change,
 })
 
@@ -253,6 +252,18 @@ it('says how long a start took, how much of that time the image took, and whethe
   const [quick, late] = podRows([started('b', T0), started('a', T0)], new Map([['a', pull]]), T0)
   expect(quick && startWords(quick)).toBe('took 1:30, 1:27 of it for the image')
   expect(late && startWords(late)).toBe('took 1:30, 1:27 of it for the image, 3 attempts failed')
-  expect(quick && phaseSteps(quick, T0)[1]?.phase).toBe('queued')
-  expect(late && phaseSteps(late, T0)[1]?.phase).toBe('failing (3 attempts)')
+  expect(quick && phaseSteps(quick, T0)[1]?.name).toBe('queued')
+  expect(late && phaseSteps(late, T0)[1]?.name).toBe('failing (3 attempts)')
+})
+
+it('rounds the phases so that their durations add up to the duration of the start', () => {
+  const times = [0, 0.4, 38.3, 38.5]
+  const phases = ['scheduled', 'queued', 'pulling'].map((phase, at) => ({
+    phase,
+    startedAt: T0 + (times[at] ?? 0) * 1000,
+    seconds: (times[at + 1] ?? 0) - (times[at] ?? 0),
+  }))
+  const [row] = podRows([{ ...started('a', T0 + 38_500), tookSeconds: 38.5, phases }], new Map(), T0)
+  expect(row && phaseSteps(row, T0).map(({ seconds }) => seconds)).toEqual([0, 38, 1])
+  expect(row && startWords(row)).toBe('took 39 s, 39 s of it for the image')
 })

@@ -1,6 +1,6 @@
 /** Pods that are waiting for images, with the live state of each image, and pods that started recently. */
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
-import { clock, count } from './format'
+import { clock, count, joined } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
@@ -55,18 +55,22 @@ const WORST_FIRST: readonly ContainerRowState[] = [
 
 /** Pods with problems come first, then the pods that will probably be ready soonest. Pods with an image that is not
  * queued yet come last. */
-const POD_RANK: Readonly<Record<ContainerRowState, number>> = {
-  failed: 0,
-  cancelled: 1,
-  stalled: 2,
-  unobserved: 3,
-  extracting: 4,
-  downloading: 5,
-  resolving: 6,
-  queued: 7,
-  waiting: 8,
-  done: 9,
-}
+const READY_FIRST: readonly ContainerRowState[] = [
+  'failed',
+  'cancelled',
+  'stalled',
+  'unobserved',
+  'extracting',
+  'downloading',
+  'resolving',
+  'queued',
+  'waiting',
+  'done',
+]
+
+const podRank = (state: ContainerRowState): number => READY_FIRST.indexOf(state)
+/** Pods with this state or an earlier one in the list have a problem. */
+const LAST_PROBLEM = podRank('stalled')
 
 export function podRows(
   pods: readonly Pod[],
@@ -159,7 +163,7 @@ export function podFacts({ pod, containers, isStarted }: PodRow): Facts {
       ? ['started']
       : containers.flatMap(({ state }) => (state === 'failed' ? [state, 'failing'] : [state])),
     registry: lower(
-      containers.map(({ container, pull }) => registryOf(pull?.imageRef ?? container.image, pull?.registry)),
+      containers.map(({ container, pull }) => registryOf(pull ?? { imageRef: container.image })),
     ),
     limit: containers.flatMap(({ pull }) => (pull === undefined ? [] : limitsOf(pull))),
     spans: [[pod.waitingSince ?? pod.startedAt ?? 0, pod.startedAt ?? Infinity]],
@@ -171,8 +175,8 @@ const byName = byText(({ pod }: PodRow) => podName(pod))
 /** A pod with an image that is not queued yet ranks as waiting, unless a pull failed, stalled or was
  * cancelled. A pod that has its images but has not started yet ranks before the started pods. */
 function rankOf({ state, later, isStarted }: PodRow): number {
-  if (isStarted) return POD_RANK.done + 1
-  return later.length > 0 && POD_RANK[state] > POD_RANK.stalled ? POD_RANK.waiting : POD_RANK[state]
+  if (isStarted) return READY_FIRST.length
+  return podRank(later.length > 0 && podRank(state) > LAST_PROBLEM ? 'waiting' : state)
 }
 
 /** The place in the node's queue. */
@@ -223,7 +227,7 @@ export interface ReadyLast {
 /** Returns undefined if fewer than two pods are waiting for a pull. */
 export function readyLast(rows: readonly PodRow[]): ReadyLast | undefined {
   const waiting = rows.filter(({ isStarted }) => !isStarted)
-  const pulling = waiting.filter(({ state }) => POD_RANK[state] > POD_RANK.stalled)
+  const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
   const known = pulling.filter(row => !isBlind(row)).sort(byReady)
   const row = known.at(-1)
   if (row === undefined || pulling.length < 2) return undefined
@@ -248,29 +252,38 @@ export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: It
 }
 
 export interface PhaseStep extends StartPhase {
+  /** The name of the phase, as shown. */
+  readonly name: string
   readonly seconds: number
 }
 
 /** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
- * failed attempts and the time between them as queued. */
+ * failed attempts and the time between them as queued. The times since the first phase are rounded rather than the
+ * durations, so that the durations add up to the duration of the whole start-up. */
 export function phaseSteps({ pod, failures }: PodRow, now: number): readonly PhaseStep[] {
-  return pod.phases.map(step => ({
-    ...step,
-    phase: step.phase === 'queued' && failures > 0 ? `failing (${count(failures, 'attempt')})` : step.phase,
-    seconds: step.seconds ?? Math.max(0, now - step.startedAt) / 1000,
-  }))
+  const begin = pod.phases[0]?.startedAt ?? now
+  const rounded = (at: number) => Math.round((at - begin) / 1000)
+  return pod.phases.map(step => {
+    const { phase, startedAt, seconds } = step
+    const end = seconds === undefined ? Math.max(now, startedAt) : startedAt + seconds * 1000
+    return {
+      ...step,
+      name: phase === 'queued' && failures > 0 ? `failing (${count(failures, 'attempt')})` : phase,
+      seconds: rounded(end) - rounded(startedAt),
+    }
+  })
 }
 
 /** `took 4 s, 3 s of it for the image`: the time from scheduling to the start, and the time until the image was on the
  * node. */
-export function startWords({ pod, failures }: PodRow): string {
-  const ofImage = pod.phases.filter(({ phase }) => ['queued', 'pulling', 'unpacking'].includes(phase))
-  const seconds = ofImage.reduce((sum, { seconds = 0 }) => sum + seconds, 0)
-  return [
+export function startWords(row: PodRow): string {
+  const { pod, failures } = row
+  const ofImage = phaseSteps(row, 0).filter(({ phase }) => ['queued', 'pulling', 'unpacking'].includes(phase))
+  const seconds = ofImage.reduce((sum, step) => sum + step.seconds, 0)
+  return joined(
+    ', ',
     `took ${clock(pod.tookSeconds ?? 0)}`,
     ofImage.length > 0 && `${clock(seconds)} of it for the image`,
     failures > 0 && `${count(failures, 'attempt')} failed`,
-  ]
-    .filter(Boolean)
-    .join(', ')
+  )
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { isGroupKey } from './failureGroups'
-import { isRestless, pullFacts, pullRows } from './pullRows'
+import { isRestless, pullRows, searchPulls } from './pullRows'
 import { parseQuery } from './query'
 
 const at = (id: string, change: Partial<Pull> = {}) => aPull({ id, nodeName: `on-${id}`, ...change })
@@ -242,7 +242,20 @@ it('knows which columns contain constantly changing figures', () => {
 
 it('a search finds a cancelled attempt even after it was retried', () => {
   const retried = aPull({ attempt: 2, earlier: [anAttempt({ errorReason: 'canceled' })] })
-  expect(pullFacts(retried, aContext([retried])).status).toContain('cancelled')
   const failed = aPull({ attempt: 2, earlier: [anAttempt()] })
-  expect(pullFacts(failed, aContext([failed])).status).not.toContain('cancelled')
+  const both = [retried, failed]
+  const found = (text: string) => searchPulls(both, text, aContext(both))
+  expect(found('status:cancelled')).toEqual([retried])
+  expect(found('status:cancelled since:5m')).toEqual([retried])
+  expect(found('status:failed')).toEqual([failed])
+  const later = aContext(both, undefined, T0 + 600_000)
+  expect(searchPulls(both, 'status:cancelled since:5m', later)).toEqual([])
+})
+
+it('the list of a period has a row for each pull, so that it has as many rows as its link promises', () => {
+  const done = { status: 'completed', completedAt: T0 + 1000 } as const
+  const pulls = [aPull({ id: 'a', ...done }), aPull({ id: 'b', ...done })]
+  const rows = (text: string) =>
+    pullRows(pulls, { query: parseQuery(text, T0), sort: undefined, open: [] }, aContext(pulls)).length
+  expect([rows(''), rows('since:5m'), rows('at:0m')]).toEqual([1, 2, 2])
 })

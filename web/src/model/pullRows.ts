@@ -4,10 +4,8 @@ import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, isCancelled, severity } from './failureGroups'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-
 import { hasEnded, isRetry, limitNow, type PullState, pullState, shownRate } from './pullState'
-
-import { type Facts, isEmpty, matches, type Query } from './query'
+import { type Facts, filtered, parseQuery, type Query, type Span } from './query'
 import { blockedWords, livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
 
@@ -42,14 +40,24 @@ function statusWords(pull: Pull, context: Context): readonly string[] {
   if (state === 'stalled' || state === 'resolving') words.push('downloading')
   if (isFailure(pull, context) && standing(pull, context) !== 'past') words.push('failing')
   if (pull.slowerThanUsual !== undefined) words.push('slow')
-  // The list of failures in a period includes the failures whose retry succeeded.
-  words.push(...pull.earlier.map(attempt => (isCancelled(attempt) ? 'cancelled' : 'failed')))
   return words
 }
 
 /** The value of `limit:` that a pull matches. */
 export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
+}
+
+/** When the attempts were running. Earlier attempts also state how they ended, so that a search for failures finds those
+ * whose retry succeeded. */
+export function spansOf(pull: Pull): readonly Span[] {
+  return [
+    [pull.startedAt, pull.completedAt ?? Infinity],
+    ...pull.earlier.map((attempt): Span => {
+      const { startedAt, completedAt } = attempt
+      return [startedAt ?? completedAt, completedAt, isCancelled(attempt) ? 'cancelled' : 'failed']
+    }),
+  ]
 }
 
 export function pullFacts(pull: Pull, context: Context): Facts {
@@ -59,12 +67,9 @@ export function pullFacts(pull: Pull, context: Context): Facts {
     ns: pull.pods.map(pod => pod.namespace.toLowerCase()),
     pod: pull.pods.map(pod => pod.podName.toLowerCase()),
     status: statusWords(pull, context),
-    registry: [registryOf(pull.imageRef, pull.registry).toLowerCase()],
+    registry: [registryOf(pull).toLowerCase()],
     limit: limitsOf(pull),
-    spans: [pull, ...pull.earlier].map(({ startedAt, completedAt = Infinity }) => [
-      startedAt ?? completedAt,
-      completedAt,
-    ]),
+    spans: spansOf(pull),
   }
 }
 
@@ -143,6 +148,11 @@ export function isRestless(sort: Sort | undefined): boolean {
   return sort !== undefined && RESTLESS.includes(sort.column)
 }
 
+/** The pulls that a search finds. */
+export function searchPulls(pulls: Iterable<Pull>, text: string, context: Context): readonly Pull[] {
+  return filtered([...pulls], parseQuery(text, context.now), pull => pullFacts(pull, context))
+}
+
 export interface PullQuery {
   readonly query: Query
   readonly sort: Sort | undefined
@@ -156,8 +166,10 @@ export function pullRows(
   context: Context,
 ): readonly PullRow[] {
   const all = [...pulls]
-  const shown = isEmpty(query) ? all : all.filter(pull => matches(query, pullFacts(pull, context)))
-  const groups = sort === undefined ? groupsOf(shown, open, context) : NO_GROUPS
+  const shown = filtered(all, query, pull => pullFacts(pull, context))
+  // The list of a period shows each pull that was running in it.
+  const isGrouped = sort === undefined && query.windows.length === 0
+  const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
   const live = livePulls(all)
   return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {

@@ -1,7 +1,7 @@
 /** Describes a pull as plain text, for a chat or a ticket. */
 import type { Pull } from '../wire/wire'
 import { failingWords, REASON_WORDS, reasonOf } from './failureGroups'
-import { bytes, clock, count, ofTotal, percent, rate } from './format'
+import { bytes, clock, count, joined, ofTotal, percent, rate } from './format'
 import { timeLeftWords } from './limit'
 import { knownPercent, pullState, shownRate, stateWord, tookSeconds } from './pullState'
 import { type Context, podName } from './standing'
@@ -17,7 +17,8 @@ export function pullText(
   const speed = shownRate(pull)
   const left = timeLeftWords(pull, now)
   const state = pullState(pull)
-  const facts = [
+  const facts = joined(
+    ' · ',
     stateWord(pull) + (state === 'failed' ? `: ${REASON_WORDS[reasonOf(pull)]}` : ''),
     failingWords([pull], context, now),
     percent(knownPercent(pull)),
@@ -25,16 +26,15 @@ export function pullText(
     speed !== undefined && rate(speed),
     took !== undefined && `took ${clock(took)}`,
     left !== undefined && `ready in ${left}`,
-  ]
+  )
   const pods = [...new Set(pull.pods.map(podName))]
-  return [
+  return joined(
+    '\n',
     `${pull.imageRef} on ${pull.nodeName}`,
-    facts.filter(Boolean).join(' · '),
+    facts,
     sentence,
     pull.error,
     pods.length > 0 && `${count(pods.length, 'pod')}: ${pods.join(', ')}`,
     link,
-  ]
-    .filter(Boolean)
-    .join('\n')
+  )
 }

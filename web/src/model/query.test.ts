@@ -54,10 +54,18 @@ describe('a search', () => {
     ])
     expect(['since:10m', 'since:1m', 'since:2m', 'since:60m'].map(found)).toEqual([true, false, true, true])
     expect(found('status:failed since:10m')).toBe(true)
+    expect(found('status:failed since:9m')).toBe(false)
+    expect(found(`since:${secondOfDay(T0 - 100_000)}`)).toBe(true)
+    expect(found(`since:${secondOfDay(T0 - 99_000)}`)).toBe(false)
     expect(matches(parseQuery('since:1m', T0), pullFacts(aPull({ startedAt: T0 - 600_000 })))).toBe(true)
   })
 
-  it.each(['at:', 'at:1', 'since:10', 'since:soon'])('ignores the incomplete time %j', text =>
+  it('names the moments in it', () => {
+    expect(parseQuery(`at:${secondOfDay(T0)} node:a at:5m`, T0).moments).toEqual([T0, T0 - 300_000])
+    expect(parseQuery('since:5m at:1:xx at:99999999999m', T0).moments).toEqual([])
+  })
+
+  it.each(['at:', 'at:1', 'at:1:xx', 'since:10', 'since:soon'])('ignores the incomplete time %j', text =>
     expect(fits(text)).toBe(true),
   )
 

@@ -1,6 +1,7 @@
 /** The search box: free words and `key:value,value` tokens. Only the text of a query is stored. */
 
-/** `at:14:05:30` and `since:10m` filter by time; the other keys have values. */
+/** The keys. The value of `at:` is a moment, such as `14:05:30`, and `since:` is followed by the start of a period, such
+ * as `10m`. The values of the other keys are compared with the properties of a row. */
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit', 'at', 'since'] as const
 export type Key = (typeof KEYS)[number]
 
@@ -28,11 +29,14 @@ export interface Token {
 export interface Query {
   readonly tokens: readonly Token[]
   readonly words: readonly string[]
+  /** The periods in which an attempt of the pull must have been running. */
   readonly windows: readonly Span[]
+  /** The moments of `at:`. */
+  readonly moments: readonly number[]
 }
 
-/** The start and the end of a period. */
-export type Span = readonly [number, number]
+/** The start and the end of a period and, if it is that of an attempt, the value of `status:` for how it ended. */
+export type Span = readonly [number, number, string?]
 
 /** The searchable values of a row, in lower case; none for the keys that filter by time. */
 export type Facts = Readonly<Partial<Record<Key, readonly string[]>>> & {
@@ -58,51 +62,63 @@ export function parseQuery(text: string, now = Date.now()): Query {
   const tokens: Token[] = []
   const words: string[] = []
   const windows: Span[] = []
+  const moments: number[] = []
   for (const word of splitWords(text)) {
     const token = parseToken(word)
     if (token === undefined) words.push(word.toLowerCase())
-    else if (isTime(token.key)) windows.push(...token.values.flatMap(value => windowOf(value, now)))
+    else if (token.key === 'since') windows.push(...timesOf(token, now).map((from): Span => [from, Infinity]))
+    else if (token.key === 'at') moments.push(...timesOf(token, now))
     else if (token.values.length > 0) tokens.push(token)
   }
-  return { tokens, words, windows }
+  windows.push(...moments.map((at): Span => [at - AROUND_MS, at + AROUND_MS]))
+  return { tokens, words, windows, moments }
 }
-
-const isTime = (key: Key): boolean => key === 'at' || key === 'since'
 
 /** The pulls within this time of a moment belong to it. */
 const AROUND_MS = 30_000
 const HOUR_MS = 3_600_000
 
-/** The window of `10m`, which ends now, or of `14:05:30`, the last such time of day in the reader's time zone. Empty if
- * the value is not complete. */
-function windowOf(value: string, now: number): readonly Span[] {
-  if (/^\d+m$/.test(value)) return [[now - Number.parseInt(value, 10) * 60_000, Infinity]]
-  const [hours = 0, minutes, seconds = 0] = value.split(':').map(Number)
-  if (minutes === undefined) return []
-  let at = new Date(now).setHours(hours, minutes, seconds, 0)
-  if (at > now + HOUR_MS) at -= 24 * HOUR_MS
-  return [[at - AROUND_MS, at + AROUND_MS]]
+/** The times in a token: `10m` is ten minutes ago, and `14:05:30` is the last such time of day in the reader's time zone.
+ * Values that are not complete or not valid are left out. */
+function timesOf({ values }: Token, now: number): readonly number[] {
+  return values.map(value => timeOf(value, now)).filter(at => at > 0)
+}
+
+function timeOf(value: string, now: number): number {
+  if (/^\d+m$/.test(value)) return now - Number.parseInt(value, 10) * 60_000
+  const [hours = 0, minutes = Number.NaN, seconds = 0] = value.split(':').map(Number)
+  const at = new Date(now).setHours(hours, minutes, seconds, 0)
+  return at > now + HOUR_MS ? at - 24 * HOUR_MS : at
 }
 
 export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** All tokens and all words of the query must match. A token matches if one of its values matches. */
+/** All tokens and all words of the query must match. A token matches if one of its values matches. In a query for a
+ * period, an attempt must have been running in this period; of the earlier attempts, only these count for `status:`. */
 export function matches(query: Query, facts: Facts): boolean {
+  const spans = facts.spans.filter(([start, end]) =>
+    query.windows.every(([from, to]) => start <= to && end >= from),
+  )
+  const ends = spans.map(([, , status]) => status)
   return (
-    query.windows.every(([from, to]) => facts.spans.some(([start, end]) => start <= to && end >= from)) &&
+    (query.windows.length === 0 || spans.length > 0) &&
     query.tokens.every(({ key, values }) =>
       values.some(value =>
-        facts[key]?.some(fact => (key === 'status' ? fact === value : fact.includes(value))),
+        key === 'status'
+          ? facts.status?.includes(value) || ends.includes(value)
+          : facts[key]?.some(fact => fact.includes(value)),
       ),
     ) &&
     query.words.every(word => KEYS.some(key => facts[key]?.some(fact => fact.includes(word))))
   )
 }
 
-export function isEmpty(query: Query): boolean {
-  return query.tokens.length + query.words.length + query.windows.length === 0
+/** The rows that match the query. Without a query, the properties of the rows are not computed. */
+export function filtered<T>(rows: readonly T[], query: Query, facts: (row: T) => Facts): T[] {
+  const isEmpty = query.tokens.length + query.words.length + query.windows.length === 0
+  return isEmpty ? [...rows] : rows.filter(row => matches(query, facts(row)))
 }
 
 export function tokenText({ key, values }: Token): string {

@@ -2,7 +2,7 @@
 import type { Pod, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { fullReference, isUnknown, registryOf } from './images'
-import { byFigure, byText, type Compare, type Order } from './order'
+import { byFigure, byText, type Compare, median, type Order } from './order'
 import { pullFacts } from './pullRows'
 import { hasEnded, hasFailed, stateWord, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key, type Span } from './query'
@@ -83,7 +83,7 @@ function imageRow(
   const late = (pull: Pull) => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
   return {
     imageRef,
-    registry: registryOf(imageRef, pulls[0]?.registry),
+    registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
     pulls: slowestFirst,
     done: count(({ status }) => status === 'completed'),
     queued: count(pull => isLive(pull) && pull.status === 'queued'),
@@ -115,12 +115,6 @@ function need(pull: Pull, live: LivePulls, now: number): number {
   return 1e9 + ready + (unknown === undefined ? 0 : 1e9)
 }
 
-function median(sorted: readonly number[]): number | undefined {
-  const middle = sorted.length / 2
-  const [a, b] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]]
-  return a === undefined || b === undefined ? undefined : (a + b) / 2
-}
-
 /** The searchable properties of an image. Without a pull, only its name and nodes are known. */
 export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Context): Facts {
   const facts = factsOf(pulls, context)
@@ -130,7 +124,7 @@ export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Cont
     image: [...facts.image, imageRef.toLowerCase()],
     node: [...facts.node, ...waiting.map(node => node.toLowerCase())],
     status: [...facts.status, 'waiting'],
-    registry: [...facts.registry, registryOf(imageRef, undefined).toLowerCase()],
+    registry: [...facts.registry, registryOf({ imageRef }).toLowerCase()],
   }
 }
 

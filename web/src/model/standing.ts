@@ -1,6 +1,7 @@
 /** Whether a pull needs attention, is in progress, or is history. All parts of the page apply the same rules. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
+import { listed } from './format'
 import { hasEnded, isRetrying, type PullState, pullState } from './pullState'
 
 /**
@@ -75,8 +76,7 @@ export function waitedNames(pull: Pull, context: Context): string {
   const waiting = new Set(waitersOf(pull, context).map(podName))
   const gone = [...pull.waited, ...pull.pods].filter(pod => !waiting.has(podName(pod)))
   const names = [...new Map(gone.map(pod => [podName(pod), ownedName(pod)])).values()]
-  const rest = names.length - MOST_NAMES
-  return names.slice(0, MOST_NAMES).join(', ') + (rest > 0 ? ` and ${rest} more` : '')
+  return listed(names, MOST_NAMES)
 }
 
 const ownedName = (pod: PodRef): string => podName(pod) + (pod.owner === undefined ? '' : ` (${pod.owner})`)

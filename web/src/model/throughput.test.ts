@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
+import { secondOfDay } from './format'
 import {
   areas,
   axis,
@@ -146,24 +147,27 @@ it('the chart covers at least a minute', () => {
   expect(axis([sample(0), sample(90_000)])).toEqual([T0, T0 + 90_000])
 })
 
-it('describes what happened, and during which period', () => {
+it('describes what happened, during which period, and how many pulls the list of it shows', () => {
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
-  const period = (change: object) => happened({ ...history, ...change }, T0 + WINDOW_MS)
+  const period = (change: object, pulls = 1) =>
+    happened({ ...history, ...change }, T0 + WINDOW_MS, () => pulls)
+  const since = `since:${secondOfDay(T0)}`
   expect(period({})).toEqual({
     words: 'last 10 min',
     happenings: [
-      { words: '12 pulls completed', query: 'status:done since:10m' },
-      { words: '1 attempt failed', query: 'status:failed since:10m' },
+      { words: '12 pulls completed', query: `status:done ${since}` },
+      { words: '1 attempt failed', query: `status:failed ${since}` },
       { words: '4.2 GB downloaded' },
     ],
   })
-  expect(period({ completed: 1, failed: 0, canceled: 3 })?.happenings.slice(0, 2)).toEqual([
-    { words: '1 pull completed', query: 'status:done since:10m' },
-    { words: '3 cancelled', query: 'status:cancelled since:10m' },
+  expect(period({ completed: 1, failed: 60, canceled: 3 }, 3)?.happenings.slice(0, 3)).toEqual([
+    { words: '1 pull completed', query: `status:done ${since}` },
+    { words: '60 attempts of 3 pulls failed', query: `status:failed ${since}` },
+    { words: '3 cancelled', query: `status:cancelled ${since}` },
   ])
+  expect(period({ failed: 2 }, 0)?.happenings[1]?.words).toBe('2 attempts failed')
   expect(period({ completed: undefined })).toBeUndefined()
-  expect(happened(undefined, T0)).toBeUndefined()
-  expect(happened(history, T0 + 25_000)?.happenings[0]?.query).toBe('status:done since:1m')
+  expect(happened(undefined, T0, () => 0)).toBeUndefined()
 })
 
 describe('the chart’s marks', () => {

@@ -1,7 +1,7 @@
 /** The bytes per second from each registry over the last few minutes. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
 import { groupBy, REASON_WORDS } from './failureGroups'
-import { bytes, count, duration } from './format'
+import { bytes, count, duration, secondOfDay } from './format'
 import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { shortName } from './limit'
@@ -25,7 +25,7 @@ export function ratesByRegistry(pulls: Iterable<Pull>): Rates {
   const rates = new Map<string, number>()
   for (const pull of pulls) {
     if (hasEnded(pull) || pull.bytesPerSec <= 0) continue
-    const registry = registryOf(pull.imageRef, pull.registry)
+    const registry = registryOf(pull)
     rates.set(registry, (rates.get(registry) ?? 0) + pull.bytesPerSec)
   }
   return rates
@@ -51,21 +51,29 @@ export interface Period {
 }
 
 /** What happened during the period that the server's history covers; undefined if the server does not count pulls and
- * bytes. */
-export function happened(history: ThroughputHistory | undefined, now: number): Period | undefined {
+ * bytes. The server counts attempts, and a search finds pulls, so the words state both numbers if they differ.
+ * `pullCount` returns how many pulls a search finds. */
+export function happened(
+  history: ThroughputHistory | undefined,
+  now: number,
+  pullCount: (query: string) => number,
+): Period | undefined {
   if (history?.completed === undefined) return undefined
   const { since, completed, failed, canceled, downloadedBytes } = history
-  const seconds = (now - since) / 1000
-  const one = (words: string, status: string) => ({
-    words,
-    query: `status:${status} since:${Math.ceil(seconds / 60)}m`,
-  })
+  const queryOf = (status: string) => `status:${status} since:${secondOfDay(since)}`
+  const attempts = (ended: number, word: string) => {
+    const query = queryOf(word)
+    const pulls = pullCount(query)
+    const of = pulls > 0 && pulls < ended ? ` of ${count(pulls, 'pull')}` : ''
+    const number = word === 'failed' || of ? count(ended, 'attempt') : ended
+    return ended > 0 ? [{ words: `${number}${of} ${word}`, query }] : []
+  }
   return {
-    words: `last ${duration(seconds)}`,
+    words: `last ${duration((now - since) / 1000)}`,
     happenings: [
-      one(`${count(completed, 'pull')} completed`, 'done'),
-      ...(failed ? [one(`${count(failed, 'attempt')} failed`, 'failed')] : []),
-      ...(canceled ? [one(`${canceled} cancelled`, 'cancelled')] : []),
+      { words: `${count(completed, 'pull')} completed`, query: queryOf('done') },
+      ...attempts(failed, 'failed'),
+      ...attempts(canceled, 'cancelled'),
       { words: `${bytes(downloadedBytes)} downloaded` },
     ],
   }

@@ -13,8 +13,8 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups. Mere
-   * progress does not count. */
+  /** A counter that is incremented when a pull appears or disappears, or when a change of a pull affects filters or
+   * groups. A change of its bytes alone does not increment the counter. */
   get shape(): number {
     return this.#shape
   }

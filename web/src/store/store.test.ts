@@ -48,7 +48,7 @@ const listed = (id: string) => ({
   startedAt: new Date(T0).toISOString(),
 })
 
-const LIVE = { version: '1', bootId: 'b', time: T0, pulls: 2 }
+const LIVE = { version: '1', time: T0, pulls: 2 }
 const HELLO: readonly WorkerEvent[] = [{ kind: 'reset' }, { kind: 'live', hello: LIVE }]
 const state = (id: string, isPart: boolean): WorkerEvent => ({
   kind: 'events',

@@ -21,11 +21,12 @@ import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
 export interface Snapshot {
-  /** This map is changed in place; `version` increases whenever its contents change. */
+  /** This map is changed in place. `version` is incremented whenever its contents change. */
   readonly pulls: ReadonlyMap<string, Pull>
   /** The running pulls at the top of the Pulls view, which are shown until the whole state has arrived. */
   readonly first: ReadonlyMap<string, Pull> | undefined
   readonly version: number
+  /** Incremented when a change affects filters or groups; see `PullTable.shape`. */
   readonly shape: number
   readonly context: Context
   /** The counts of pulls by state; undefined until the server has sent its first state. */

@@ -94,7 +94,7 @@ describe('the stream', () => {
     FakeSource.last.emit('hello', HELLO)
     FakeSource.last.emit('reset', {})
     FakeSource.last.emit('message', REMOVED, 'b-1')
-    expect(calls.live).toHaveBeenCalledWith(expect.objectContaining({ bootId: 'b' }))
+    expect(calls.live).toHaveBeenCalledWith(expect.objectContaining({ version: '1' }))
     expect(calls.reset).toHaveBeenCalledOnce()
     expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })

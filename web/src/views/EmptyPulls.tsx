@@ -12,6 +12,18 @@ interface Props {
 export function EmptyPulls({ query, total }: Props) {
   const { connection, nodes, counts } = useSnapshot()
   if (total > 0 && query !== '') return <NothingMatches />
+  if (connection.kind === 'lost' || counts === undefined) return <Loading what="pulls" />
+  if (nodes?.nodes.length === 0) return <NoAgents />
+  return (
+    <Notice icon="done" title="No image is being pulled">
+      <p>A pull appears here as soon as a node starts it.</p>
+    </Notice>
+  )
+}
+
+/** Explains why a list has not arrived yet. */
+export function Loading({ what }: { readonly what: string }) {
+  const { connection } = useSnapshot()
   if (connection.kind === 'lost') {
     return (
       <Notice icon="lost" title={`No response from the server since ${timeOfDay(connection.since)}`}>
@@ -20,16 +32,11 @@ export function EmptyPulls({ query, total }: Props) {
       </Notice>
     )
   }
-  if (counts === undefined) {
-    return (
-      <Notice icon="downloading" title={connection.kind === 'live' ? 'Loading the pulls…' : 'Connecting…'} />
-    )
-  }
-  if (nodes !== undefined && nodes.nodes.length === 0) return <NoAgents />
   return (
-    <Notice icon="done" title="No image is being pulled">
-      <p>A pull appears here as soon as a node starts it.</p>
-    </Notice>
+    <Notice
+      icon="downloading"
+      title={connection.kind === 'connecting' ? 'Connecting…' : `Loading the ${what}…`}
+    />
   )
 }
 

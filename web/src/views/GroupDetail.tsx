@@ -1,14 +1,14 @@
 import { Failure } from '../components/Failure'
 import { ImageLabel } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
-import { groupBy } from '../model/failureGroups'
+import { groupBy, imageCount } from '../model/failureGroups'
 import { count } from '../model/format'
 import { pullState } from '../model/pullState'
 import shared from '../styles/shared.module.css'
 import { showPulls } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
-import { imageCount, type ShownRow } from './pullColumns'
+import type { ShownRow } from './pullColumns'
 
 /** The details of a row that combines several pulls. Failures with the same cause show the error once, and one line
  * for each node or image. Each completed pull of an image on a node has its own line, newest first. */

@@ -5,10 +5,11 @@ import { ImageLabel } from '../components/ImageLabel'
 import { MissingRows } from '../components/MissingRows'
 import { Name } from '../components/Name'
 import { PullList } from '../components/PullList'
-import { bytes, clock, count } from '../model/format'
+import { useDoneSince } from '../components/Tiles'
+import { bytes, clock, count, timeOfDay } from '../model/format'
 import { ordered } from '../model/order'
 import { tookSeconds } from '../model/pullState'
-import { isEmpty, matches, parseQuery } from '../model/query'
+import { filtered, parseQuery } from '../model/query'
 import { byRollout, IMAGE_ORDER, type ImageRow, imageFacts, imageRows, unfinished } from '../model/rollout'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -85,15 +86,16 @@ function Longest({ row: { longest, nodeCount } }: { readonly row: ImageRow }) {
 export function ImagesView() {
   const { pulls, pods, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
+  const since = useDoneSince()
   const list = pods === 'missing' ? undefined : pods
-  // `version` increases whenever the contents of the map change.
+  // The map of pulls is changed in place. `version` is incremented whenever its contents change.
   const all = useMemo(
     () => imageRows(pulls.values(), list?.pods ?? [], context),
     [pulls, list, version, context],
   )
   const rows = useMemo(() => {
     const search = parseQuery(query, context.now)
-    const shown = isEmpty(search) ? [...all] : all.filter(row => matches(search, imageFacts(row, context)))
+    const shown = filtered(all, search, row => imageFacts(row, context))
     return ordered(shown, sort, IMAGE_ORDER, byRollout)
   }, [all, context, query, sort])
   const known = new Set(all.map(({ imageRef }) => imageRef))
@@ -104,15 +106,22 @@ export function ImagesView() {
       {rows.length === 0 || counts === undefined ? (
         <EmptyPulls query={query} total={pulls.size} />
       ) : (
-        <DataTable
-          caption="Images and their progress across the nodes"
-          columns={COLUMNS}
-          className={styles.table}
-          rows={rows}
-          rowKey={({ imageRef }) => imageRef}
-          rowLabel={({ imageRef }) => `${imageRef}: its nodes`}
-          detail={row => <Detail row={row} />}
-        />
+        <>
+          {since !== undefined && (
+            <p className={shared.remark}>
+              The figures cover the pulls in progress and those completed since {timeOfDay(since)}.
+            </p>
+          )}
+          <DataTable
+            caption="Images and their progress across the nodes"
+            columns={COLUMNS}
+            className={styles.table}
+            rows={rows}
+            rowKey={({ imageRef }) => imageRef}
+            rowLabel={({ imageRef }) => `${imageRef}: its nodes`}
+            detail={row => <Detail row={row} />}
+          />
+        </>
       )}
     </>
   )

@@ -4,17 +4,15 @@ import { columnsFor, DataTable } from '../components/DataTable'
 import { Icon } from '../components/Icon'
 import { MissingRows } from '../components/MissingRows'
 import { Name } from '../components/Name'
-import { Notice } from '../components/Notice'
 import { PullList } from '../components/PullList'
 import { ago, count, rate } from '../model/format'
 import { NODE_ORDER, type NodeRow, nodeRows } from '../model/nodeRows'
 import { parseQuery } from '../model/query'
-import { isConnected } from '../store/connection'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { useUrl } from '../url/useUrl'
 import type { NodeState } from '../wire/wire'
-import { EmptyPulls, NoAgents, NothingMatches } from './EmptyPulls'
+import { Loading, NoAgents, NothingMatches } from './EmptyPulls'
 import styles from './NodesView.module.css'
 import { Registries } from './Registries'
 
@@ -101,19 +99,15 @@ const COLUMNS = [
 ]
 
 export function NodesView() {
-  const { nodes, pulls, version, connection, context, counts } = useSnapshot()
+  const { nodes, pulls, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` increases whenever the contents of the map change.
+  // The map of pulls is changed in place. `version` is incremented whenever its contents change.
   const rows = useMemo(
     () =>
       nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query, context.now), sort }, context),
     [nodes, pulls, version, query, sort, context],
   )
-  const isLoading = nodes === undefined || counts === undefined
-  if (isLoading && isConnected(connection)) {
-    return <Notice icon="resolving" title="Loading the nodes…" />
-  }
-  if (isLoading) return <EmptyPulls query="" total={0} />
+  if (nodes === undefined || counts === undefined) return <Loading what="nodes" />
   if (nodes.nodes.length === 0) return <NoAgents />
   const missing = open.filter(key => !nodes.nodes.some(({ name }) => name === key))
   return (

@@ -1,7 +1,7 @@
 import { classes } from '../classes'
-import { CopyButton } from '../components/CopyButton'
+import { DescribePod } from '../components/DescribePod'
 import { ImageLabel } from '../components/ImageLabel'
-import { clock, exactTime, percent, secondOfDay } from '../model/format'
+import { clock, exactTime, joined, percent, secondOfDay } from '../model/format'
 import { type ContainerRow, type PodRow, phaseSteps } from '../model/podRows'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
@@ -18,14 +18,12 @@ const KIND_WORD = {
 } as const
 
 export function PodDetail({ row }: { readonly row: PodRow }) {
-  const { namespace, podName, owner, nodeName } = row.pod
+  const { owner, nodeName } = row.pod
   return (
     <>
       <div className={styles.top}>
-        <span>
-          {[owner, nodeName === '' ? 'not yet on a node' : `on ${nodeName}`].filter(Boolean).join(' · ')}
-        </span>
-        <CopyButton text={`kubectl -n ${namespace} describe pod ${podName}`}>kubectl describe</CopyButton>
+        <span>{joined(' · ', owner, nodeName === '' ? 'not yet on a node' : `on ${nodeName}`)}</span>
+        <DescribePod pod={row.pod} />
       </div>
       <Steps row={row} />
       <ul className={styles.containers}>
@@ -45,9 +43,9 @@ function Steps({ row }: { readonly row: PodRow }) {
   const longest = Math.max(...steps.map(({ seconds }) => seconds))
   return (
     <ol className={styles.steps} aria-label="Start-up phases">
-      {steps.map(({ phase, startedAt, seconds }) => (
-        <li key={phase} className={classes(styles.step, seconds === longest && longest > 0 && styles.long)}>
-          <span className={shared.dim}>{phase}</span>
+      {steps.map(({ name, startedAt, seconds }) => (
+        <li key={name} className={classes(styles.step, seconds === longest && longest > 0 && styles.long)}>
+          <span className={shared.dim}>{name}</span>
           <time dateTime={new Date(startedAt).toISOString()} title={exactTime(startedAt)}>
             {secondOfDay(startedAt)}
             <span className={shared.dim}> · {clock(seconds)}</span>

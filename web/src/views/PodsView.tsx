@@ -6,37 +6,31 @@ import { count, duration } from '../model/format'
 import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
 import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows, readyLast } from '../model/podRows'
-import { isEmpty, matches, parseQuery } from '../model/query'
+import { filtered, parseQuery } from '../model/query'
 import { podName } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
+import shared from '../styles/shared.module.css'
 import { useUrl } from '../url/useUrl'
-import { NothingMatches } from './EmptyPulls'
+import { Loading, NothingMatches } from './EmptyPulls'
 import { PodDetail } from './PodDetail'
 import styles from './PodsView.module.css'
 import { delayOf, POD_COLUMNS } from './podColumns'
 
 export function PodsView() {
-  const { pods, pulls, version, connection, counts } = useSnapshot()
+  const { pods, pulls, version, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
   const list = pods === 'missing' ? undefined : pods
-  // `version` increases whenever the contents of the map change; estimates count down with `now`.
+  // The map of pulls is changed in place. `version` is incremented whenever its contents change;
+  // estimates count down with `now`.
   const rows = useMemo(() => {
     const search = parseQuery(query, now)
-    const all = [...podRows(list?.pods ?? [], pulls, now)]
-    const shown = isEmpty(search) ? all : all.filter(row => matches(search, podFacts(row)))
+    const shown = filtered(podRows(list?.pods ?? [], pulls, now), search, podFacts)
     return ordered(shown, sort, POD_ORDER, byTrouble)
   }, [list, pulls, version, now, query, sort])
 
   if (pods === 'missing' || list?.watching === false) return <NoAccess reason={list?.reason} />
-  if (list === undefined || counts === undefined) {
-    return (
-      <Notice
-        icon={connection.kind === 'lost' ? 'lost' : 'waiting'}
-        title={connection.kind === 'lost' ? 'No response from the server' : 'Loading the pods…'}
-      />
-    )
-  }
+  if (list === undefined || counts === undefined) return <Loading what="pods" />
   const missing = open.filter(key => !list.pods.some(({ uid }) => uid === key))
   return (
     <>
@@ -61,7 +55,7 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
   const delay = delayOf(row, now)
   return (
-    <p className={styles.last}>
+    <p className={shared.remark}>
       Ready last{stuck > 0 && `, apart from ${count(stuck, 'failed or stalled pod')}`}: <b>{podName(pod)}</b>{' '}
       on {pod.nodeName}, {when}. {image} is {row.state}
       {delay && `, ${delay}`}.{blind > 0 && ` There is no estimate for ${count(blind, 'pod')}.`}

@@ -1,12 +1,13 @@
 import { useState } from 'react'
 import { CopyButton } from '../components/CopyButton'
+import { DescribePod } from '../components/DescribePod'
 import { Failure } from '../components/Failure'
 import { GUESSED } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
 import { isNotTried } from '../model/attention'
 import { failingWords, REASON_WORDS } from '../model/failureGroups'
-import { bytes, clock, count, exactTime, percent, rate, secondOfDay } from '../model/format'
+import { bytes, clock, count, exactTime, joined, percent, rate, secondOfDay } from '../model/format'
 import { basisWords, explanation, usualWords } from '../model/limit'
 import { averageRate, hasEnded, hasFailed, pullState, stopped, tookSeconds } from '../model/pullState'
 import { pullText } from '../model/pullText'
@@ -100,11 +101,7 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
       <CopyButton text={pullText(pull, sentence, link, context, now)}>text</CopyButton>
       <CopyButton text={pull.imageRef}>reference</CopyButton>
       {pull.manifestDigest !== undefined && <CopyButton text={pull.manifestDigest}>digest</CopyButton>}
-      {pod !== undefined && (
-        <CopyButton text={`kubectl -n ${pod.namespace} describe pod ${pod.podName}`}>
-          kubectl describe
-        </CopyButton>
-      )}
+      {pod !== undefined && <DescribePod pod={pod} />}
     </div>
   )
 }
@@ -114,7 +111,8 @@ function facts(pull: Pull, context: Context, now: number): string {
   const average = averageRate(pull)
   const isFailed = hasFailed(pull)
   const ended = isFailed ? 'ended after' : 'took'
-  return [
+  return joined(
+    ' · ',
     pull.imageBytes > 0 && `${bytes(pull.imageBytes)} image`,
     pull.cachedBytes > 0 && `${bytes(pull.cachedBytes)} of it already on the node`,
     pull.remoteBytes > 0 && `${bytes(pull.remoteBytes)} served on demand`,
@@ -133,9 +131,7 @@ function facts(pull: Pull, context: Context, now: number): string {
       `${count(pull.waited.length, 'pod')} waited earlier`,
     pull.via.length > 0 && `via ${pull.via.join(', ')}`,
     pull.refGuessed && GUESSED,
-  ]
-    .filter(Boolean)
-    .join(' · ')
+  )
 }
 
 const FIRST_PODS = 30

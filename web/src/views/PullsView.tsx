@@ -1,7 +1,7 @@
 import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
-import { isGroupKey } from '../model/failureGroups'
+import { imageCount, isGroupKey } from '../model/failureGroups'
 import { count } from '../model/format'
 import { isRestless, type PullRow, pullRows } from '../model/pullRows'
 import { stateWord } from '../model/pullState'
@@ -13,7 +13,7 @@ import { EmptyPulls } from './EmptyPulls'
 import { GroupDetail } from './GroupDetail'
 import { PullDetail } from './PullDetail'
 import styles from './PullsView.module.css'
-import { imageCount, PULL_COLUMNS, type ShownRow } from './pullColumns'
+import { PULL_COLUMNS, type ShownRow } from './pullColumns'
 
 export function PullsView() {
   const { pulls: all, first, shape, context, counts } = useSnapshot()

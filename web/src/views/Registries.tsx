@@ -1,7 +1,7 @@
 import { useMemo } from 'react'
 import { classes } from '../classes'
 import { groupBy } from '../model/failureGroups'
-import { count, rate } from '../model/format'
+import { count, joined, rate } from '../model/format'
 import { registryOf } from '../model/images'
 import { medianRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
@@ -14,11 +14,8 @@ import styles from './NodesView.module.css'
 /** All registries in alphabetical order, so that each one always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context } = useSnapshot()
-  // `shape` increases whenever the state of a pull changes.
-  const byRegistry = useMemo(
-    () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
-    [pulls, shape],
-  )
+  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
+  const byRegistry = useMemo(() => groupBy(pulls.values(), registryOf), [pulls, shape])
   if (registries.length === 0) return null
   const order = [...registries].sort((a, b) => a.registry.localeCompare(b.registry))
   const most = Math.max(1, ...order.map(({ bytesPerSec }) => bytesPerSec))
@@ -65,7 +62,5 @@ function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): stri
   const active = pulls.filter(pull => pullState(pull) === 'downloading').length
   const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per pull`
   const usual = medianRate(pulls, now)
-  return [current, usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per pull'}`]
-    .filter(Boolean)
-    .join(', ')
+  return joined(', ', current, usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per pull'}`)
 }

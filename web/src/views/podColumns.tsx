@@ -5,7 +5,7 @@ import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
-import { ago, clock, count, duration } from '../model/format'
+import { ago, clock, count, duration, joined } from '../model/format'
 import { delayWords, shortName, soon } from '../model/limit'
 import { type ContainerRow, isBlind, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
@@ -72,7 +72,7 @@ function Delay({ row }: { readonly row: PodRow }) {
 export function delayOf({ slowest, later }: PodRow, now: number): string {
   const { pull, place } = slowest ?? {}
   const delay = pull === undefined ? '' : delayWords(pull, place, now)
-  return [delay, laterWords(later, slowest)].filter(Boolean).join(', ')
+  return joined(', ', delay, laterWords(later, slowest))
 }
 
 /** `then library/alpine:3.23, not queued yet` */

@@ -6,7 +6,7 @@ import { ProgressBar } from '../components/ProgressBar'
 import { Reason } from '../components/Reason'
 import { StateLabel } from '../components/StateLabel'
 import { QueueTime, TimeLeft } from '../components/TimeLeft'
-import { failingAnywhere, firstRetry } from '../model/failureGroups'
+import { failingAnywhere, firstRetry, imageCount } from '../model/failureGroups'
 import { bytes, count, ofTotal, percent, rate } from '../model/format'
 import { limitWord } from '../model/limit'
 import { PULL_ORDER, type PullRow } from '../model/pullRows'
@@ -24,10 +24,6 @@ export interface ShownRow extends PullRow {
 }
 
 type Cell = { readonly row: ShownRow }
-
-export function imageCount(pulls: readonly Pull[]): number {
-  return new Set(pulls.map(({ imageRef }) => imageRef)).size
-}
 
 function State({ row: { pull, pulls, standing } }: Cell) {
   const { context } = useSnapshot()

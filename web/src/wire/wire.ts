@@ -85,7 +85,6 @@ function parsePodRef(value: unknown) {
     namespace: from.text('namespace'),
     podName: from.text('podName'),
     container: from.optionalText('container') ?? '',
-    image: from.optionalText('image') ?? '',
     owner: from.optionalText('owner'),
     waitingReason: from.optionalText('waitingReason'),
   } as const
@@ -210,7 +209,6 @@ export function parseHello(value: unknown) {
   const from = new Reader<WireHello>(value, 'hello')
   return {
     version: from.text('version'),
-    bootId: from.text('bootId'),
     time: from.time('time'),
     pulls: from.optionalAmount('pulls'),
   } as const
@@ -233,8 +231,6 @@ function parseNode(value: unknown) {
     containerdVersion: (from.optionalText('containerdVersion') ?? '').replace(/^v/, ''),
     snapshotter: from.optionalText('snapshotter') ?? '',
     lastSeen: from.time('lastSeen'),
-    activePulls: from.amount('activePulls'),
-    bytesPerSec: from.amount('bytesPerSec'),
   } as const
 }
 
@@ -286,7 +282,6 @@ function parseContainer(value: unknown) {
     percent: from.optionalAmount('percent'),
     etaSeconds: from.optionalAmount('etaSeconds'),
     error: from.optionalText('error'),
-    errorReason: reasonOf(from.optionalText('errorReason')),
   } as const
 }
 
