@@ -60,11 +60,13 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """The ``ctr`` that is installed on this machine, connected to a containerd and using the CRI's namespace."""
+    """A ``ctr``, connected to a containerd and using the CRI's namespace. ``program`` defaults to the ``ctr`` that is
+    installed on this machine.
+    """
 
-    def __init__(self, socket: Path) -> None:
-        assert CTR, "ctr is needed"
-        self._command = [CTR, "--address", str(socket), "--namespace", "k8s.io"]
+    def __init__(self, socket: Path, program: Path | None = None) -> None:
+        assert program or CTR, "ctr is needed"
+        self._command = [str(program or CTR), "--address", str(socket), "--namespace", "k8s.io"]
 
     async def run(self, *arguments: str) -> str:
         """Run a command and return its output. Raises ``AssertionError`` if the command fails."""

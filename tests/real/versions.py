@@ -82,6 +82,14 @@ CONTAINERD_2 = Built(
     tags=NO_DRIVERS,
     costs="nothing is tested against containerd 2.x",
 )
+CTR_2 = Built(
+    name="ctr",
+    version=CONTAINERD_2.version,
+    module=".",
+    package="github.com/containerd/containerd/v2/cmd/ctr",
+    tags=NO_DRIVERS,
+    costs="imports through containerd's transfer service are not tested (Debian's ctr does not use it)",
+)
 CONTAINERD_1_7 = Built(
     name="containerd",
     version="1.7.35",
@@ -194,7 +202,7 @@ COLLECTOR = Built(
 )
 SNAPSHOTTERS = (SOCI, SOCI_CONVERT, STARGZ)
 BUILT = (
-    *(CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, DOCKER),
+    *(CONTAINERD_2, CTR_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, DOCKER),
     *(HELM, ACTIONLINT, HELM_DOCS, COLLECTOR),
 )
 
