@@ -19,7 +19,8 @@ only the lease (``LEASE``)      a different number, or clock was set back   unkn
 only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
 only the lease (``LEASE``)      of an image that was imported again         unknown: nothing is reported
 an archive (``IMPORT``)         a record of an image with such a blob       completed, under the record's name
-an archive (``IMPORT``)         no such record                              cancelled; the cause is unknown
+an archive (``IMPORT``)         no record of any image                      cancelled; the cause is unknown
+an archive (``IMPORT``)         a record of another image                   unknown: nothing is reported
 no pull's lease (``FETCH``)     any, or none                                completed if all layers are complete,
                                                                             otherwise cancelled
 not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
@@ -37,11 +38,12 @@ documents after the pull has ended. Only one poll tries to read the documents, s
 not delay the report that the pull has ended.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from pulltrace.agent.attribution import Image, image_of, unread, with_children
+from pulltrace.agent.attribution import image_of, unread, with_children
 from pulltrace.agent.identifiers import is_digest
 from pulltrace.agent.manifests import Index, Manifest
 from pulltrace.agent.model import (
@@ -61,6 +63,9 @@ from pulltrace.wire import NO_CAUSE, ErrorReason
 
 ALL_IMAGES = ImageQuestion("")
 
+UNPACK_WITHIN = 30.0
+"""How long, in seconds, after an import a new lease may still be the one under which the client unpacks the image."""
+
 NO_IMAGE = "no image was created: the pull was cancelled, or an image builder made the lease"
 
 
@@ -70,6 +75,14 @@ class Written(Enum):
     OWN = "a record of its image"
     NONE = "no record of its image"
     UNCLEAR = "records that may or may not be its own"
+
+
+class Origin(Enum):
+    """What a client did with an image that was already on the node."""
+
+    PULL = "pulled it again"
+    IMPORT = "imported or unpacked it"
+    UNKNOWN = "either of these"
 
 
 class Outcome(Enum):
@@ -90,6 +103,7 @@ OUTCOMES = {
     (Seen.LEASE, Written.UNCLEAR): Outcome.UNKNOWN,
     (Seen.IMPORT, Written.OWN): Outcome.COMPLETED,
     (Seen.IMPORT, Written.NONE): Outcome.CANCELLED,
+    (Seen.IMPORT, Written.UNCLEAR): Outcome.UNKNOWN,
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
@@ -123,6 +137,7 @@ class Conclusion:
     def __init__(self, facts: Facts, ledger: RecordLedger) -> None:
         self._facts = facts
         self._ledger = ledger
+        self._imported_at = -math.inf  # when the last known import wrote its record
 
     def questions(
         self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull], snapshotter: str
@@ -139,11 +154,11 @@ class Conclusion:
                 pull.look_back_poll = pull.polls
                 return missing
         targets = _targets(pull)
-        if all(target in self._facts.images for target in targets):
-            return set()
-        questions = {ImageQuestion(target) for target in targets} | self._of_layers(pull, snapshotter)
         held = pull.image.documents if pull.image else pull.resources.content
-        return questions | {BlobQuestion(digest) for digest in held}
+        # The labels of blobs may have changed since an earlier poll, so their questions are asked in this poll again.
+        once = self._of_layers(pull, snapshotter) | {BlobQuestion(digest) for digest in held}
+        records = {ImageQuestion(target) for target in targets if target not in self._facts.images}
+        return records | (once - self._facts.asked)
 
     def ending(self, pull: Pull, now: float) -> Ending:
         """Return how the pull ended. Call this method only after ``questions`` has returned an empty set."""
@@ -154,8 +169,10 @@ class Conclusion:
         name = name_of(own or records, pull.lease, pull.source, self._ledger, complete=pull.complete)
         if name is None:
             return self._ending_without_record(pull, now)
-        again = pull.image and self._is_imported_again(pull.image, pull.lease, name.written_at)
-        if again and (pull.guessed or pull.record):
+        origin = self._origin(pull, name)
+        if pull.imported or origin is not Origin.PULL:
+            self._imported_at = max(self._imported_at, name.written_at)
+        if origin is Origin.UNKNOWN or (origin is Origin.IMPORT and (pull.guessed or pull.record)):
             return Ending(Outcome.UNKNOWN, now)
         name = name._replace(guessed=name.guessed and pull.seen is not Seen.IMPORT)
         if self._are_of_several_images(pull, records):
@@ -164,7 +181,7 @@ class Conclusion:
         self._ledger.claim(records, pull.lease, name)
         if pull.image and pull.seen is Seen.IMAGE:
             is_new = pull.source is None and self._is_imported(pull.image.documents, pull.lease)
-            pull.imported = again or is_new
+            pull.imported = origin is Origin.IMPORT or is_new
         return Ending(Outcome.COMPLETED, name.written_at, name)
 
     def _ending_without_record(self, pull: Pull, now: float) -> Ending:
@@ -173,7 +190,7 @@ class Conclusion:
             return Ending(Outcome.COMPLETED, now, name, removed=True)
         if self._holds_no_manifest(pull):
             return Ending(Outcome.UNKNOWN, now)
-        unclear = pull.seen is Seen.LEASE and self._is_unclear(pull, now)
+        unclear = self._is_unclear(pull, now)
         outcome = OUTCOMES[pull.seen, Written.UNCLEAR if unclear else Written.NONE]
         if outcome is Outcome.CANCELLED and pull.seen is Seen.FETCH and pull.complete:
             return Ending(Outcome.COMPLETED, now)
@@ -235,21 +252,45 @@ class Conclusion:
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
-    def _is_imported_again(self, image: Image, lease: Lease, written_at: float) -> bool:
-        """Return whether a client imported or unpacked an image that was already on the node, instead of pulling it.
+    def _origin(self, pull: Pull, name: Name) -> Origin:
+        """Return whether the client pulled or imported the image. If part of the image was downloaded, the client
+        pulled it.
 
-        A pull labels the manifest and then the config, even if both are cached, and writes the record last. An import
-        labels only the manifest before it writes the record. Unpacking, which follows under a second lease, labels only
-        the config.
+        If the image was already on the node, the order of writes decides. A pull labels the manifest and then the
+        config, even if both are cached, and writes the record last. An import by containerd's client labels the
+        manifest, writes the record, and unpacks the image under a second lease, which labels the config. Only the first
+        write of the record counts, because the CRI plugin writes the record of an imported image again to add its own
+        label. containerd's transfer service unpacks an imported image before it writes the record, as it does for a
+        pull, but it removes the CRI plugin's label.
+
+        If another client labels the manifest before the agent reads the labels, the order is lost.
         """
-        blobs = {digest: blob for digest in image.documents if (blob := self._facts.blobs.get(digest))}
-        began = lease.created_at
-        cached = {digest: blob.updated_at for digest, blob in blobs.items() if blob.created_at < began}
-        if not cached or any(blob.sources for digest, blob in blobs.items() if digest not in cached):
-            return False
-        manifest = max((at for digest, at in cached.items() if digest in image.targets), default=began)
-        config = max((at for digest, at in cached.items() if digest not in image.targets), default=began)
-        return min(manifest, config) < began or manifest <= written_at < config
+        if pull.image is None or self._has_downloaded(pull):
+            return Origin.PULL
+        began, targets, blobs = pull.lease.created_at, pull.image.targets, self._facts.blobs
+        cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
+        manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
+        configs = [blobs[digest].updated_at for digest in cached if digest not in targets]
+        if not cached:
+            return Origin.PULL
+        # Polls have not seen enough of a pull that was found only afterwards, so its record alone proves nothing.
+        order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
+        if not (manifests and configs):
+            return order_lost
+        manifest, config = max(manifests), max(configs)
+        write = self._ledger.first_write(name.reference, manifest)
+        written_at = write.at if write else name.written_at
+        if min(manifest, config) < began or (manifest <= written_at and not manifest <= config <= written_at):
+            return Origin.IMPORT
+        if self._ledger.is_foreign(name.reference, began):
+            return Origin.UNKNOWN
+        return Origin.PULL if manifest <= written_at else order_lost
+
+    def _has_downloaded(self, pull: Pull) -> bool:
+        """Return whether a blob of the pull was downloaded after the pull's lease began."""
+        documents = pull.image.documents if pull.image else ()
+        blobs = [self._facts.blobs.get(digest) for digest in (*documents, *pull.layers)]
+        return any(blob and blob.sources and blob.created_at >= pull.lease.created_at for blob in blobs)
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
         """Return whether polls saw only blobs that were already on the node, and no index or manifest.
@@ -324,12 +365,21 @@ class Conclusion:
         return any(at > pull.lease.created_at for at in self._facts.containers)
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether the purpose of the lease is unclear. The lease may have belonged to a container, or to a pull
-        that created an image after the last poll that saw the lease.
+        """Return whether the pull may have written some of the new records although polls have not seen enough of it.
+
+        An empty lease may have belonged to a container, to the unpacking of an imported image, or to a pull that
+        created an image after the last poll that saw the lease. An import may have written its manifests after the last
+        poll that saw its lease.
         """
-        images = self._facts.images.get("")
+        images, ledger = self._facts.images.get(""), self._ledger
+        if pull.seen is Seen.IMPORT:
+            new = [record for record in images or () if ledger.is_new_for(record, pull.lease)]
+            return any(record.updated_at > ledger.claimed_at(record.name) for record in new)
+        if pull.seen is not Seen.LEASE:
+            return False
         return (
             self._may_be_of_container(pull)
+            or 0.0 <= pull.lease.created_at - self._imported_at < UNPACK_WITHIN
             or now < pull.seen_at
             or images is None
             or any(record.updated_at >= pull.seen_at for record in images)

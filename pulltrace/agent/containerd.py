@@ -29,7 +29,8 @@ from pulltrace.agent.containerd_api import (
 )
 from pulltrace.agent.grpc_client import Channel, Code, RpcError
 from pulltrace.agent.identifiers import digest_of, is_digest, lease_of
-from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources
+from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources, Write
+from pulltrace.agent.records import MAX_WRITES
 from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, default_of, delivery_of
 from pulltrace.logs import fields
@@ -54,6 +55,8 @@ _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
 _CONTAINER_TOPIC = "/containers/create"
 _SOURCE_LABEL = "containerd.io/distribution.source."
+_CRI_LABEL = "io.cri-containerd.image"
+"""The CRI plugin pulls images with this label, and adds it to the images of other clients."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class Containerd:
         self.socket = socket
         self.namespace = namespace
         self._channel = Channel(socket, {"containerd-namespace": namespace})
-        self._changed: set[str] = set()
+        self._changed: dict[str, list[Write]] = {}
         self._containers: deque[float] = deque(maxlen=MAX_CHANGES)
         self._listening: asyncio.Task[None] | None = None
         self._may_listen = True
@@ -232,13 +235,13 @@ class Containerd:
             for item in response.images
         ]
 
-    def changed_images(self) -> set[str]:
-        """Return the names of the image records written since the last call. Start the event subscription if it is not
-        running.
+    def changed_images(self) -> dict[str, list[Write]]:
+        """Return the image records written since the last call, by name, each with its last writes. Start the event
+        subscription if it is not running.
 
-        Return an empty set if no event has arrived.
+        Return an empty dictionary if no event has arrived.
         """
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         if self._listening is None or (self._listening.done() and self._may_listen):
             self._listening = asyncio.create_task(self._listen())
         return changed
@@ -279,11 +282,15 @@ class Containerd:
                 self._containers.append(_seconds(envelope.timestamp))
                 return
             self._may_warn = False
-            name = events_pb2.ImageChange.FromString(envelope.event.value).name
+            change = events_pb2.ImageChange.FromString(envelope.event.value)
+            name = change.name
             # A record named by image id is skipped, because the records named by tag and by digest contain the same
             # information.
-            if name and not is_digest(name) and len(self._changed) < MAX_CHANGES:
-                self._changed.add(name)
+            if name and not is_digest(name) and (name in self._changed or len(self._changed) < MAX_CHANGES):
+                writes = self._changed.setdefault(name, [])
+                foreign = self.namespace == NAMESPACE and _CRI_LABEL not in change.labels
+                writes.append(Write(_seconds(envelope.timestamp), foreign))
+                del writes[:-MAX_WRITES]
 
     def _warn_of(self, namespace: str) -> None:
         """Warn once if images change in the namespace of Kubernetes or Docker, but not in the namespace that the agent

@@ -5,6 +5,7 @@ Times are unix seconds on the node's clock; sizes are in bytes.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -104,6 +105,16 @@ class ImageRecord:
     created_at: float = 0.0
 
 
+class Write(NamedTuple):
+    """One write of an image record, as containerd's events report it.
+
+    ``foreign`` is true if the CRI plugin should have written the record but another client did, for instance ``ctr``.
+    """
+
+    at: float
+    foreign: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """The lists that one poll received.
@@ -164,6 +175,8 @@ class Facts:
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     """The digests of the blobs that were missing from containerd during this poll."""
+    asked: set[Question] = field(default_factory=set)
+    """The questions that have been asked during this poll."""
     containers: list[float] = field(default_factory=list)
     """The creation times of the containers created since the oldest live pull began."""
 

@@ -65,7 +65,7 @@ class Poller:
         # A pull may have ended after the last poll had listed its lease but before that poll requested the lease's
         # resources. Therefore, a pull that no poll has seen may have begun at any time since the poll before the last.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
-        changed = self._changed | containerd.changed_images()
+        changed = self._changed | self._changed_images()
         self._changed = set()
         if tracker.idle and not self._broken and not changed and self._rests < RESTS:
             self._rests += 1
@@ -84,7 +84,7 @@ class Poller:
             leases = await containerd.leases()
         # If the lease of a completed pull is no longer listed, the pull has already written its record, but the image
         # may have been removed since then.
-        self._changed = await self._see_removed(containerd.changed_images())
+        self._changed = await self._see_removed(self._changed_images())
         if self._broken:
             tracker.containerd_restarted()
         if self._broken or not self._has_polled:
@@ -98,6 +98,12 @@ class Poller:
             await self._follow(self._with_files(Observation(ingests, leases, self._resources)), now)
         self._leases = leases
         self._has_polled = True
+
+    def _changed_images(self) -> set[str]:
+        """Return the names of the image records written since the last call, and pass the writes to the tracker."""
+        writes = self.containerd.changed_images()
+        self.tracker.see_writes(writes)
+        return set(writes)
 
     async def _see_changes(self, names: set[str], since: float) -> None:
         for name in names:

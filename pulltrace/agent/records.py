@@ -5,12 +5,18 @@ records: one named by tag, one by digest and one by image id. The records that a
 completed, and identify its image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from pulltrace.agent.identifiers import is_digest
-from pulltrace.agent.model import ImageRecord, Lease
+from pulltrace.agent.model import ImageRecord, Lease, Write
 from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
+
+MAX_WRITES = 16
+"""Maximum number of writes to remember for one image record."""
+
+MAX_NAMES = 256
+"""Maximum number of image records whose writes are remembered."""
 
 
 class Name(NamedTuple):
@@ -33,6 +39,7 @@ class RecordLedger:
         self._earlier: dict[str, float] = {}
         self._this_poll: dict[str, float] = {}
         self._removed: dict[str, bool] = {}  # record name → whether an earlier poll saw the removal
+        self._writes: dict[str, list[Write]] = {}  # the last writes of each record, by record name
 
     def __len__(self) -> int:
         return len(self._earlier | self._this_poll)
@@ -80,6 +87,24 @@ class RecordLedger:
             {record.name: at for record, at in times.items() if not name or is_tagless(record) or at == name.written_at}
         )
 
+    def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
+        """Remember the writes of image records, by record name."""
+        for name, seen in writes.items():
+            self._writes[name] = [*self._writes.pop(name, ()), *seen][-MAX_WRITES:]
+
+    def first_write(self, record: str, since: float) -> Write | None:
+        """Return the first known write of the record after ``since``, if any. The record itself contains only the time
+        of its last write.
+        """
+        return min((write for write in self._writes.get(record, ()) if write.at >= since), default=None)
+
+    def is_foreign(self, record: str, since: float) -> bool:
+        """Return whether the first known write of the record after ``since`` was made by a client other than the CRI
+        plugin.
+        """
+        write = self.first_write(record, since)
+        return write is not None and write.foreign
+
     def see_removed(self, name: str) -> None:
         """Remember that a record was written and removed since the last poll."""
         self._removed[name] = False
@@ -98,11 +123,17 @@ class RecordLedger:
                 del self._removed[other]
         return str(known[name])
 
-    def after_poll(self, oldest: float) -> None:
-        """Forget the claims on records written before ``oldest``, the start time of the oldest live pull."""
+    def after_poll(self, oldest: float, unseen_since: float) -> None:
+        """Forget claims and writes that no pull needs any more.
+
+        The oldest live pull began at ``oldest``. Pulls that no poll has seen began after ``unseen_since``.
+        """
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
         self._this_poll.clear()
+        since = min(oldest, unseen_since)
+        writes = {name: seen for name, seen in self._writes.items() if seen[-1].at >= since}
+        self._writes = dict(list(writes.items())[-MAX_NAMES:])
         # A lease may still be listed in one poll after its pull has written the record, so a removed record is kept for
         # two polls.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}

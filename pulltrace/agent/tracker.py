@@ -26,6 +26,7 @@ from pulltrace.agent.model import (
     Question,
     Resources,
     SnapshotQuestion,
+    Write,
 )
 from pulltrace.agent.pull import FETCH, Pull, Seen, age
 from pulltrace.agent.records import RecordLedger
@@ -125,6 +126,10 @@ class Tracker:
         self._changes_since = since
         self._changes.append(change)
 
+    def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
+        """Record the writes of image records, by record name."""
+        self._ledger.see_writes(writes)
+
     def see_removed(self, name: str) -> None:
         """Record that an image record was written and removed since the last poll."""
         self._ledger.see_removed(name)
@@ -177,7 +182,9 @@ class Tracker:
                 pull.asking |= self._progress(pull, ingests, now)
             else:
                 pull.asking |= self._conclude(pull, now)
-        return {question for pull in self._pulls.values() for question in pull.asking}
+        questions = {question for pull in self._pulls.values() for question in pull.asking}
+        self.facts.asked |= questions
+        return questions
 
     def _add_short_pulls(self) -> None:
         """Add the pulls that began and ended between two polls. The tracker treats all these pulls as ending in the
@@ -189,11 +196,17 @@ class Tracker:
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
         unseen = sorted((pull for pull in leases if not self._conclusion.is_doubtful(pull)), key=age)
         for pull in unseen:
-            if short := next((short for short in found if age(short) >= age(pull)), None):
+            if short := next((short for short in found if self._may_be_same(pull, short)), None):
                 found.remove(short)
                 adopt(pull, short)
         self._pulls |= {short.lease.id: short for short in found}
         self._changes.clear()
+
+    def _may_be_same(self, pull: Pull, short: Pull) -> bool:
+        """Return whether the pull's lease may belong to the short pull, rather than to another client that has written
+        the same image record.
+        """
+        return age(short) >= age(pull) and not self._ledger.is_foreign(short.record or "", age(pull))
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
         """End the poll, and drop data that no pull needs any more. ``unanswered`` contains the questions that
@@ -213,10 +226,11 @@ class Tracker:
         self.facts.forget(digests, {chain for layer in layers for chain in layer.chain_ids})
         self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
         oldest = min(map(age, self._pulls.values()), default=now)
-        self._ledger.after_poll(oldest)
+        self._ledger.after_poll(oldest, self._changes_since)
         self.facts.containers = [at for at in self.facts.containers if at >= oldest]
         self.facts.images.clear()
         self.facts.absent.clear()
+        self.facts.asked.clear()
         self._missing_lease.clear()
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 

@@ -30,6 +30,7 @@ from pulltrace.demo.store import Content, Store
 from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 NAMESPACE = "k8s.io"
+CRI_LABEL = "io.cri-containerd.image"
 CHUNK = 1 << 20
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _GZIP = b"\x1f\x8b\x08"
@@ -168,15 +169,21 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         store = await self._enter(_SUBSCRIBE, context)
         if list(request.filters) != ['topic~="^/images/(create|update)$"', 'topic=="/containers/create"']:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd sends only image events")
-        names: asyncio.Queue[str] = asyncio.Queue()
-        store.listeners.append(names.put_nowait)
+        envelopes: asyncio.Queue[Any] = asyncio.Queue()
+
+        def publish(name: str, by_cri: bool) -> None:
+            change = events_pb2.ImageChange(name=name, labels={CRI_LABEL: "managed"} if by_cri else {})
+            event = Any_(type_url="containerd.events.ImageUpdate", value=change.SerializeToString())
+            envelope = events_pb2.Envelope(namespace=NAMESPACE, topic="/images/update", event=event)
+            envelope.timestamp.FromNanoseconds(int(self._node.now * 1e9))
+            envelopes.put_nowait(envelope)
+
+        store.listeners.append(publish)
         try:
             while True:
-                change = events_pb2.ImageChange(name=await names.get())
-                event = Any_(type_url="containerd.events.ImageUpdate", value=change.SerializeToString())
-                yield events_pb2.Envelope(namespace=NAMESPACE, topic="/images/update", event=event)
+                yield await envelopes.get()
         finally:
-            store.listeners.remove(names.put_nowait)
+            store.listeners.remove(publish)
 
     async def _read(self, request: Any, context: _Context) -> AsyncIterator[Any]:
         store = await self._enter("/containerd.services.content.v1.Content/Read", context)

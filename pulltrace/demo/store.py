@@ -85,8 +85,10 @@ class Store:
         self.ingests: dict[str, Ingest] = {}
         self.leases: dict[str, Lease] = {}
         self.records: dict[str, Record] = {}
-        self.listeners: list[Callable[[str], None]] = []
-        """Callbacks that receive the name of each image record that is created or updated."""
+        self.listeners: list[Callable[[str, bool], None]] = []
+        """Callbacks that receive the name of each image record that is created or updated, and whether the record has
+        the CRI plugin's label.
+        """
 
     @property
     def snapshots(self) -> dict[str, Snapshot]:
@@ -110,12 +112,12 @@ class Store:
             content.labels[label] = ",".join(sorted({*known, repository}))
             content.updated_at = max(now, content.created_at)
 
-    def record(self, name: str, image: Image, now: float) -> None:
-        """Create or update an image record."""
+    def record(self, name: str, image: Image, now: float, *, by_cri: bool = True) -> None:
+        """Create or update an image record. ``by_cri`` is false if a client other than the CRI plugin does so."""
         created_at = self.records[name].created_at if name in self.records else now
         self.records[name] = Record(name, image, created_at, now)
         for listener in self.listeners:
-            listener(name)
+            listener(name, by_cri)
 
     def collect(self) -> None:
         """Delete everything that is not held by a lease or an image, as containerd's garbage collector does."""

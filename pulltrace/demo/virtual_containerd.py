@@ -33,7 +33,7 @@ class VirtualContainerd(Machine):
 
     def tag(self, reference: str, other: str) -> None:
         """Give an image another name, as ``ctr images tag`` does."""
-        self.store.record(other, self.store.records[reference].image, self.now)
+        self.store.record(other, self.store.records[reference].image, self.now, by_cri=False)
 
     def import_image(self, reference: str, image: Image) -> None:
         """Import an image from an archive in a single step. None of the image's content comes from a registry."""
@@ -42,7 +42,7 @@ class VirtualContainerd(Machine):
         for blob in blobs:
             if blob.digest not in self.store.content:
                 self.store.commit(blob, self.now)
-        self.store.record(reference, image, self.now)
+        self.store.record(reference, image, self.now, by_cri=False)
         for number, chain in enumerate(image.chain_ids):
             self.store.snapshotter.deliver(chain, image.chain_ids[number - 1] if number else "", self.now)
         self.release(lease)

@@ -50,7 +50,7 @@ class ArchiveImport:
                 self.node.store.content[blob.digest].updated_at = self.node.now
         self.node.advance(0.05)
         for name, image in images.items():
-            self.node.store.record(name, image, self.node.now)
+            self.node.store.record(name, image, self.node.now, by_cri=False)
         self.node.release(self.lease)
 
     def abort(self) -> None:

@@ -43,12 +43,13 @@ def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), n
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}
-    facts.blobs[LAYER] = Blob(10, WRITTEN)
+    facts.blobs |= {LAYER: Blob(10, WRITTEN), OTHER: Blob(10, BEGAN - 1)}
     conclusion = Conclusion(facts, ledger)
     facts.images[""] = list(records)
     facts.images[TARGET] = [record for record in records if record.target == TARGET]
     together = [pull, *ended]
-    assert not conclusion.questions(pull, together, together, "overlayfs")
+    while questions := conclusion.questions(pull, together, together, "overlayfs") - facts.asked:
+        facts.asked |= questions
     return conclusion.ending(pull, now)
 
 
@@ -58,8 +59,9 @@ def record(target: str = TARGET, updated_at: float = WRITTEN, name: str = REFERE
 
 @pytest.mark.parametrize(("seen", "written"), OUTCOMES, ids=lambda value: value.name)
 def test_each_row_of_the_table_gives_the_expected_outcome(seen, written):
-    old, foreign, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
-    records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: [own, foreign]}[written]
+    old, other, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
+    unclear = [other] if seen is Seen.IMPORT else [own, other]
+    records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: unclear}[written]
     ending = ending_of(a_pull(seen), *records)
     assert ending.outcome is OUTCOMES[seen, written]
     assert (ending.name is not None) == (written is Written.OWN)
@@ -110,7 +112,7 @@ def test_a_record_claimed_by_another_pull_proves_that_a_pull_completed_only_if_i
 ):
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()
     ledger.claim([record()], Lease("other", BEGAN), Name(REFERENCE, guessed=False, written_at=WRITTEN))
-    ledger.after_poll(oldest=0.0)
+    ledger.after_poll(oldest=0.0, unseen_since=0.0)
     pull = a_pull(Seen.IMAGE)
     pull.layers = {LAYER: Progress(Layer(LAYER, "", 10), cached_before=complete)}
     assert Conclusion(facts, ledger).ending(pull, NOW).outcome is outcome

@@ -19,6 +19,7 @@ from pulltrace.agent.model import (
     Lease,
     Resources,
     SnapshotQuestion,
+    Write,
 )
 from pulltrace.agent.poller import FULL_LOOK, Poller
 from pulltrace.agent.short_pulls import Change
@@ -77,8 +78,8 @@ class VirtualClient:
     def created_containers(self) -> list[float]:
         return []
 
-    def changed_images(self) -> set[str]:
-        changed = set(self._watched.changed)
+    def changed_images(self) -> dict[str, list[Write]]:
+        changed = dict(self._watched.changed)
         self._watched.changed.clear()
         return changed
 

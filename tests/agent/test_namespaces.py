@@ -4,9 +4,12 @@ import asyncio
 import logging
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from pulltrace.agent.containerd import Containerd
 from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
+from pulltrace.agent.model import Write
+from pulltrace.agent.records import MAX_WRITES
 
 
 @pytest.fixture
@@ -21,9 +24,26 @@ def deliver(caplog):
             envelope = Envelope(namespace=namespace, topic="/images/create")
             envelope.event.value = ImageChange(name=f"registry.test/{namespace}:1").SerializeToString()
             client._take_event(envelope.SerializeToString())
-        return client._changed, [record for record in caplog.records if record.levelno == logging.WARNING]
+        return set(client._changed), [record for record in caplog.records if record.levelno == logging.WARNING]
 
     return deliver
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "foreign"),
+    [
+        ("k8s.io", {"io.cri-containerd.image": "managed"}, False),
+        ("k8s.io", {}, True),
+        ("moby", {}, False),  # the CRI plugin does not use Docker's namespace
+    ],
+)
+def test_a_write_is_foreign_if_the_cri_plugin_should_have_made_it_but_did_not(namespace, labels, foreign):
+    client = Containerd("/nowhere", namespace)
+    envelope = Envelope(namespace=namespace, topic="/images/update", timestamp=Timestamp(seconds=100))
+    envelope.event.value = ImageChange(name="registry.test/app:1", labels=labels).SerializeToString()
+    for _ in range(MAX_WRITES + 1):
+        client._take_event(envelope.SerializeToString())
+    assert client._changed == {"registry.test/app:1": MAX_WRITES * [Write(100.0, foreign)]}
 
 
 def test_images_in_the_selected_namespace_are_read(deliver):

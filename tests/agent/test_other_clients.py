@@ -182,10 +182,14 @@ def test_unpacking_an_imported_image_does_not_count_as_a_pull_even_if_a_poll_saw
 class ImportAgain:
     """Imports an archive of an image that the node has already pulled. ``seen`` contains the steps after which the
     agent polls.
+
+    Three clients differ in the order of their writes. With ``client``, the image is unpacked under a second lease, and
+    the CRI plugin has added its label by then. With ``busy node``, the CRI plugin adds its label after that. With
+    ``transfer service``, the image is unpacked under the first lease, before its record is written.
     """
 
-    def __init__(self, watched, ref, image):
-        self.watched, self.ref, self.image = watched, ref, image
+    def __init__(self, watched, ref, image, order="client"):
+        self.watched, self.ref, self.image, self.order = watched, ref, image, order
         self.node = watched.node
 
     def run(self, seen):
@@ -197,14 +201,25 @@ class ImportAgain:
         for blob in self.image.documents:
             importing.commit(blob)
         self._step("content", seen)
+        if self.order == "transfer service":
+            self.node.store.content[self.image.config.digest].updated_at = self.node.now + 0.01
         importing.end({self.ref: self.image})
         self._step("the record", seen)
         lease = self.node.new_lease()
         self._step("the lease of the unpacking", seen)
-        self.node.store.record(self.ref, self.image, self.node.now)  # the CRI plugin adds its label
-        self.node.advance(0.05)
-        self.node.store.content[self.image.config.digest].updated_at = self.node.now
+        steps = [self._label_record, self._label_config]
+        for step in reversed(steps) if self.order == "busy node" else steps:
+            step()
+            self.node.advance(0.05)
         self.node.release(lease)
+
+    def _label_record(self):
+        """Update the record, as the CRI plugin does to add its label."""
+        self.node.store.record(self.ref, self.image, self.node.now)
+
+    def _label_config(self):
+        if self.order != "transfer service":
+            self.node.store.content[self.image.config.digest].updated_at = self.node.now
 
     def _step(self, name, seen):
         self.node.advance(0.05)
@@ -223,13 +238,14 @@ class ImportAgain:
         ("an empty lease", "the record", "the lease of the unpacking"),
     ],
 )
+@pytest.mark.parametrize("order", ["client", "busy node", "transfer service"])
 @pytest.mark.parametrize("multi_arch", [False, True])
-def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(watched, push, seen, multi_arch):
+def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(watched, push, seen, multi_arch, order):
     ref, image = push("app:1", ("app", 1), multi_arch=multi_arch)
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
     watched.polls(2)
-    ImportAgain(watched, ref, image).run(seen)
+    ImportAgain(watched, ref, image, order).run(seen)
     watched.polls(3)
     assert len(watched.ended) == 1
     watched.node.pull(ref)
@@ -239,31 +255,46 @@ def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(wat
     ]
 
 
-def test_importing_an_image_just_before_it_is_pulled_again_does_not_add_a_row(watched, push, registries):
+@pytest.mark.parametrize("order", ["client", "busy node", "transfer service"])
+@pytest.mark.parametrize("seen", ["an empty lease", "only layers"])
+def test_importing_an_image_just_before_it_is_pulled_again_does_not_add_a_row(watched, push, registries, seen, order):
     for manner in registries.manners.values():
         manner.latency = 0.0
     ref, image = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
     watched.polls(2)
-    ImportAgain(watched, ref, image).run(("only layers",))
+    ImportAgain(watched, ref, image, order).run((seen,))
     watched.node.pull(ref)
     watched.polls(4)
     assert [(pull.image_ref, pull.status) for pull in watched.ended] == 2 * [(ref, PullPhase.COMPLETED)]
 
 
+@pytest.mark.parametrize("order", ["client", "busy node"])
 @pytest.mark.parametrize("more", [(), ("the record",), ("the lease of the unpacking",)])
-def test_importing_an_image_again_is_shown_as_an_import_if_a_poll_saw_the_content(watched, push, more):
+def test_importing_an_image_again_is_shown_as_an_import_if_a_poll_saw_the_content(watched, push, more, order):
     ref, image = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
     watched.polls(2)
-    ImportAgain(watched, ref, image).run(("content", *more))
+    ImportAgain(watched, ref, image, order).run(("content", *more))
     watched.polls(3)
     assert [(pull.image_ref, pull.status, pull.imported) for pull in watched.ended] == [
         (ref, PullPhase.COMPLETED, False),
         (ref, PullPhase.COMPLETED, True),
     ]
+
+
+def test_nothing_is_reported_if_the_transfer_service_may_have_imported_an_image_again(watched, push):
+    """The writes of such an import and of a pull by the same client have the same order."""
+    ref, image = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.polls(2)
+    ImportAgain(watched, ref, image, "transfer service").run(("content",))
+    watched.polls(3)
+    assert not watched.live
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(ref, PullPhase.COMPLETED)]
 
 
 @pytest.mark.parametrize(

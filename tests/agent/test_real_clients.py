@@ -8,12 +8,13 @@ import pytest
 
 from pulltrace.agent import containerd as agent_containerd
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
-from tests.agent.follow import Follow, downloaded, layers
+from tests.agent.follow import TICK, Follow, downloaded, layers
 from tests.patience import PATIENCE
 from tests.real.archives import CTR, Ctr, docker_archive, feed, oci_archive
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.registry import Registry
+from tests.real.versions import CTR_2
 
 pytestmark = [
     pytest.mark.real,
@@ -47,6 +48,35 @@ async def test_an_import_is_shown_under_the_name_of_its_image(node: Containerd, 
             (UNKNOWN_IMAGE, True, None),
             (NAME, True, None),
         }, "unpacking the image afterwards is not reported as a pull"
+
+
+@pytest.mark.parametrize("then", ["nothing", "a pull"])
+@pytest.mark.parametrize("client", ["Debian's ctr", "ctr 2.4"])
+async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
+    node: Containerd, registry: Registry, client: str, then: str
+) -> None:
+    """Each import begins at a different point between two polls."""
+    program = CTR_2.path if client == "ctr 2.4" else None
+    if program and (node.version.startswith("1.") or not program.exists()):
+        pytest.skip("ctr 2.4 imports images through the transfer service of containerd 2.x; `make parts` builds ctr")
+    image = make_image(make_layer(MIB))
+    ref = registry.push("team/app:1", image)
+    ctr, archive = Ctr(node.socket, program), oci_archive({ref: image})
+    async with Follow(node.socket) as follow:
+
+        def pulls() -> list[tuple[str, PullPhase]]:
+            return [(pull.image_ref, pull.status) for pull in follow.ended.values() if not pull.imported]
+
+        await node.cri.pull(ref)
+        await follow.until(pulls)
+        for number in range(10):
+            await follow.after_polls(4)
+            await asyncio.sleep(number * TICK / 10)
+            await feed(await ctr.start_import(), archive)
+            if then == "a pull":
+                await node.cri.pull(ref)
+        await follow.after_polls(4)
+        assert pulls() == (11 if then == "a pull" else 1) * [(ref, PullPhase.COMPLETED)]
 
 
 @pytest.mark.parametrize("pack", [docker_archive, oci_archive])

@@ -1,7 +1,9 @@
 """Tests that match each image record with the pull that wrote it, and derive the pull's name from the record."""
 
-from pulltrace.agent.model import ImageRecord, Lease
-from pulltrace.agent.records import Name, RecordLedger, name_of
+import pytest
+
+from pulltrace.agent.model import ImageRecord, Lease, Write
+from pulltrace.agent.records import MAX_NAMES, MAX_WRITES, Name, RecordLedger, name_of
 
 LEASE = Lease("lease", 100.0)
 TARGET = "sha256:" + "7" * 64
@@ -19,7 +21,7 @@ def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | N
         for name, at in (claims or {}).items():
             made.claim([record(name, at)], LEASE, Name(name, guessed=False, written_at=at))
         if end_poll:
-            made.after_poll(oldest=0.0)
+            made.after_poll(oldest=0.0, unseen_since=0.0)
     return made
 
 
@@ -84,15 +86,47 @@ def test_a_pull_that_claims_a_tag_also_claims_the_records_named_by_digest_and_by
 
 def test_claims_from_before_the_oldest_live_pull_are_forgotten():
     known = ledger(earlier={"r.io/a:1": 105.0, "r.io/b:1": 107.0})
-    known.after_poll(oldest=106.0)
+    known.after_poll(oldest=106.0, unseen_since=106.0)
     assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)
+
+
+def test_events_reveal_the_first_write_of_a_record_and_whether_the_cri_plugin_made_it():
+    known = RecordLedger()
+    known.see_writes({"r.io/a:1": [Write(101.0), Write(103.0, foreign=True)]})
+    known.see_writes({"r.io/a:1": [Write(105.0)]})
+    assert [known.first_write("r.io/a:1", since) for since in (100.0, 102.0, 104.0, 106.0)] == [
+        Write(101.0),
+        Write(103.0, foreign=True),
+        Write(105.0),
+        None,
+    ]
+    assert [known.is_foreign("r.io/a:1", since) for since in (100.0, 102.0, 106.0)] == [False, True, False]
+    assert known.first_write("r.io/b:1", 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("oldest", "unseen_since", "kept"), [(104.0, 107.0, True), (107.0, 104.0, True), (106.0, 107.0, False)]
+)
+def test_writes_are_remembered_until_no_pull_can_have_made_them(oldest, unseen_since, kept):
+    known = RecordLedger()
+    known.see_writes({"r.io/a:1": [Write(105.0)]})
+    known.after_poll(oldest, unseen_since)
+    assert bool(known.first_write("r.io/a:1", 0.0)) == kept
+
+
+def test_the_memory_of_writes_is_bounded():
+    known = RecordLedger()
+    known.see_writes({f"r.io/{number}": [Write(float(at)) for at in range(100)] for number in range(MAX_NAMES + 1)})
+    known.after_poll(oldest=0.0, unseen_since=0.0)
+    assert known.first_write("r.io/0", 0.0) is None
+    assert known.first_write("r.io/1", 0.0) == Write(100.0 - MAX_WRITES)
 
 
 def test_a_record_that_another_pull_claimed_proves_that_an_overlapping_pull_completed_if_its_layers_are_complete():
     """The second pull updated the record before the first pull's lease was deleted, which may take many polls."""
     known, twice = ledger(earlier={"r.io/a:1": 105.0}), record("r.io/a:1", 105.0)
     for _ in range(60):
-        known.after_poll(oldest=99.0)
+        known.after_poll(oldest=99.0, unseen_since=99.0)
     overlapping, later = Lease("overlapping", 104.0), Lease("began-after-it-was-written", 105.5)
     assert name_of([twice], overlapping, None, known, complete=True) == Name("r.io/a:1", False, 105.0)
     assert name_of([twice], overlapping, None, known) is None

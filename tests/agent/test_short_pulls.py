@@ -118,7 +118,7 @@ def test_a_lease_does_not_get_the_image_of_a_pull_that_ended_before_the_lease_wa
     quick.node.advance(0.5, step=0.02)
     assert first.state is PullPhase.COMPLETED
     quick.node.pull(refs[1])
-    late = set(quick.changed)  # the first pull ends after the poll reads the changes but before it lists the leases
+    late = dict(quick.changed)  # the first pull ends after the poll reads the changes but before it lists the leases
     quick.changed.clear()
     quick.poll()
     quick.changed |= late

@@ -15,6 +15,7 @@ from pulltrace.agent.model import (
     Observation,
     Question,
     SnapshotQuestion,
+    Write,
 )
 from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, delivery_of
@@ -39,10 +40,12 @@ class Watched:
         self.ended: list[PullState] = []
         self.history: dict[str, list[PullState]] = {}
         self.questions: list[Question] = []
-        self.changed: set[str] = set()
+        self.changed: dict[str, list[Write]] = {}
         self.polled_at = (node.now, node.now)
         self.containers: list[float] = []
-        node.store.listeners.append(self.changed.add)
+        node.store.listeners.append(
+            lambda name, by_cri: self.changed.setdefault(name, []).append(Write(node.now, foreign=not by_cri))
+        )
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
@@ -70,6 +73,7 @@ class Watched:
         """Poll once, following the same steps as ``Poller``."""
         since, self.polled_at = self.polled_at[0], (self.polled_at[1], self.node.now)
         seen, asked, unanswered = self._with_files(self.look()), set(), set()
+        self.tracker.see_writes(self.changed)
         for name in sorted(self.changed):
             if change := self.change(name):
                 self.tracker.see_change(change, since)
