@@ -5,13 +5,13 @@
 ``after_poll``. ``pulls`` and ``ended`` return the states to report.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pulltrace.agent.attribution import Image, image_of, source_of, unread
 from pulltrace.agent.conclusion import Conclusion, Ending, Outcome
 from pulltrace.agent.growth import is_steady
-from pulltrace.agent.layers import Progress
+from pulltrace.agent.layer_evidence import LayerEvidence
 from pulltrace.agent.manifests import parse
 from pulltrace.agent.model import (
     ARCHIVE,
@@ -44,20 +44,17 @@ class Tracker:
         self.serving = Serving(self.facts)
         self.containerd_since = 0.0
         """When the running containerd started; 0.0 if unknown."""
+        self._evidence = LayerEvidence(self.facts, self.serving)
         self._ledger = RecordLedger()
         self._conclusion = Conclusion(self.facts, self._ledger)
         self._pulls: dict[str, Pull] = {}
         self._missing_lease: list[Pull] = []  # pulls whose leases are missing from this poll
         self._dead: set[str] = set()  # ids of leases whose pulls have ended
-        self._owners: dict[str, str] = {}  # digest → id of the pull that is downloading or has downloaded it
         self._loose: dict[str, int] = {}  # offset at which each ingest without a lease was first seen, by ref
         self._ended: list[PullState] = []
         self._short = ShortPulls()
         self._changes: list[Change] = []
         self._changes_since = 0.0
-        self._received: dict[str, int] | None = None
-        self._unpacking: frozenset[str] = frozenset()  # chain ids of the layers that live pulls are unpacking
-        self._unpacked: frozenset[str] = frozenset()  # chain ids of the unpacked layers in the leases of live pulls
         self._started = False
         self.unsteady: set[str] = set()
         """The ids of the leases whose resources can change even while the ingests stay the same."""
@@ -100,7 +97,7 @@ class Tracker:
                 if progress and not ingest.is_copy:
                     if pull.changed is not None:
                         pull.changed.add(ingest.digest)
-                    self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
+                    self._evidence.see_ingest(pull, progress, ingest, now)
 
     def is_pull(self, lease: Lease) -> bool:
         """Return whether the lease may belong to a pull, in which case the poller requests its resources."""
@@ -160,7 +157,6 @@ class Tracker:
         """Process one poll and return the open questions. Call this method again with the same lists after the
         questions have been answered.
         """
-        self._received = seen.received
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
         self._dead &= {lease.id for lease in seen.leases}
@@ -171,9 +167,7 @@ class Tracker:
         self._missing_lease = [pull for pull in self._pulls.values() if pull.lease.id not in leases]
         self._add_short_pulls()
         live = [pull for pull in self._pulls.values() if pull.lease.id in leases]
-        self._assign_owners(seen.ingests, live)
-        self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
-        self._unpacked = frozenset().union(*(pull.resources.unpacked for pull in live))
+        self._evidence.take(seen, live)
         ingests = {ingest.digest: ingest for ingest in seen.ingests}
         self._growing = {ingest.ref: ingest for ingest in seen.ingests}
         for pull in list(self._pulls.values()):
@@ -224,7 +218,7 @@ class Tracker:
         digests = {layer.digest for layer in layers}
         digests.update(*(pull.resources.content for pull in self._pulls.values()))
         self.facts.forget(digests, {chain for layer in layers for chain in layer.chain_ids})
-        self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
+        self._evidence.forget(digests)
         oldest = min(map(age, self._pulls.values()), default=now)
         self._ledger.after_poll(oldest, self._changes_since)
         self.facts.containers = [at for at in self.facts.containers if at >= oldest]
@@ -288,13 +282,6 @@ class Tracker:
         pull.imported |= any(ref.startswith(ARCHIVE) for ref in resources.ingests)
         self.serving.take(pull, resources)
 
-    def _assign_owners(self, ingests: Iterable[Ingest], live: list[Pull]) -> None:
-        """Assign each ingest to the newest live lease that lists it."""
-        for ingest in ingests:
-            holders = [pull for pull in live if ingest.ref in pull.resources.ingests]
-            if holders:
-                self._owners[ingest.digest] = max(holders, key=age).lease.id
-
     def _progress(self, pull: Pull, ingests: Mapping[str, Ingest], now: float) -> set[Question]:
         content, facts = pull.resources.content, self.facts
         read = facts.documents.keys() & content
@@ -310,17 +297,8 @@ class Tracker:
                 questions |= {ImageQuestion(target) for target in pull.image.targets}
         if pull.imported:
             questions |= self._take_archived_layers(pull, ingests)
-        pull.served = not pull.imported and self.serving.is_at_work(pull, alone=self._is_alone(pull))
-        for digest, progress in pull.layers.items():
-            ingest, owner = ingests.get(digest), self._owner_of(digest, pull)
-            if ingest and not ingest.is_copy:
-                self._see_ingest(pull, progress, ingest, owner, now)
-            self._see_evidence(pull, progress, now, live=True)
-            asked = digest in facts.absent or BlobQuestion(digest) in pull.checked
-            if pull.served and not ingest and asked and progress.is_missing:
-                self._see_snapshotter(pull, progress, now)
-            questions.update(self._open_questions(pull, progress, ingest))
-        return questions
+        pull.served = not pull.imported and self.serving.is_at_work(pull, alone=self._evidence.is_alone(pull))
+        return questions | self._evidence.see_layers(pull, ingests, now)
 
     def _take_archived_layers(self, pull: Pull, ingests: Mapping[str, Ingest]) -> set[Question]:
         """Set an imported image's layers. Every blob that is not a document counts as a layer, because an archive's
@@ -357,85 +335,6 @@ class Tracker:
             if digest in blobs and blobs[digest].created_at >= since and not any(digest in other for other in others)
         ]
 
-    def _see_ingest(self, pull: Pull, progress: Progress, ingest: Ingest, owner: str | None, now: float) -> None:
-        if ingest.ref in pull.resources.ingests and progress.cached_before:
-            progress.see_collected()
-            self.facts.blobs.pop(ingest.digest, None)
-            snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # a layer that is being fetched has no snapshots yet
-                self.facts.snapshots.pop((snapshotter, chain), None)
-                pull.checked.discard(SnapshotQuestion(chain, snapshotter))
-        if progress.complete:
-            return
-        before = progress.downloaded
-        progress.see_ingest(ingest, pull.lease, owner, now)
-        if owner is None:
-            pull.moved_at = max(pull.moved_at, ingest.updated_at)
-            pull.inherited &= not 0 < before < progress.downloaded
-
-    def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
-        """Record the progress of a layer that the snapshotter fetches. The layer's bytes are attributed to the first
-        pull that needs the layer.
-        """
-        digest = progress.layer.digest
-        self._owners.setdefault(digest, pull.lease.id)
-        owner = self._owner_of(digest, pull)
-        if self._received is None:
-            progress.see_snapshotter(owner, now)
-        elif digest in self._received:
-            if self._received[digest] > progress.downloaded:
-                pull.moved_at = now
-            progress.see_file(self._received[digest], owner, now)
-        else:
-            progress.see_no_fetch()
-
-    def _is_alone(self, pull: Pull) -> bool:
-        """Return whether no other pull is fetching or unpacking a layer of this pull."""
-        chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
-        return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
-
-    def _see_evidence(self, pull: Pull, progress: Progress, now: float, *, live: bool) -> None:
-        layer, blob = progress.layer, self.facts.blobs.get(progress.layer.digest)
-        if blob:
-            if blob.created_at >= pull.lease.created_at and layer.digest in pull.resources.content:
-                self._owners.setdefault(layer.digest, pull.lease.id)
-                pull.moved_at = max(pull.moved_at, blob.created_at)
-            progress.see_blob(blob, pull.lease, self._owner_of(layer.digest, pull))
-        if live and self.serving.may_use_another(pull):
-            return
-        snapshotter = self.serving.snapshotter_of(pull)
-        snapshots = [self.facts.snapshots.get((snapshotter, chain)) for chain in layer.chain_ids]
-        if snapshots and None not in snapshots:
-            if progress.committed_in is None:
-                progress.committed_in = pull.polls
-            absence = self.serving.absence(pull, progress, live=live)
-            owner = self._owner_of(layer.digest, pull)
-            visible = self._received is not None
-            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence, visible=visible)
-        elif not self._unpacking.isdisjoint(layer.chain_ids):
-            progress.see_unpacking(now)
-
-    def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the open questions about one layer. The first questions find out whether the layer is cached. Later
-        questions are asked only if something visible has changed.
-        """
-        digest, chains = progress.layer.digest, progress.layer.chain_ids
-        # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull
-        # unpacked it. On containerd 1.6, a snapshot is listed only in the lease of the pull that creates it.
-        unpacked = [chain for chain in chains if chain in self._unpacked]
-        vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
-        blob = BlobQuestion(digest)
-        changed = bool(unpacked) or progress.committed_in is not None or digest in pull.resources.content
-        changed |= vanished and not pull.served
-        if not progress.complete and digest not in self.facts.blobs and (changed or blob not in pull.checked):
-            yield blob
-        if not progress.unpacked:
-            for chain in chains:
-                question = SnapshotQuestion(chain, self.serving.snapshotter_of(pull))
-                known = (question.snapshotter, chain) in self.facts.snapshots
-                if not known and (question not in pull.checked or chain in unpacked):
-                    yield question
-
     def _conclude(self, pull: Pull, now: float) -> set[Question]:
         """End a pull whose lease was deleted, or return the questions that must be answered first."""
         questions = self._conclusion.questions(
@@ -443,7 +342,7 @@ class Tracker:
         )
         if not questions:
             for progress in pull.layers.values():
-                self._see_evidence(pull, progress, now, live=False)
+                self._evidence.see_objects(pull, progress, now, live=False)
             self._end(pull, self._conclusion.ending(pull, now))
         return questions
 
@@ -467,13 +366,6 @@ class Tracker:
             self._ended.append(
                 pull.state(phase, ended_at=ending.at, error=ending.error, reason=ending.reason, name=ending.name)
             )
-
-    def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the other pull that is downloading or has downloaded this blob; None if there is no such
-        pull.
-        """
-        owner = self._owners.get(digest)
-        return None if owner == pull.lease.id else owner
 
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
         """Drop a pull if its lease is stale, and give up on a pull that makes no progress.

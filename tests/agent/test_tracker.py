@@ -299,5 +299,5 @@ def test_finished_pulls_leave_no_data_in_memory(watched, push):
     assert not tracker._missing_lease
     assert not facts.blobs | facts.snapshots | facts.images
     assert len(facts.documents) <= 64
-    assert not tracker._owners
+    assert not tracker._evidence
     assert len(tracker._ledger) <= 3

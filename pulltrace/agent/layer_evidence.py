@@ -1,0 +1,150 @@
+"""Apply what one poll shows about each layer: its ingest, its blob, its snapshots and its owner. Sans-I/O.
+
+Pulls share layers. The owner of a layer is the pull that is downloading or has downloaded it; the layer's bytes are
+attributed to its owner only.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from pulltrace.agent.layers import Progress
+from pulltrace.agent.model import BlobQuestion, Facts, Ingest, Observation, Question, SnapshotQuestion
+from pulltrace.agent.pull import Pull, age
+from pulltrace.agent.serving import Serving
+
+
+class LayerEvidence:
+    """What the current poll shows about the layers of all pulls, and the owners of the layers."""
+
+    def __init__(self, facts: Facts, serving: Serving) -> None:
+        self._facts = facts
+        self._serving = serving
+        self._owners: dict[str, str] = {}  # digest → id of the pull that is downloading or has downloaded it
+        self._received: dict[str, int] | None = None
+        self._unpacking: frozenset[str] = frozenset()  # chain ids of the layers that live pulls are unpacking
+        self._unpacked: frozenset[str] = frozenset()  # chain ids of the unpacked layers in the leases of live pulls
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def take(self, seen: Observation, live: Collection[Pull]) -> None:
+        """Begin with the lists of one poll. ``live`` contains the pulls whose leases the poll lists."""
+        self._received = seen.received
+        self._assign_owners(seen.ingests, live)
+        self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
+        self._unpacked = frozenset().union(*(pull.resources.unpacked for pull in live))
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Forget the owners of all blobs except these."""
+        self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
+
+    def is_alone(self, pull: Pull) -> bool:
+        """Return whether no other pull is fetching or unpacking a layer of this pull."""
+        chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
+        return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
+
+    def see_layers(self, pull: Pull, ingests: Mapping[str, Ingest], now: float) -> set[Question]:
+        """Update the layers of a live pull. ``ingests`` contains the node's ingests by digest. Return the open
+        questions about the layers.
+        """
+        questions: set[Question] = set()
+        for digest, progress in pull.layers.items():
+            ingest = ingests.get(digest)
+            if ingest and not ingest.is_copy:
+                self.see_ingest(pull, progress, ingest, now)
+            self.see_objects(pull, progress, now, live=True)
+            asked = digest in self._facts.absent or BlobQuestion(digest) in pull.checked
+            if pull.served and not ingest and asked and progress.is_missing:
+                self._see_snapshotter(pull, progress, now)
+            questions.update(self._open_questions(pull, progress, ingest))
+        return questions
+
+    def see_ingest(self, pull: Pull, progress: Progress, ingest: Ingest, now: float) -> None:
+        """Record how much of a layer has been downloaded."""
+        if ingest.ref in pull.resources.ingests and progress.cached_before:
+            progress.see_collected()
+            self._facts.blobs.pop(ingest.digest, None)
+            snapshotter = self._serving.snapshotter_of(pull)
+            for chain in progress.layer.chain_ids:  # a layer that is being fetched has no snapshots yet
+                self._facts.snapshots.pop((snapshotter, chain), None)
+                pull.checked.discard(SnapshotQuestion(chain, snapshotter))
+        if progress.complete:
+            return
+        owner = self._owner_of(ingest.digest, pull)
+        before = progress.downloaded
+        progress.see_ingest(ingest, pull.lease, owner, now)
+        if owner is None:
+            pull.moved_at = max(pull.moved_at, ingest.updated_at)
+            pull.inherited &= not 0 < before < progress.downloaded
+
+    def see_objects(self, pull: Pull, progress: Progress, now: float, *, live: bool) -> None:
+        """Record a layer's blob and snapshots, as far as they are known. ``live`` is false if the pull has ended."""
+        layer, blob = progress.layer, self._facts.blobs.get(progress.layer.digest)
+        if blob:
+            if blob.created_at >= pull.lease.created_at and layer.digest in pull.resources.content:
+                self._owners.setdefault(layer.digest, pull.lease.id)
+                pull.moved_at = max(pull.moved_at, blob.created_at)
+            progress.see_blob(blob, pull.lease, self._owner_of(layer.digest, pull))
+        if live and self._serving.may_use_another(pull):
+            return
+        snapshotter = self._serving.snapshotter_of(pull)
+        snapshots = [self._facts.snapshots.get((snapshotter, chain)) for chain in layer.chain_ids]
+        if snapshots and None not in snapshots:
+            if progress.committed_in is None:
+                progress.committed_in = pull.polls
+            absence = self._serving.absence(pull, progress, live=live)
+            owner = self._owner_of(layer.digest, pull)
+            visible = self._received is not None
+            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence, visible=visible)
+        elif not self._unpacking.isdisjoint(layer.chain_ids):
+            progress.see_unpacking(now)
+
+    def _assign_owners(self, ingests: Iterable[Ingest], live: Collection[Pull]) -> None:
+        """Assign each ingest to the newest live lease that lists it."""
+        for ingest in ingests:
+            holders = [pull for pull in live if ingest.ref in pull.resources.ingests]
+            if holders:
+                self._owners[ingest.digest] = max(holders, key=age).lease.id
+
+    def _owner_of(self, digest: str, pull: Pull) -> str | None:
+        """Return the id of the other pull that is downloading or has downloaded this blob; None if there is no such
+        pull.
+        """
+        owner = self._owners.get(digest)
+        return None if owner == pull.lease.id else owner
+
+    def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
+        """Record the progress of a layer that the snapshotter fetches. The layer's bytes are attributed to the first
+        pull that needs the layer.
+        """
+        digest = progress.layer.digest
+        self._owners.setdefault(digest, pull.lease.id)
+        owner = self._owner_of(digest, pull)
+        if self._received is None:
+            progress.see_snapshotter(owner, now)
+        elif digest in self._received:
+            if self._received[digest] > progress.downloaded:
+                pull.moved_at = now
+            progress.see_file(self._received[digest], owner, now)
+        else:
+            progress.see_no_fetch()
+
+    def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
+        """Yield the open questions about one layer. The first questions find out whether the layer is cached. Later
+        questions are asked only if something visible has changed.
+        """
+        digest, chains = progress.layer.digest, progress.layer.chain_ids
+        # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull
+        # unpacked it. On containerd 1.6, a snapshot is listed only in the lease of the pull that creates it.
+        unpacked = [chain for chain in chains if chain in self._unpacked]
+        vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
+        blob = BlobQuestion(digest)
+        changed = bool(unpacked) or progress.committed_in is not None or digest in pull.resources.content
+        changed |= vanished and not pull.served
+        if not progress.complete and digest not in self._facts.blobs and (changed or blob not in pull.checked):
+            yield blob
+        if not progress.unpacked:
+            for chain in chains:
+                question = SnapshotQuestion(chain, self._serving.snapshotter_of(pull))
+                known = (question.snapshotter, chain) in self._facts.snapshots
+                if not known and (question not in pull.checked or chain in unpacked):
+                    yield question
