@@ -52,11 +52,11 @@ from pulltrace.agent.model import (
     Facts,
     ImageQuestion,
     ImageRecord,
-    Lease,
     Question,
     Resources,
     SnapshotQuestion,
 )
+from pulltrace.agent.origin import Origin, are_imported, origin_of
 from pulltrace.agent.pull import Pull, Seen, age
 from pulltrace.agent.records import Name, RecordLedger, is_tagless, name_of
 from pulltrace.wire import NO_CAUSE, ErrorReason
@@ -75,14 +75,6 @@ class Written(Enum):
     OWN = "a record of its image"
     NONE = "no record of its image"
     UNCLEAR = "records that may or may not be its own"
-
-
-class Origin(Enum):
-    """What a client did with an image that was already on the node."""
-
-    PULL = "pulled it again"
-    IMPORT = "imported or unpacked it"
-    UNKNOWN = "either of these"
 
 
 class Outcome(Enum):
@@ -169,7 +161,7 @@ class Conclusion:
         name = name_of(own or records, pull.lease, pull.source, self._ledger, complete=pull.complete)
         if name is None:
             return self._ending_without_record(pull, now)
-        origin = self._origin(pull, name)
+        origin = origin_of(pull, name, self._facts, self._ledger)
         if pull.imported or origin is not Origin.PULL:
             self._imported_at = max(self._imported_at, name.written_at)
         if origin is Origin.UNKNOWN or (origin is Origin.IMPORT and (pull.guessed or pull.record)):
@@ -180,7 +172,7 @@ class Conclusion:
             return Ending(Outcome.COMPLETED, name.written_at)
         self._ledger.claim(records, pull.lease, name)
         if pull.image and pull.seen is Seen.IMAGE:
-            is_new = pull.source is None and self._is_imported(pull.image.documents, pull.lease)
+            is_new = pull.source is None and are_imported(pull.image.documents, pull.lease, self._facts)
             pull.imported = origin is Origin.IMPORT or is_new
         return Ending(Outcome.COMPLETED, name.written_at, name)
 
@@ -245,53 +237,6 @@ class Conclusion:
             pull.take_layers({})
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
-    def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
-        """Return whether these documents were imported, rather than downloaded, after the lease began. Only downloaded
-        blobs have a source label.
-        """
-        blobs = [self._facts.blobs.get(digest) for digest in documents]
-        return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
-
-    def _origin(self, pull: Pull, name: Name) -> Origin:
-        """Return whether the client pulled or imported the image. If part of the image was downloaded, the client
-        pulled it.
-
-        If the image was already on the node, the order of writes decides. A pull labels the manifest and then the
-        config, even if both are cached, and writes the record last. An import by containerd's client labels the
-        manifest, writes the record, and unpacks the image under a second lease, which labels the config. Only the first
-        write of the record counts, because the CRI plugin writes the record of an imported image again to add its own
-        label. containerd's transfer service unpacks an imported image before it writes the record, as it does for a
-        pull, but it removes the CRI plugin's label.
-
-        If another client labels the manifest before the agent reads the labels, the order is lost.
-        """
-        if pull.image is None or self._has_downloaded(pull):
-            return Origin.PULL
-        began, targets, blobs = pull.lease.created_at, pull.image.targets, self._facts.blobs
-        cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
-        manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
-        configs = [blobs[digest].updated_at for digest in cached if digest not in targets]
-        if not cached:
-            return Origin.PULL
-        # Polls have not seen enough of a pull that was found only afterwards, so its record alone proves nothing.
-        order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
-        if not (manifests and configs):
-            return order_lost
-        manifest, config = max(manifests), max(configs)
-        write = self._ledger.first_write(name.reference, manifest)
-        written_at = write.at if write else name.written_at
-        if min(manifest, config) < began or (manifest <= written_at and not manifest <= config <= written_at):
-            return Origin.IMPORT
-        if self._ledger.is_foreign(name.reference, began):
-            return Origin.UNKNOWN
-        return Origin.PULL if manifest <= written_at else order_lost
-
-    def _has_downloaded(self, pull: Pull) -> bool:
-        """Return whether a blob of the pull was downloaded after the pull's lease began."""
-        documents = pull.image.documents if pull.image else ()
-        blobs = [self._facts.blobs.get(digest) for digest in (*documents, *pull.layers)]
-        return any(blob and blob.sources and blob.created_at >= pull.lease.created_at for blob in blobs)
-
     def _holds_no_manifest(self, pull: Pull) -> bool:
         """Return whether polls saw only blobs that were already on the node, and no index or manifest.
 
@@ -334,7 +279,7 @@ class Conclusion:
             unseen = {BlobQuestion(target) for target in targets - of_others if self._is_open(target)}
             if unseen:
                 return {*unseen}
-            mine = {target for target in targets - of_others if self._is_imported([target], pull.lease)}
+            mine = {target for target in targets - of_others if are_imported([target], pull.lease, self._facts)}
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:

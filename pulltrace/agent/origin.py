@@ -1,0 +1,68 @@
+"""Decide whether a client pulled an image or imported it from an archive. Sans-I/O.
+
+Theory of operation. If any part of the image was downloaded after the lease began, the client pulled the image. If the
+whole image was already on the node, the order of writes decides:
+
+- A pull labels the manifest and then the config, even if both are cached, and writes the image record last.
+- An import by containerd's client labels the manifest and writes the record. The client then unpacks the image under a
+  second lease, which labels the config.
+- An import through containerd's transfer service has the same order as a pull. However, the import removes the CRI
+  plugin's label from the record.
+
+Only the first write of the record counts, because the CRI plugin writes the record of an imported image again to add
+its own label. If another client labels the manifest before the agent reads the labels, the order is lost.
+"""
+
+from collections.abc import Iterable
+from enum import Enum
+
+from pulltrace.agent.model import Facts, Lease
+from pulltrace.agent.pull import Pull
+from pulltrace.agent.records import Name, RecordLedger
+
+
+class Origin(Enum):
+    """What the client did with the image."""
+
+    PULL = "pulled it"
+    IMPORT = "imported or unpacked it"
+    UNKNOWN = "pulled or imported it"
+
+
+def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Origin:
+    """Return what the client of a completed pull did. ``name`` is the name under which the pull completed."""
+    if pull.image is None or _has_downloaded(pull, facts):
+        return Origin.PULL
+    began, targets, blobs = pull.lease.created_at, pull.image.targets, facts.blobs
+    cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
+    if not cached:
+        return Origin.PULL
+    # Polls have not seen enough of a pull that was found only afterwards, so its record alone proves nothing.
+    order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
+    manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
+    configs = [blobs[digest].updated_at for digest in cached if digest not in targets]
+    if not (manifests and configs):
+        return order_lost
+    manifest, config = max(manifests), max(configs)
+    write = ledger.first_write(name.reference, manifest)
+    written_at = write.at if write else name.written_at
+    if min(manifest, config) < began or (manifest <= written_at and not manifest <= config <= written_at):
+        return Origin.IMPORT
+    if ledger.is_foreign(name.reference, began):
+        return Origin.UNKNOWN
+    return Origin.PULL if manifest <= written_at else order_lost
+
+
+def are_imported(documents: Iterable[str], lease: Lease, facts: Facts) -> bool:
+    """Return whether all these documents (digests) were imported, rather than downloaded, after the lease began. Only
+    downloaded blobs have a source label.
+    """
+    blobs = [facts.blobs.get(digest) for digest in documents]
+    return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
+
+
+def _has_downloaded(pull: Pull, facts: Facts) -> bool:
+    """Return whether a blob of the pull was downloaded after the pull's lease began."""
+    documents = pull.image.documents if pull.image else ()
+    blobs = [facts.blobs.get(digest) for digest in (*documents, *pull.layers)]
+    return any(blob and blob.sources and blob.created_at >= pull.lease.created_at for blob in blobs)
