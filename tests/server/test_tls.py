@@ -207,6 +207,6 @@ async def test_handshakes_count_as_connections_and_have_a_deadline(server, files
         await served.until_measured('pulltrace_http_refused_total{reason="too_many_connections"} 1.0')
         assert await silent.read() == b""
         await served.until_measured('pulltrace_http_refused_total{reason="tls_handshake"} 1.0')
-    first.close()
-    second.close()
+    first.transport.abort()
+    second.transport.abort()
     assert await presented(served, authority) == "first"

@@ -273,4 +273,4 @@ async def test_a_client_that_does_not_read_its_list_is_disconnected(server) -> N
         await asyncio.sleep(1)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(10 << 20)
-    writer.close()
+    writer.transport.abort()
