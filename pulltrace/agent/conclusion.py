@@ -64,13 +64,13 @@ from pulltrace.wire import NO_CAUSE, ErrorReason
 ALL_IMAGES = ImageQuestion("")
 
 UNPACK_WITHIN = 30.0
-"""How long, in seconds, after an import a new lease may still be the one under which the client unpacks the image."""
+"""A lease created within this many seconds of an import may be the lease under which the client unpacks the image."""
 
 NO_IMAGE = "no image was created: the pull was cancelled, or an image builder made the lease"
 
 
 class Written(Enum):
-    """The kinds of image records that can have been written since the pull's lease began."""
+    """The kinds of image records that may have been written since the pull's lease began."""
 
     OWN = "a record of its image"
     NONE = "no record of its image"
@@ -99,17 +99,16 @@ OUTCOMES = {
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""The outcome for each combination of what polls have seen and which records have been written. The table has two
+"""The outcome for each combination of observed parts (``Seen``) and written records (``Written``). The table has two
 special cases. If polls have seen only a pull's lease but ``_guess`` finds its image, ``Pull.seen`` changes to
-``IMAGE``. If no record has been written for a pull with ``Seen.FETCH``, the pull still counts as completed if all its
-layers are complete.
+``IMAGE``. A ``Seen.FETCH`` pull without a record still counts as completed if all its layers are complete.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of a pull. ``name`` is set if the pull completed under a single name, and ``error`` if the pull failed or
-    was cancelled.
+    """How and when a pull ended. ``name`` is set if the pull completed under a single name, and ``error`` if the pull
+    failed or was cancelled.
     """
 
     outcome: Outcome
@@ -147,7 +146,7 @@ class Conclusion:
                 return missing
         targets = _targets(pull)
         held = pull.image.documents if pull.image else pull.resources.content
-        # The labels of blobs may have changed since an earlier poll, so their questions are asked in this poll again.
+        # The labels of blobs may have changed since an earlier poll, so this poll asks for them again.
         once = self._of_layers(pull, snapshotter) | {BlobQuestion(digest) for digest in held}
         records = {ImageQuestion(target) for target in targets if target not in self._facts.images}
         return records | (once - self._facts.asked)
@@ -238,7 +237,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
-        """Return whether polls saw only blobs that were already on the node, and no index or manifest.
+        """Return whether the blobs that polls saw were all on the node already and include no index or manifest.
 
         A pull's lease lists a manifest before any other blob. Therefore, a lease without a manifest belongs to a client
         that imported the blobs again.
@@ -283,8 +282,8 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair new images with pulls of which polls saw only the lease, in chronological order. Do nothing unless there
-        are as many new images as pulls.
+        """Pair new images, in chronological order, with the pulls for which polls saw only a lease. Do nothing unless
+        there are as many new images as pulls.
         """
         if self.is_doubtful(pull):
             return
@@ -310,7 +309,8 @@ class Conclusion:
         return any(at > pull.lease.created_at for at in self._facts.containers)
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether the pull may have written some of the new records although polls have not seen enough of it.
+        """Return whether the pull may have written some of the new records, although polls saw too little of it to be
+        certain.
 
         An empty lease may have belonged to a container, to the unpacking of an imported image, or to a pull that
         created an image after the last poll that saw the lease. An import may have written its manifests after the last
@@ -331,8 +331,8 @@ class Conclusion:
         )
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
-        """Return, oldest first, the targets of the image records written since the last poll that saw the pull, except
-        the targets that belong to other pulls.
+        """Return the targets of the image records written since the last poll that saw the pull, oldest first. Targets
+        that belong to other pulls are excluded.
         """
         ledger = self._ledger
         # The CRI plugin also writes records named by image id, but a pull always writes other records as well.

@@ -236,8 +236,8 @@ class Containerd:
         ]
 
     def changed_images(self) -> dict[str, list[Write]]:
-        """Return the image records written since the last call, by name, each with its last writes. Start the event
-        subscription if it is not running.
+        """Return the image records written since the last call, by name, each with its most recent writes. Start the
+        event subscription if it is not running.
 
         Return an empty dictionary if no event has arrived.
         """

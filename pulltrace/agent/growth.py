@@ -1,4 +1,4 @@
-"""Decide whether anything about a pull, except the sizes of its downloads, may have changed. Sans-I/O.
+"""Decide whether anything about a pull other than the sizes of its downloads may have changed. Sans-I/O.
 
 Theory of operation. A lease's resources change only in these cases:
 

@@ -1,8 +1,8 @@
 """A gRPC client with one persistent connection to a unix socket. ``http2.py`` implements HTTP/2.
 
 The agent needs only a small part of gRPC, because each call sends one request and receives messages and a status. With
-grpcio, every node would need another 15 MiB and four more threads (ADR 9). The server is not trusted: any data that the
-server sends results in a response or an ``RpcError``.
+grpcio, the agent would use 15 MiB more memory and four more threads on every node (ADR 9). The server is not trusted:
+any data that the server sends results in a response or an ``RpcError``.
 
 Only ``containerd.py`` imports this module.
 
@@ -264,7 +264,7 @@ class _Connection(asyncio.Protocol):
         self.close("the server does not read")
 
     async def request(self, calls: Iterable[tuple[bytes, bytes]]) -> list[Response]:
-        """Make these calls, and return the responses after every call has completed or failed."""
+        """Make these calls, and return the responses once all calls have completed or failed."""
         streams = [self._send(block, request) for block, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))

@@ -189,7 +189,7 @@ class Http2:
         return DataReceived(stream, _without_padding(flags, body), ended)
 
     def _refill(self, stream: int, used: int) -> int:
-        """Refill a receive window if at least half of it is used. Return the number of bytes in use afterwards."""
+        """Refill a receive window if at least half of it is used. Return the number of bytes still in use."""
         if used < _WINDOW // 2:
             return used
         self._output.append(_frame(_WINDOW_UPDATE, 0, stream, used.to_bytes(4)))

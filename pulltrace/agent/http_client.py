@@ -1,9 +1,9 @@
 """An HTTP/1.1 client that posts to one URL over one persistent connection. h11 implements the protocol.
 
-The agent needs only a small part of HTTP, because it only posts a body and reads the response. With aiohttp, every node
-would need another 10 MiB (ADR 3).
+The agent needs only a small part of HTTP, because it only posts a body and reads the response. With aiohttp, the agent
+would use 10 MiB more memory on every node (ADR 3).
 
-Only this module imports h11. ``pyproject.toml`` limits h11 to versions below 1. To return to aiohttp, replace
+Only this module imports h11. ``pyproject.toml`` requires an h11 version below 1. To return to aiohttp, replace
 ``Poster`` with one ``aiohttp.ClientSession``:
 
 - ``post``: ``session.post(url, data=body, headers=headers, allow_redirects=False, timeout=ClientTimeout(_TIMEOUT))``,
@@ -44,7 +44,7 @@ class Response(NamedTuple):
 
 
 class Poster:
-    """Posts to one URL without following redirects. The poster is an async context manager.
+    """An async context manager that posts to one URL and does not follow redirects.
 
     ``ca_file`` is the path of a file with the CA certificates for verifying an HTTPS server. The CA file is read for
     each new connection. If ``ca_file`` is None, the system's CA certificates are used.

@@ -13,7 +13,7 @@ from pulltrace.agent.serving import Serving
 
 
 class LayerEvidence:
-    """What the current poll shows about the layers of all pulls, and the owners of the layers."""
+    """What the current poll shows about the layers of all pulls, and which pull owns each layer."""
 
     def __init__(self, facts: Facts, serving: Serving) -> None:
         self._facts = facts
@@ -27,7 +27,7 @@ class LayerEvidence:
         return len(self._owners)
 
     def take(self, seen: Observation, live: Collection[Pull]) -> None:
-        """Begin with the lists of one poll. ``live`` contains the pulls whose leases the poll lists."""
+        """Start processing a poll, given its lists. ``live`` contains the pulls whose leases the poll lists."""
         self._received = seen.received
         self._assign_owners(seen.ingests, live)
         self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
@@ -129,8 +129,8 @@ class LayerEvidence:
             progress.see_no_fetch()
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the open questions about one layer. The first questions find out whether the layer is cached. Later
-        questions are asked only if something visible has changed.
+        """Yield the open questions about one layer. The first questions determine whether the layer is cached. They are
+        repeated only if the lists show a change to the layer.
         """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
         # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull

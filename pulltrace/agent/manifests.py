@@ -14,7 +14,7 @@ from pulltrace.wire import MAX_LAYERS
 
 # Strings from these documents end up in reports, and the server rejects the whole report if one of them is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-# By RFC 6838 (4.2), a media type consists of two names of up to 127 characters each, joined by a slash.
+# According to RFC 6838 (4.2), a media type consists of two names of up to 127 characters each, joined by a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 

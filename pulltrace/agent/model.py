@@ -43,8 +43,8 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_copy(self) -> bool:
-        """Return whether this ingest copies a blob that a snapshotter (SOCI) has already fetched. A copying ingest has
-        just the digest as its ref.
+        """Return whether this ingest copies a blob that a snapshotter (SOCI) has already fetched. The ref of such an
+        ingest is the digest itself.
         """
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
@@ -106,7 +106,7 @@ class ImageRecord:
 
 
 class Write(NamedTuple):
-    """One write of an image record, as containerd's events report it.
+    """One write of an image record, as reported by containerd's events.
 
     ``foreign`` is true if the CRI plugin should have written the record but another client did, for instance ``ctr``.
     """
@@ -117,7 +117,7 @@ class Write(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The lists that one poll received.
+    """The lists received in one poll.
 
     Ingests are requested first, then leases, then resources. Therefore, the lease of every listed ingest is also
     listed, unless the pull ended between the two requests.

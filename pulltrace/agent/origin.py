@@ -6,11 +6,12 @@ whole image was already on the node, the order of writes decides:
 - A pull labels the manifest and then the config, even if both are cached, and writes the image record last.
 - An import by containerd's client labels the manifest and writes the record. The client then unpacks the image under a
   second lease, which labels the config.
-- An import through containerd's transfer service has the same order as a pull. However, the import removes the CRI
-  plugin's label from the record.
+- An import through containerd's transfer service writes in the same order as a pull. However, the import removes the
+  CRI plugin's label from the record.
 
-Only the first write of the record counts, because the CRI plugin writes the record of an imported image again to add
-its own label. If another client labels the manifest before the agent reads the labels, the order is lost.
+Only the first write of the record is considered, because the CRI plugin writes the record of an imported image again to
+add its own label. If another client labels the manifest before the agent reads the labels, the order of the earlier
+writes can no longer be determined.
 """
 
 from collections.abc import Iterable
@@ -30,14 +31,16 @@ class Origin(Enum):
 
 
 def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Origin:
-    """Return what the client of a completed pull did. ``name`` is the name under which the pull completed."""
+    """Return what the client of a completed pull did with the image. ``name`` is the name under which the pull
+    completed.
+    """
     if pull.image is None or _has_downloaded(pull, facts):
         return Origin.PULL
     began, targets, blobs = pull.lease.created_at, pull.image.targets, facts.blobs
     cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
     if not cached:
         return Origin.PULL
-    # Polls have not seen enough of a pull that was found only afterwards, so its record alone proves nothing.
+    # Polls saw too little of a pull that was discovered only after its end, so its record alone proves nothing.
     order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
     manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
     configs = [blobs[digest].updated_at for digest in cached if digest not in targets]

@@ -40,8 +40,8 @@ class Pressure:
         self._files: dict[str, int] = {}  # file descriptors by name, open only while the node is pulling images
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
-        """Return the load since the last call; None if the node is not pulling or has just started pulling. Return None
-        as well if the last call was too long ago. ``now`` is monotonic time.
+        """Return the load since the last call; None if the node is not pulling or has just started pulling, or if the
+        last call was too long ago. ``now`` is monotonic time.
         """
         if not pulling:
             self._at = None

@@ -13,7 +13,7 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""The id prefix of a pull that stands for an ingest without a lease."""
+"""The id prefix of a pull that was created for an ingest without a lease."""
 
 
 class Seen(Enum):
@@ -69,17 +69,17 @@ class Pull:
     changed: set[str] | None = None
     """The digests of the layers that have changed since the last reported state; None if any layer may have changed."""
     is_answered: bool = False
-    """True if the last poll's only questions about the pull concerned image records."""
+    """True if the last poll had no questions about the pull other than questions about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The last reported state of each layer, and the values from which the state was derived, by layer digest."""
     look_back_poll: int | None = None
-    """The number of the only poll in which ``conclusion`` tried to read the documents that earlier polls had missed;
-    None until that poll.
+    """The number of the poll in which ``conclusion`` tried to read the documents that earlier polls had missed. It
+    tries only once; None means that it has not tried yet.
     """
 
     @property
     def is_worth_reporting(self) -> bool:
-        """Return whether the lease counts as a pull. A lease without content counts only after two polls have seen it.
+        """Return whether the lease counts as a pull. An empty lease counts as a pull only after two polls have seen it.
 
         containerd's own client creates short-lived empty leases, for instance when a container is created.
         """
@@ -91,7 +91,9 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return how much of the pull the polls have seen. The result also shows what kind of pull it is."""
+        """Return how much of the pull the polls have seen. For imports, fetches and the leases of other clients, return
+        the kind instead.
+        """
         if self.is_of_another_kind:
             return Seen.OTHER
         if self.imported:

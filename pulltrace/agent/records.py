@@ -20,7 +20,9 @@ MAX_NAMES = 256
 
 
 class Name(NamedTuple):
-    """A pull's image reference, whether that reference is a guess, and when the pull wrote the image record."""
+    """A pull's image reference, whether the reference is a guess, and the time at which the pull wrote the image
+    record.
+    """
 
     reference: str
     guessed: bool
@@ -28,7 +30,7 @@ class Name(NamedTuple):
 
 
 class RecordLedger:
-    """The records that completed pulls have claimed, with the times when these pulls wrote the records.
+    """The records that completed pulls have claimed, each with the time at which its pull wrote it.
 
     Each version of a record proves that one pull completed. If a later pull updates the record, the new version proves
     that the later pull completed. If two pulls of the same image end in the same poll, the agent cannot tell which pull
@@ -45,8 +47,8 @@ class RecordLedger:
         return len(self._earlier | self._this_poll)
 
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
-        """Return whether the record was written after the lease began, and no earlier pull has claimed this version of
-        the record.
+        """Return whether this version of the record was written after the lease began and no earlier pull has claimed
+        it.
         """
         return record.updated_at >= lease.created_at and self.is_new(record)
 
@@ -106,7 +108,7 @@ class RecordLedger:
         return write is not None and write.foreign
 
     def see_removed(self, name: str) -> None:
-        """Remember that a record was written and removed since the last poll."""
+        """Remember that a record has been written and removed since the last poll."""
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
@@ -150,9 +152,9 @@ def name_of(
     """Derive a pull's name from the records of its image. Return None if the pull did not complete and therefore wrote
     no record.
 
-    ``complete`` is true if every layer of the pull is on the node. A complete pull may have written a record that
-    another pull has claimed. If two pulls of the same image overlap, the second pull may update the record before the
-    first pull's lease is deleted. A busy node may take several seconds to delete a lease.
+    ``complete`` is true if every layer of the pull is on the node. Such a pull may have written a record that another
+    pull has claimed. If two pulls of the same image overlap, the second pull may update the record before the first
+    pull's lease is deleted. A busy node may take several seconds to delete a lease.
 
     Records from ``source`` are preferred. Among several records, a tag is preferred to a digest, an unclaimed record to
     a claimed one, and a newer record to an older one.

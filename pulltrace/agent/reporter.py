@@ -112,8 +112,8 @@ class Reporter:
     # 3. A report is sent no sooner than half a second (or one interval, if shorter) after the response to the previous
     #    report. The server rejects reports that arrive too close together, and network delays can shorten the gap
     #    between two reports.
-    # 4. After a failure, the next report is delayed. The delay grows with each failure, and is never shorter than the
-    #    server's Retry-After, up to a minute.
+    # 4. After a failure, the next report is delayed. The delay grows with each failure, and is at least as long as the
+    #    server's Retry-After, which is capped at a minute.
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -278,8 +278,8 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return as many pulls as fit into one report, in the given order, up to a maximum of ``most``. If the first pull
-    alone is too large for a report, return only the first pull.
+    """Return the leading pulls that together fit into one report, at most ``most`` of them. If the first pull alone is
+    too large for a report, return only the first pull.
     """
     fitting: _Encoded = {}
     room = _ROOM

@@ -45,8 +45,8 @@ class Serving:
         return bool(self._loaded.remote) and not used and self.snapshotter_of(pull) in LOCAL
 
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
-        """Return whether the snapshotter fetches the layers. A snapshotter that is able to fetch layers is assumed to
-        fetch them if there are no signs that containerd does.
+        """Return whether the snapshotter fetches the layers. A snapshotter that can fetch layers is assumed to fetch
+        them unless there are signs that containerd does.
 
         ``alone`` is false if another pull is fetching or unpacking any of this pull's layers, in which case this pull
         waits for the other pull.
@@ -63,8 +63,8 @@ class Serving:
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
         """Return the reason why a layer has no blob, or None if the reason is not certain.
 
-        While the pull is live, a missing blob is certain only if containerd reported it as missing after the snapshot
-        was committed.
+        While the pull is live, a blob is certain to be missing only if containerd reported its absence after the
+        snapshot was committed.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None

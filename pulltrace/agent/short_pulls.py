@@ -67,9 +67,9 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Copy the image of the unseen pull ``short`` to ``pull``, which is known only from its lease.
+    """Give ``pull``, which is known only from its lease, the image of the unseen pull ``short``.
 
-    The agent only guesses that both are the same pull.
+    The agent only guesses that the two are the same pull.
     """
     pull.resources, pull.record, pull.source = short.resources, short.record, short.source
     pull.traced = pull.guessed = True
@@ -87,7 +87,7 @@ def _precedence(change: Change) -> tuple[bool, float]:
 
 
 def _ended(change: Change, since: float) -> Pull:
-    """Return the finished pull that made this change.
+    """Return the finished pull that wrote this version of the image record.
 
     The pull began when it fetched the index or manifest. If the document was already on the node, the pull began when
     it updated the document's label.

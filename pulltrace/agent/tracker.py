@@ -128,7 +128,7 @@ class Tracker:
         self._ledger.see_writes(writes)
 
     def see_removed(self, name: str) -> None:
-        """Record that an image record was written and removed since the last poll."""
+        """Record that an image record has been written and removed since the last poll."""
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
@@ -138,7 +138,7 @@ class Tracker:
         self.facts.containers.extend(times)
 
     def learn(self, question: Question, response: Any) -> None:
-        """Record the response to one question. None means that the object does not exist at the moment."""
+        """Record the answer to one question. None means that the object does not currently exist."""
         match question:
             case BlobQuestion(digest) | DocumentQuestion(digest) if response is None:
                 self.facts.absent.add(digest)
@@ -184,7 +184,7 @@ class Tracker:
         """Add the pulls that began and ended between two polls. The tracker treats all these pulls as ending in the
         current poll.
 
-        If polls saw only the lease of a pull that has just ended, the pull may be one of the short pulls found.
+        If a pull has just ended and polls saw only its lease, it may be the same pull as one of the short pulls.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
@@ -209,7 +209,7 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # Questions about image records do not count here, because every full poll repeats them for a pull that may
+            # Questions about image records are ignored here, because every full poll repeats them for a pull that may
             # have begun before the agent started.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
@@ -314,8 +314,8 @@ class Tracker:
         """Determine the registry from the blobs' source labels. containerd sets a blob's label shortly after committing
         the blob. Therefore, the result is final only after a second poll has read the labels.
 
-        Until the result is final, only blobs that were committed after this lease began and belong to no other pull are
-        used, because each of those blobs has only one source.
+        Until the result is final, a blob is used only if it was committed after this lease began and belongs to no
+        other pull, because such a blob has only one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:
