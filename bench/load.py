@@ -1,4 +1,4 @@
-"""A load generator with agents that report on schedule, and clients of the stream. The agents and clients run in one
+"""A load generator: agents that report on schedule, and clients that read the stream. The agents and clients run in one
 process, on bare asyncio protocols.
 """
 
@@ -56,7 +56,7 @@ class Seen:
     responses: Counter[int] = field(default_factory=Counter)
     response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
-    """How many seconds each report took to reach a client after it was sent."""
+    """The delay, in seconds, between sending each report and its arrival at a client."""
     late: int = 0
     """The number of reports that were due before the server had responded to the previous report. An agent skips late
     reports and reports the newest state afterwards.
@@ -164,7 +164,7 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 class Generator:
-    """A load generator. Inside ``async with``, the generator puts the load on a server and collects measurements in
+    """A load generator. Inside ``async with``, the generator sends the load to a server and collects measurements in
     ``seen``.
     """
 
@@ -229,6 +229,6 @@ class Generator:
 
 
 def own_cpu_seconds() -> float:
-    """Return the CPU time of this process, which generates the load, in seconds."""
+    """Return the CPU time that this process, the load generator, has used, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

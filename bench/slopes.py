@@ -1,9 +1,10 @@
 """Measure the CPU time and memory that the server needs for each additional live pull, finished pull, client or waiting
 pod.
 
-Each figure is derived from the difference between two loads. ``--short`` uses small loads, to check that the benchmark
-works. The cost of live pulls and clients is measured in a real server process. The cost of finished pulls and waiting
-pods is measured in a process without sockets, and covers only the state, its ticks and the encoded frames.
+Each figure is the difference between the measurements at two loads, divided by the number of added items. ``--short``
+uses small loads, to check that the benchmark works. The cost of live pulls and clients is measured in a real server
+process. The cost of finished pulls and waiting pods is measured in a process without sockets, and covers only the
+state, its ticks and the encoded frames.
 
 Usage:
 
@@ -40,7 +41,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of the loads. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
+    """How large the loads are. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
     finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds``.
     """
 
@@ -66,13 +67,13 @@ def show(name: str, cpu: float, memory: float) -> None:
 
 
 async def pulls(size: Size) -> None:
-    """Measure the cost of live pulls that are reported every second, with one client."""
+    """Measure the CPU time and memory per live pull that is reported every second, with one client."""
     few, many = (Load(nodes=number, pulling=number, readers=1, images=1) for number in (size.few, size.many))
     await difference("live pull", few, many, size)
 
 
 async def clients(size: Size) -> None:
-    """Measure the cost of clients that request no layers while a hundred pulls change every second."""
+    """Measure the CPU time and memory per client that requests no layers, while a hundred pulls change every second."""
     pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
     few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
     await difference("client of the stream", few, many, size)
@@ -103,7 +104,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 
 
 async def ended(size: Size) -> None:
-    """Measure the cost of finished pulls in the history. Five pulls finish per second."""
+    """Measure the CPU time and memory per finished pull in the history. Five pulls finish per second."""
     server = InProcess()
     server.spend(60)  # the server no longer waits for the agents' first reports
     before, idle = rss(), server.spend(size.seconds)
@@ -143,7 +144,7 @@ async def ended(size: Size) -> None:
 
 
 async def pods(size: Size) -> None:
-    """Measure the cost of pods that wait for an image whose pull has not begun."""
+    """Measure the CPU time and memory per pod that waits for an image whose pull has not begun."""
     server = InProcess()
     server.spend(60)
     before, idle = rss(), server.spend(size.seconds)
