@@ -70,7 +70,7 @@ def false_claims(seen: Json) -> list[str]:
 def unexplained_moves(before: Json, after: Json) -> list[str]:
     """Return the pairs of rows that swapped places although both rows kept their states and pods.
 
-    Rows with a newer end time are ignored, because another of their pulls has finished.
+    A row that shows a later end time than before is ignored, because another pull in this row has finished.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:
@@ -95,7 +95,7 @@ def seconds_ago(state: str) -> int:
 
 
 async def persistent(page: Page, wrong: list[str]) -> list[str]:
-    """Return the differences that remain when the page must have received the next list, even on a busy machine."""
+    """Return the differences that remain after the page must have received the next list, even on a busy machine."""
     for _ in range(20):
         await asyncio.sleep(LIST_SECONDS)
         now = false_claims(await sample(page))

@@ -26,7 +26,7 @@ FLAGS = [
 EXPECTED = r"Failed to load resource|net::ERR|EventSource's response has a MIME type"
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
-# The timeout is long enough for a busy machine. Only failing assertions wait until the timeout.
+# The timeout is long enough for a busy machine. Only an assertion that fails waits for the full timeout.
 expect.set_options(timeout=180_000)
 
 OpenPage = Callable[..., Awaitable[Page]]
@@ -54,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Return a function that opens a URL in its own browser context. An error in the page fails the test."""
+    """Return a function that opens a URL in a new browser context. An error in the page fails the test."""
     complaints: list[str] = []
     async with AsyncExitStack() as stack:
 

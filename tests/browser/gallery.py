@@ -1,4 +1,4 @@
-"""Take a screenshot of every view in both themes, for people to look at.
+"""Take a screenshot of every view in both themes, for visual inspection.
 
 The screenshots show the three clusters in ``tests/browser/scenery.py``: a quiet cluster, a busy cluster, and a cluster
 with problems. With ``--demo``, the screenshots show a running demo instead of the busy cluster.

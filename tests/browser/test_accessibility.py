@@ -1,4 +1,4 @@
-"""Tests in which axe checks the accessibility of all views, in both themes, with open rows, and without a table."""
+"""axe checks the accessibility of all views in both themes, with open rows, and when there is nothing to list."""
 
 from collections.abc import Awaitable, Callable
 

@@ -96,7 +96,7 @@ async def test_the_page_shows_which_waiting_pod_will_be_ready_last_and_why(
     await expect(names).to_have_text(["shop/broken", "shop/shop", "shop/trainer"])
 
 
-async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_last_pod_is_named(
+async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_page_names_the_pod_that_is_ready_last(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -145,7 +145,9 @@ async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: Scripted
     await expect(page.get_by_text("A pod is waiting for this image on edge-1")).to_be_visible()
 
 
-async def test_an_image_waits_for_the_node_that_is_still_pulling(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_images_view_names_the_node_that_is_still_pulling(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     await show(
         server,
@@ -204,7 +206,9 @@ async def test_the_page_shows_which_image_is_slower_than_usual(server: ScriptedS
     await expect(page.get_by_role("dialog")).to_contain_text("status:slow finds them")
 
 
-async def test_a_pull_without_pods_that_blocks_a_queue_says_so(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_marks_a_pull_that_blocks_a_queue_although_no_pod_is_waiting_for_it(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     waits = {"pods": [pod("a", "p", "c", "")], "bound": {"by": "queue", "why": "Queued.", "figures": {}}}
     queued = [

@@ -31,7 +31,7 @@ async def show(server: ScriptedServer, now: float, *pulls: Json) -> None:
     await server.put(*pulls)
 
 
-async def test_an_open_row_lists_earlier_attempts_and_how_long_the_image_has_been_failing(
+async def test_an_open_row_lists_earlier_attempts_and_states_how_long_the_image_has_been_failing(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()
@@ -101,7 +101,7 @@ async def test_a_search_for_cancelled_pulls_finds_a_pull_with_a_cancelled_attemp
     await expect(page.get_by_text(re.compile(r"^Attempt 1 · .* · cancelled at 38 %$"))).to_be_visible()
 
 
-async def test_a_long_limit_of_a_finished_pull_does_not_overlap_the_next_column(
+async def test_a_long_limiting_factor_of_a_finished_pull_does_not_overlap_the_next_column(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()
@@ -118,7 +118,7 @@ async def test_a_long_limit_of_a_finished_pull_does_not_overlap_the_next_column(
     assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
 
 
-async def test_a_queued_retry_is_shown_as_a_retry_with_the_previous_failure(
+async def test_a_queued_retry_is_shown_as_a_retry_together_with_the_previous_failure(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()
@@ -190,7 +190,9 @@ async def test_a_failed_row_keeps_its_place_while_its_image_is_tried_again(
     await expect(shown).to_have_text(images)
 
 
-async def test_a_usual_duration_that_is_only_an_estimate_is_marked(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_an_estimated_usual_duration_is_marked_as_an_estimate(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     now = time.time()
     slow = {"usualSeconds": 4.0, "usualBasis": "node", "slowerThanUsual": 15.0, "completedAt": rfc3339(now)}
     size = {"totalBytes": 66 * MB, "downloadedBytes": 66 * MB}
@@ -268,7 +270,7 @@ async def test_an_open_row_names_the_pods_that_waited_for_a_cancelled_pull(
     await expect(row(page, "gone").locator("[data-column=pods]")).to_have_text("none left")
 
 
-async def test_the_time_of_the_first_failure_stays_the_same_after_the_pod_has_moved(
+async def test_the_time_of_the_first_failure_stays_the_same_after_the_pod_has_moved_to_another_node(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

@@ -174,7 +174,7 @@ async def test_a_click_on_the_chart_or_on_a_total_below_it_lists_the_pulls(
     await expect(rows).to_contain_text(["worker-3"])
 
 
-async def test_a_line_says_what_was_in_progress_at_a_moment_and_the_chart_marks_it(
+async def test_a_line_states_what_was_in_progress_at_a_moment_and_the_chart_marks_that_moment(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -267,9 +267,7 @@ async def test_the_legend_shows_how_many_registries_do_not_fit(server: ScriptedS
     assert len((await more.get_attribute("title") or "").split(", ")) == hidden
 
 
-async def test_each_count_of_completed_pulls_is_shown_with_its_period(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_each_count_of_completed_pulls_states_its_period(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     at = time.time()
     server.throughput = history(at, completed=12, failed=1, canceled=0, downloadedBytes=4_200_000_000)

@@ -106,7 +106,7 @@ async def test_every_view_of_the_demo_has_rows_with_details(demo: Demo, open_pag
 async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_when_their_state_changes(
     demo: Demo, browser: Browser
 ) -> None:
-    """``python -m tests.browser.claims`` makes the same comparison for several minutes."""
+    """``python -m tests.browser.claims`` repeats this comparison for several minutes."""
     samples, found = await watch(browser, demo.url, seconds=8)
     assert samples
     assert [text for text in found if "waits for the list" not in text] == []

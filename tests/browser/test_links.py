@@ -17,7 +17,7 @@ async def images(page: Page) -> list[str]:
     return [text.strip() for text in await page.locator(f"{ROWS} td[data-column=image]").all_inner_texts()]
 
 
-async def test_a_link_shows_the_view_that_was_copied(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_copied_link_opens_the_same_view(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await page.get_by_role("button", name="Downloading").first.click()
@@ -50,7 +50,7 @@ async def test_a_pull_can_be_shared_as_a_link_or_as_text(server: ScriptedServer,
     await expect(there.locator("figure ol")).to_be_visible()
 
 
-async def test_the_link_to_the_present_view_can_be_copied(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_link_to_the_current_view_can_be_copied(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await page.evaluate(
@@ -113,7 +113,7 @@ async def test_a_link_to_a_row_and_the_show_button_both_scroll_to_the_row(
         ("?view=nodes&open=gone", "The node in this link no longer exists"),
     ],
 )
-async def test_a_link_to_a_row_that_no_longer_exists_is_explained(
+async def test_the_page_explains_that_the_row_in_a_link_no_longer_exists(
     server: ScriptedServer, open_page: OpenPage, address: str, words: str
 ) -> None:
     await set_scene(server)

@@ -99,7 +99,7 @@ async def test_the_page_shows_that_it_is_loading_until_the_whole_state_has_arriv
         (503, b"<html>Service Unavailable</html>", "status 503: it has"),
     ],
 )
-async def test_a_refused_stream_is_explained(
+async def test_the_page_explains_why_the_stream_was_refused(
     server: ScriptedServer, open_page: OpenPage, status: int, body: bytes, words: str
 ) -> None:
     await set_scene(server)
@@ -168,7 +168,7 @@ async def test_an_error_in_the_page_is_explained_and_the_page_can_be_reloaded(
         ),
     ],
 )
-async def test_an_empty_list_of_pods_is_explained(
+async def test_the_page_explains_why_the_list_of_pods_is_empty(
     server: ScriptedServer, open_page: OpenPage, pods: dict[str, object], words: str
 ) -> None:
     server.pods = pods

@@ -1,4 +1,4 @@
-"""Tests for texts that must not be cut off or covered at ordinary window sizes."""
+"""Tests that no text is cut off or covered at ordinary window sizes."""
 
 import re
 import time
@@ -127,7 +127,9 @@ async def test_a_queued_pull_has_an_estimate(server: ScriptedServer, open_page: 
     await expect(row(page, "last").locator("[data-column=left]")).to_have_text(re.compile(r"^> 5[01]:\d\d$"))
 
 
-async def test_the_strip_breaks_a_reference_between_its_parts(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_strip_wraps_a_reference_only_between_its_components(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     image = "registry.example.com/platform/payments/settlement:v2.14.0"
     server.nodes = nodes(at, ["worker-1"])

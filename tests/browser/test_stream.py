@@ -188,7 +188,7 @@ async def test_the_page_offers_to_reload_if_the_server_has_a_newer_build(open_pa
         await expect(banner).to_have_count(0)
 
 
-async def test_the_page_offers_only_one_reload_if_reloading_does_not_help(open_page: OpenPage) -> None:
+async def test_the_page_offers_to_reload_only_once_if_reloading_does_not_help(open_page: OpenPage) -> None:
     async with ScriptedServer(version="9.9.9") as server:
         await set_scene(server)
         page = await open_page(server.url)
@@ -317,7 +317,7 @@ async def test_the_page_reconnects_at_once_after_a_long_outage_and_does_not_blam
         assert not [words for words in announced if words.startswith("Polling")]
 
 
-async def test_the_page_shows_when_figures_from_before_a_lost_connection_were_last_updated(
+async def test_the_page_shows_when_its_figures_were_last_updated_if_the_connection_is_lost(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

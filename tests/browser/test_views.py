@@ -78,7 +78,7 @@ async def test_every_column_sorts_in_both_directions_and_returns_to_the_default_
         await expect(header).to_have_attribute("aria-sort", "none")
 
 
-async def test_a_select_box_sets_the_order_on_a_phone(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_phone_has_a_select_box_for_the_sort_order(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=360, height=800)
     await page.get_by_label("Sort by").select_option("Size ↓")

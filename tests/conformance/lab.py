@@ -28,7 +28,7 @@ class Layer(Protocol):
 
 
 class Image(Protocol):
-    """The parts of an image. `layers` and `chain_ids` are in the same order."""
+    """An image with its manifest, config and layers. `layers` and `chain_ids` are in the same order."""
 
     @property
     def manifest(self) -> Any: ...
@@ -49,7 +49,7 @@ class Lab(Protocol):
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes. Unpacking makes the layer `unpacked` bytes larger."""
+        """Make a layer of about `size` compressed bytes. The unpacked layer is `unpacked` bytes larger."""
         ...
 
     def image(self, *layers: Any) -> Any:

@@ -105,7 +105,7 @@ async def test_the_documents_can_be_read_while_the_layers_are_downloading(lab, l
     await pull
 
 
-async def test_a_blob_has_a_label_with_its_host_and_repository_but_without_its_port_or_tag(lab, look):
+async def test_a_source_label_of_a_blob_names_the_registry_host_and_repository_but_no_port_or_tag(lab, look):
     layer = lab.layer(MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
@@ -175,7 +175,7 @@ async def test_a_pull_of_an_index_fetches_only_the_image_for_this_platform(lab, 
     assert {one.target.digest for one in (await look.images()).values()} == {index.digest}
 
 
-async def test_the_lease_of_a_pull_with_a_missing_reference_is_empty(lab, look):
+async def test_the_lease_of_a_pull_is_empty_if_the_reference_does_not_exist(lab, look):
     lab.push("team/app:1", lab.image(lab.layer(MIB)))
     ref = lab.push("team/other:1", lab.image(lab.layer(MIB))).replace("team/other:1", "team/other:missing")
     lab.hold_manifests("team/other")

@@ -49,7 +49,7 @@ async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base_la
     await asyncio.gather(first, second)
 
 
-async def test_a_shared_layer_on_another_base_is_added_to_the_lease_of_the_second_pull(lab, look):
+async def test_a_shared_layer_on_a_different_base_is_added_to_the_lease_of_the_second_pull(lab, look):
     shared, last = lab.layer(2 * MIB), lab.layer(MIB)
     one, two = lab.image(lab.layer(MIB), shared), lab.image(lab.layer(MIB), shared, last)
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -70,7 +70,7 @@ async def test_a_shared_layer_on_another_base_is_added_to_the_lease_of_the_secon
 
 async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab, look):
     """containerd collects garbage several times a second. If it collects the cancelled pull's ingest before the waiting
-    pull has added the ingest to its own lease, the download starts again from 0. The test then tries again.
+    pull has added the ingest to its own lease, the download starts again from 0. In that case, the test tries again.
     """
     for number in range(10):
         if await resumes(lab, look, number):
@@ -79,7 +79,7 @@ async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab,
 
 
 async def resumes(lab, look, number):
-    """Cancel a pull while another one waits for its layer. Return whether the other pull continued the same ingest."""
+    """Cancel a pull while another one waits for its layer. Return whether the other pull resumed the same ingest."""
     shared = lab.layer(4 * MIB)
     images = [lab.image(lab.layer(MIB), shared) for _ in range(2)]
     refs = [lab.push(f"team/app{number}:{tag}", image) for tag, image in enumerate(images)]
@@ -162,7 +162,7 @@ async def test_a_layer_with_an_existing_snapshot_is_not_fetched_and_has_no_inges
     await pull
 
 
-async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_top_of_another_base_without_being_fetched(lab, look):
+async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_a_different_base_without_being_fetched(lab, look):
     shared = lab.layer(MIB)
     await lab.pull(lab.push("team/one:1", lab.image(shared)))
     other = lab.layer(2 * MIB)

@@ -9,9 +9,9 @@ from tests.real.images import MIB
 
 
 async def halfway(lab, look):
-    """Start a pull. Return when the pull has unpacked one layer, prepared the snapshot of the other layer, and fetched
-    at least 1 MiB of the other layer. After that, containerd does not prepare another snapshot. If containerd were
-    killed while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
+    """Start a pull. Return once the pull has unpacked one layer, prepared the snapshot of the other layer, and fetched
+    at least 1 MiB of that layer. After that, containerd does not prepare any more snapshots. If containerd were killed
+    while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
     """
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)
@@ -42,7 +42,7 @@ async def test_cancelling_a_pull_deletes_its_lease_its_ingest_and_its_content(la
     assert await look.images() == {}
 
 
-async def test_if_containerd_is_killed_during_a_pull_the_lease_and_its_content_and_ingest_remain(lab, look):
+async def test_the_lease_and_its_content_and_ingest_remain_if_containerd_is_killed_during_a_pull(lab, look):
     image, _, pull, lease = await halfway(lab, look)
     small, large = image.layers
     await lab.crash()

@@ -214,7 +214,7 @@ def test_the_compatibility_page_lists_exactly_the_tested_ways_of_pulling() -> No
     assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
 
-def test_every_test_that_the_security_page_names_exists() -> None:
+def test_the_security_page_names_only_existing_tests() -> None:
     named = re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text())
     assert named
     for name in named:
@@ -235,7 +235,7 @@ def test_the_stubs_of_the_agent_contain_exactly_the_calls_that_the_security_page
 def foreign_parts(html: str) -> list[str]:
     """Return the HTML tags that would make a browser load a script, style sheet, font or image from another host.
 
-    Elements of the class ``mermaid`` are included too, because Material for MkDocs loads a library from another host
+    Elements with the class ``mermaid`` are included too, because Material for MkDocs loads a library from another host
     for them.
     """
     tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)

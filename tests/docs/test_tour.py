@@ -1,4 +1,4 @@
-"""The tour of the code is the same in the docs and in the package, and data really takes the path that it describes."""
+"""The docs and the package contain the same tour of the code, and data follows the path that the tour describes."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ def test_every_module_in_the_tour_exists():
 
 @pytest.fixture
 def log_levels():
-    """Restore, after the test, the log levels that the demo changes."""
+    """After the test, restore the log levels that the demo changes."""
     loggers = [logging.getLogger(name) for name in ("pulltrace.agent", "pulltrace.server")]
     levels = [logger.level for logger in loggers]
     yield
