@@ -16,8 +16,8 @@ class KubeError(Exception):
 
 
 class GoneError(KubeError):
-    """HTTP status 410: the API server no longer knows the version from which a watch should continue. The resource must
-    be listed again.
+    """HTTP status 410: the API server no longer has the version from which a watch should resume. The resource must be
+    listed again.
     """
 
 
@@ -36,7 +36,8 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores all other irrelevant events.
+# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores all other events that are
+# not about pulls.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",

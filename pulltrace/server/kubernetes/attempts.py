@@ -22,7 +22,7 @@ Pulled     ignored                     ignored                        the image 
 If two events have the same time, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
 A kubelet writes the status ``ErrImagePull`` at the pod's next sync, at least ten seconds after the event. If the
-kubelet is pulling another image for the same pod, the status is even later. A status therefore normally repeats a
+kubelet is pulling another image for the same pod, the status arrives even later. A status therefore normally repeats a
 failure that events have already reported. A status counts as a separate failure only if statuses have reported more
 failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,
 because kubelets limit how many events they send.
@@ -81,7 +81,7 @@ class PullFacts:
 
 
 class Position(Enum):
-    """The position of an event's time relative to the last start and the last end."""
+    """Where an event's time lies relative to the last start and the last end."""
 
     BEFORE_START = "before the last start"
     BEFORE_END = "before the last end"

@@ -121,8 +121,8 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
 class HttpApi:
     """A client for one API server. Create the client on the event loop on which it will be used.
 
-    ``renew`` reads the credentials again. By itself, kubernetes_asyncio reads the credentials only once a minute, which
-    is too late after a 401 response.
+    ``renew`` reads the credentials again. On its own, kubernetes_asyncio rereads the credentials only once a minute,
+    which is too late after a 401 response.
     """
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:

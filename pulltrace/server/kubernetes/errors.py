@@ -31,8 +31,8 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""Maps the waiting reasons of containers without an image to error reasons. The error reason is used if the message is
-less precise.
+"""Maps the waiting reasons of containers without an image to error reasons. The mapped reason is used only if the
+message does not give a more precise one.
 """
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
@@ -64,7 +64,7 @@ _UNPACKING = (
     r"|archive/tar|invalid tar header|unexpected commit|mount callback|snapshot \S+ (?:does not|already)"
     r"|\blease\b.*(?:not found|does not exist|already exists|expired)"
 )
-# Errors that system calls on the node return. Network calls may also return some errors in this list.
+# Errors that system calls on the node return. Network calls can also return some of these errors.
 _SYSTEM = (
     r"operation not permitted|read-only file system|input/output error|structure needs cleaning"
     r"|too many (?:open files|links|levels)|cannot allocate memory|file exists|no such file or directory"
@@ -227,7 +227,7 @@ def pulled_in(text: str) -> tuple[float | None, int | None]:
 
 def back_off(attempt: int) -> float:
     """Return the minimum time, in seconds, that the kubelet waits before it retries. ``attempt`` is the number of
-    failures to pull an image for one pod.
+    failed attempts to pull an image for one pod.
     """
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
 

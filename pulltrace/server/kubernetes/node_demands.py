@@ -1,6 +1,6 @@
 """One node's pods that are waiting for images, and their requests. Sans-I/O.
 
-``NodeDemands`` owns everything that is known about one node. ``cluster.Cluster`` decides which node a change belongs
+``NodeDemands`` holds everything that is known about one node. ``cluster.Cluster`` decides which node a change belongs
 to.
 """
 
@@ -63,7 +63,7 @@ class Outcome:
     changed: bool = False
     """True if anything visible has changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """When requests must be examined again, as pairs of a time and a request's key."""
+    """Pairs of the time at which a request must be examined again and the request's key."""
 
 
 class RequestIndex:
@@ -134,8 +134,8 @@ class NodeDemands:
         """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases have
         the same order.
 
-        Images that the kubelet may not have requested yet come last. In the namespaces in ``unreadable``, events cannot
-        be read, so every waiting container is assumed to be waiting for its image.
+        Images that the kubelet may not have requested yet come last. Events in the ``unreadable`` namespaces cannot be
+        read, so every container that is waiting there is assumed to be waiting for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
         for key, pod in self.pods.items():
@@ -261,8 +261,8 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume that the pod has requested every image that its containers are no longer waiting for. No event reports
-        the requests for images that are already present.
+        """Assume that the pod has requested every image that its containers are no longer waiting for. For an image
+        that is already present, the kubelet emits no Pulling event.
         """
         waits = {container.ref for container in after.containers} if after else set()
         for container in before.containers:
@@ -294,8 +294,8 @@ class NodeDemands:
     def _take_status(
         self, place: Place, pod: WaitingPod, container: WaitingContainer, now: float, outcome: Outcome
     ) -> None:
-        """Process a failure that a container's status reports. The status still reports the previous failure while the
-        next attempt is running.
+        """Process a failure that is reported in a container's status. The status still reports the previous failure
+        while the next attempt is running.
         """
         request = self.requests.get(place)
         if request:
@@ -325,8 +325,8 @@ class NodeDemands:
     def _forget_abandoned(self, start: float) -> None:
         """Forget the deleted pods' pulls that began before ``start``. A pull that began at ``start`` has ended.
 
-        After a restart, a kubelet never reports the end of its earlier pulls. A forgotten pull that is still running
-        keeps its assumed name.
+        After a restart, a kubelet never reports the end of its earlier pulls. If a forgotten pull is still running, it
+        keeps the image name that was inferred for it.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):

@@ -46,7 +46,7 @@ class Labels(_Object, frozen=True, gc=False):
 
 class Annotations(_Object, frozen=True, gc=False):
     """The only annotation that the server uses. The annotation contains the kubelet's uid for a static pod, whose
-    mirror pod has another uid.
+    mirror pod has a different uid.
     """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")

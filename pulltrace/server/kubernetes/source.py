@@ -1,5 +1,5 @@
-"""The server's connection to Kubernetes. It consists of the cluster's state and the watches that update the state, or
-contains the reason why there are no watches.
+"""The server's connection to Kubernetes. It consists of the cluster's state and the watches that update the state. If
+nothing is watched, it contains the reason instead.
 
 The rest of the server works without a cluster. Pulls are then shown as the agents report them. This module logs why
 there is no cluster.
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class ClusterSource:
     """The cluster's state and its watches.
 
-    Use ``begin`` to create an instance. If nothing is watched, the instance contains the reason.
+    Use ``begin`` to create an instance. If nothing is watched, the instance contains the reason instead.
     """
 
     def __init__(self) -> None:
@@ -88,8 +88,8 @@ async def connect(environ: Mapping[str, str]) -> Api | None:
     """Return a client for the cluster in which this process runs. Outside a cluster, return a client for the cluster
     that ``KUBECONFIG`` selects, or None if the variable is not set.
 
-    The kubeconfig in the home directory is ignored, because nobody expects a server to watch the last cluster that a
-    laptop used. Raises ``KubeError``.
+    The kubeconfig in the home directory is ignored, because users do not expect a server to watch the cluster that they
+    last used. Raises ``KubeError``.
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None

@@ -43,8 +43,8 @@ FORBIDDEN_DELAY = 8.0
 GRACE = 60.0
 """How long, in seconds, the server remains unready after startup if the API server does not respond."""
 SHORT_WATCH = 1.0
-"""Minimum duration of a watch, in seconds. After a shorter watch, the next watch starts only after a pause, even if the
-shorter watch delivered changes.
+"""Minimum duration of a watch, in seconds. If a watch ends sooner, the next watch starts only after a pause, even if
+the short watch delivered changes.
 """
 QUIET = 20.0
 """How long, in seconds, a watch may deliver no changes or bookmarks. After this time, the server requests the newest
@@ -193,8 +193,8 @@ class _Follow:
     async def _check_version(self) -> None:
         """Raise ``GoneError`` if the API server's newest version is older than the version of this watch.
 
-        If the API server's version is older, etcd was restored from a backup. Without this check, the watch would stay
-        silent until the version numbers exceed the old ones again.
+        An older version means that etcd was restored from a backup. Without this check, the watch would deliver nothing
+        until the version numbers exceed the old ones again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
