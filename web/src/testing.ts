@@ -42,7 +42,7 @@ export function anAttempt(change: Partial<Attempt> = {}): Attempt {
   }
 }
 
-/** The context of these pulls. If `waiting` is given (as `namespace/name`), exactly these pods are waiting. */
+/** A context that contains these pulls. If `waiting` is given (as `namespace/name`), exactly these pods are waiting. */
 export function aContext(
   pulls: readonly Pull[],
   waiting?: readonly string[],

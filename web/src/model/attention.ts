@@ -27,7 +27,7 @@ export interface Concern {
   /** The rest of the sentence that begins with `subject`. */
   readonly what: string
   readonly advice: string
-  /** When the next attempt is expected; empty or missing if none is. */
+  /** When the next attempt is expected; empty or missing if none is expected. */
   readonly retry?: string
   /** A query that finds the affected rows. */
   readonly query: string
@@ -150,8 +150,8 @@ export function isNeverPulled({ pods, error }: Pull): boolean {
   return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
 }
 
-/** True if the kubelet cannot even try to pull the image. It counts how often it checks such an image, but these
- * checks are not attempts. */
+/** True if the kubelet cannot even try to pull the image. It counts its checks of such an image, but these checks are
+ * not attempts. */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }

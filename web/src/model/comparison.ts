@@ -38,8 +38,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: speeds.size }
 }
 
-/** A node is slow if the others are faster by more than the first factor. Nodes are equally fast if their speeds differ
- * by less than the second factor. */
+/** A node is slow if the other nodes are faster by more than the first factor. Nodes count as equally fast if their
+ * speeds differ by less than the second factor. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

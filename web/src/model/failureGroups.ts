@@ -51,8 +51,8 @@ export function failingSince(pulls: readonly Pull[]): number | undefined {
   return pulls.flatMap(pull => pull.failingSince ?? []).sort((a, b) => a - b)[0]
 }
 
-/** These pulls, and failing pulls of the same images for the same owners on other nodes, because a pod may have been
- * replaced by one on another node. */
+/** These pulls, and failing pulls of the same images for the same owners on other nodes. A pod may have been replaced
+ * by a pod on a different node. */
 export function failingAnywhere(pulls: readonly Pull[], { failing }: Context): readonly Pull[] {
   const others = pulls.flatMap(pull => {
     const owners = ownersOf(pull)
@@ -100,8 +100,8 @@ export function firstRetry(pulls: readonly Pull[]): Pull | undefined {
 
 const ABOUT_SECONDS = 10
 
-/** `Attempt 5 failed; attempt 6 in 0:38`; only the first part if no retry is expected. `Attempt 6 is running` while it
- * is. */
+/** `Attempt 5 failed; attempt 6 in 0:38`; only the first part if no retry is expected. While an attempt is running:
+ * `Attempt 6 is running`. */
 export function attemptWords(pull: Pull, now: number): string {
   if (pull.status !== 'failed') return `Attempt ${pull.attempt} is running`
   const next = retryWords(pull, now, `attempt ${pull.attempt + 1}`)
@@ -124,7 +124,8 @@ export function retryWords(
     : `${what} in about ${clock(Math.ceil(left / ABOUT_SECONDS) * ABOUT_SECONDS)}`
 }
 
-/** Whether this is the key of a row with several pulls: failures, or completed pulls of one image on one node. */
+/** Whether this is the key of a row that shows several failures, or several completed pulls of one image on one
+ * node. */
 export function isGroupKey(key: string): boolean {
   return /^(failed|done)\//.test(key)
 }
@@ -139,7 +140,7 @@ export function groupBy<T>(all: Iterable<T>, key: (one: T) => string): ReadonlyM
   return groups
 }
 
-/** The reasons in words. Those that somebody has to fix come before those that may resolve themselves. */
+/** The reasons in words. Problems that somebody has to fix come before problems that may resolve themselves. */
 export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
   unauthorized: 'unauthorized',
   not_found: 'not found',

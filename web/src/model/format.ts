@@ -77,7 +77,7 @@ export function times(factor: number): string {
   return `${factor.toFixed(factor < 9.95 ? 1 : 0)}×`
 }
 
-/** Joins the parts that apply: a part that is false, undefined or empty is left out. */
+/** Joins the parts that apply. Parts that are false, undefined or empty are omitted. */
 export function joined(separator: string, ...parts: readonly (string | false | undefined)[]): string {
   return parts.filter(Boolean).join(separator)
 }
@@ -123,7 +123,7 @@ export function exactTime(at: number): string {
   return EXACT_TIME.format(at)
 }
 
-/** The maximum length of a name's end, which is always shown. */
+/** The maximum length of the last part of a name, which is always visible. */
 const LONGEST_END = 12
 
 /** Splits a name before its distinguishing last part: `cart-7d9c5bd8f4` and `-k2x9p`. */

@@ -1,7 +1,7 @@
 /** Assigns a colour to each registry. The colours depend only on the names, so they are the same after a reload and
  * for all users. */
 
-/** The number of colours. `styles/tokens.css` defines as many `--band-…` colours. */
+/** The number of colours. `styles/tokens.css` defines the same number of `--band-…` colours. */
 export const HUES = 12
 
 /** Well-known registries, each with its own colour. All other registries share the remaining colours. */
@@ -26,9 +26,9 @@ export function hueOf(registry: string): number {
 }
 
 /**
- * Returns the colour of each registry, regardless of their order. The colour is computed from the registry's name. If
- * several names lead to the same colour, the alphabetically first name gets it, and the others get the next free
- * colours. Registries share a colour only when all colours are taken.
+ * Returns the colour of each registry, regardless of the order in which the registries are given. The colour is
+ * computed from the registry's name. If several names map to the same colour, the alphabetically first name gets it,
+ * and each other name gets the next free colour. Registries share a colour only when all colours are taken.
  */
 export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number> {
   const found = new Map(KNOWN.map((registry, hue) => [registry, hue]))
@@ -47,7 +47,7 @@ export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number
   return found
 }
 
-/** The colour computed from the name, or the one `step` places after it. */
+/** The colour that is computed from the name, or the colour `step` places after it. */
 function hue(registry: string, step = 0): number {
   let sum = 7
   for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521

@@ -22,7 +22,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word and the figure shown in a row, neither of which requires the pull's layers. */
+/** The word and the figure shown in a row. Both can be determined without the pull's layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return joined(', ', earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place))
 }
@@ -49,7 +49,7 @@ export function delayWords(pull: Pull, place: QueuePlace | undefined, now: numbe
   return joined(', ', earlierWords(pull), behind(place), noEstimate(pull, forecast(pull, place, now).unknown))
 }
 
-/** Names the pull that has no estimate. The text is empty if every pull has one. */
+/** Names the pull that has no estimate. The text is empty if every pull has an estimate. */
 function noEstimate(pull: Pull, unknown: Pull | undefined): string {
   if (unknown === undefined) return ''
   const name = unknown === pull ? 'this image' : shortName(unknown)
@@ -63,7 +63,7 @@ export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
 }
 
 /** For a finished pull, the percentage of the time for which the factor limited the pull. For a live pull, the figure
- * that best shows the limit. */
+ * that best illustrates the limiting factor. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
@@ -134,7 +134,7 @@ function comparisonSentence(comparison: Comparison): string {
   return isLikeElsewhere(comparison) ? `${figures}.` : ''
 }
 
-/** Says how much slower than usual a pull is. The text is empty if the pull is not slower. */
+/** Says by what factor a pull is slower than usual. The text is empty if the pull is not slower than usual. */
 export function slowSentence(pull: Pull): string {
   const factor = pull.slowerThanUsual
   if (factor === undefined || pull.usualSeconds === undefined) return ''
@@ -155,7 +155,8 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of an estimate, such as `, estimated from other tags`. Empty if it is based on pulls of this image. */
+/** The basis of an estimate, such as `, estimated from other tags`. Empty if the estimate is based on pulls of this
+ * image. */
 export function basisWords({ usualBasis = 'image' }: Pull): string {
   return BASIS_WORDS[usualBasis] && `, estimated from ${BASIS_WORDS[usualBasis]}`
 }

@@ -13,7 +13,7 @@ import { blockedWords } from './queue'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
 
-/** What limits a node's running pulls: a word, and a sentence that explains it. */
+/** What limits a node's running pulls, as a word and an explanatory sentence. */
 export interface NodeLimit {
   readonly word: string
   readonly why: string
@@ -56,7 +56,7 @@ export const NODE_ORDER: Order<NodeRow> = {
   active: (a, b) => a.active - b.active || a.queued - b.queued,
   containerd: byText(({ node }) => node.containerdVersion),
   agent: byText(({ node }) => node.agentVersion),
-  // The column shows how long ago it was.
+  // The column shows how long ago the node was last seen.
   seen: (a, b) => b.node.lastSeen - a.node.lastSeen,
 }
 
@@ -98,9 +98,9 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
   return found
 }
 
-/** If pulls are queued behind a pull that no pod is waiting for, blames that pull. If a pull is stalled, blames the node
- * if other nodes are receiving bytes from the same registry, or the registry if several nodes are stalled and none is
- * receiving bytes. Otherwise, returns the factor that limits most of the pulls. */
+/** If pulls are queued behind a pull that no pod is waiting for, blames that pull. If a pull is stalled while other
+ * nodes are receiving bytes from the same registry, blames the node. If several nodes are stalled and none is receiving
+ * bytes, blames the registry. Otherwise, returns the factor that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   for (const pull of live) {
     const why = blockedWords(pull, new Map([[pull.nodeName, live]]))
@@ -125,7 +125,8 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
   return most && { word: NODE_WORDS[most[0].by] ?? LIMIT_WORDS[most[0].by], why: most[0].why }
 }
 
-/** The server reports `network` as the factor if other nodes are faster, so this node's network is meant. */
+/** The server reports `network` as the limiting factor if other nodes are faster, so the word refers to this node's
+ * network. */
 const NODE_WORDS: Readonly<Partial<Record<LimitName, string>>> = { network: 'the node’s network' }
 
 const isStalled = ({ stalledSince }: Pull): boolean => stalledSince !== undefined

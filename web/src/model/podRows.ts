@@ -26,7 +26,7 @@ export interface PodRow {
   readonly key: string
   readonly pod: Pod
   readonly containers: readonly ContainerRow[]
-  /** The container that delays the pod most. */
+  /** The container that delays the pod the most. */
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
@@ -69,7 +69,7 @@ const READY_FIRST: readonly ContainerRowState[] = [
 ]
 
 const podRank = (state: ContainerRowState): number => READY_FIRST.indexOf(state)
-/** Pods with this state or an earlier one in the list have a problem. */
+/** A pod has a problem if its state is this one or comes before it in `READY_FIRST`. */
 const LAST_PROBLEM = podRank('stalled')
 
 export function podRows(
@@ -82,7 +82,7 @@ export function podRows(
   return pods.map(pod => podRow(pod, { pulls, live, failures, now }))
 }
 
-/** For each pod that waits or waited for a pull with failed attempts, the number of these attempts. */
+/** The number of failed attempts for each pod that is or was waiting for a failed or retried pull. */
 function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
   for (const { attempt, status, pods, waited } of pulls) {
@@ -184,8 +184,8 @@ const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
-/** Waiting pods come before started pods. Among the waiting pods, failing ones come first, and those that will
- * probably be ready last come last. Of the started pods, the newest is first. */
+/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and pods that will probably
+ * be ready last come last. Among the started pods, the newest comes first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
 
@@ -204,8 +204,8 @@ export function isBlind({ etaSeconds, etaAtLeast }: PodRow): boolean {
   return etaSeconds === undefined && !etaAtLeast
 }
 
-/** A failed pod has no time until it is ready, so it stays above the other pods in both directions. Started pods stay
- * below them. */
+/** It is unknown when a failed pod will be ready, so it stays above the other pods in both sort directions. Started
+ * pods stay at the bottom. */
 const byReady: Compare<PodRow> = (a, b) => {
   const [x, y] = [a, b].map(readySection) as [number, number]
   return x === y ? readyIn(a) - readyIn(b) : x < y ? -Infinity : Infinity
@@ -220,7 +220,7 @@ export interface ReadyLast {
   readonly row: PodRow
   /** How many pods have neither an estimate nor a lower bound. */
   readonly blind: number
-  /** How many pods cannot be ready, because a pull failed, stalled or was cancelled. */
+  /** How many pods cannot become ready, because a pull failed, stalled or was cancelled. */
   readonly stuck: number
 }
 
@@ -244,7 +244,8 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byReady,
 }
 
-/** The number of waiting pods in the list or, without a list, of the pods named by unfinished pulls in the stream. */
+/** The number of waiting pods in the list of pods. Without a list, the number of pods named by unfinished pulls in the
+ * stream. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const unfinished = [...pulls].filter(({ status }) => status !== 'completed')
@@ -258,8 +259,8 @@ export interface PhaseStep extends StartPhase {
 }
 
 /** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
- * failed attempts and the time between them as queued. The times since the first phase are rounded rather than the
- * durations, so that the durations add up to the duration of the whole start-up. */
+ * failed attempts and the time between them as queued. The times since the start of the first phase are rounded, not
+ * the durations, so that the durations add up to the duration of the whole start-up. */
 export function phaseSteps({ pod, failures }: PodRow, now: number): readonly PhaseStep[] {
   const begin = pod.phases[0]?.startedAt ?? now
   const rounded = (at: number) => Math.round((at - begin) / 1000)

@@ -25,15 +25,15 @@ export interface PullRow {
 
 const MOMENT_MS = 3000
 
-/** Whether the pull's row is listed with the failures. An attempt that was queued just now often fails at once, so its
- * row stays there for a moment. */
+/** Whether the pull's row is listed with the failures. A newly queued attempt often fails at once, so its row stays
+ * there for a moment. */
 function isFailure(pull: Pull, { now }: Context): boolean {
   const isNew = isRetry(pull) && pull.failingSince !== undefined && now - pull.startedAt < MOMENT_MS
   return isNew || pullState(pull) === 'failed'
 }
 
-/** The values of `status:` that a pull matches. Stalled and resolving pulls also count as downloading, as they do in
- * the tiles. */
+/** The `status:` values that match a pull. Stalled and resolving pulls also count as downloading, as they do in the
+ * tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   const words: string[] = [state]
@@ -43,13 +43,13 @@ function statusWords(pull: Pull, context: Context): readonly string[] {
   return words
 }
 
-/** The value of `limit:` that a pull matches. */
+/** The `limit:` values that match a pull. */
 export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
 
-/** When the attempts were running. Earlier attempts also state how they ended, so that a search for failures finds those
- * whose retry succeeded. */
+/** When the attempts were running. Earlier attempts include how they ended, so that a search for failures also finds
+ * pulls whose retry succeeded. */
 export function spansOf(pull: Pull): readonly Span[] {
   return [
     [pull.startedAt, pull.completedAt ?? Infinity],
@@ -125,7 +125,7 @@ function within(rank: number, a: Pull, b: Pull): number {
   return rank === RANK.queued ? byNode(a, b) || a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Compares live pulls by a figure. Finished pulls come last in both directions. */
+/** Compares live pulls by a figure. Finished pulls come last in both sort directions. */
 function whileLive(figure: (pull: Pull) => number | undefined): Compare<Pull> {
   return byFigure(pull => (hasEnded(pull) ? undefined : figure(pull)))
 }
@@ -167,7 +167,7 @@ export function pullRows(
 ): readonly PullRow[] {
   const all = [...pulls]
   const shown = filtered(all, query, pull => pullFacts(pull, context))
-  // The list of a period shows each pull that was running in it.
+  // If the query names a period, each pull that was running in it has its own row.
   const isGrouped = sort === undefined && query.windows.length === 0
   const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
@@ -193,7 +193,7 @@ interface Group {
 
 const NO_GROUPS: ReadonlyMap<string, Group> = new Map()
 
-/** The group to which each grouped pull belongs, by the pull's id. */
+/** The group of each grouped pull, keyed by the pull's id. */
 function groupsOf(
   pulls: readonly Pull[],
   open: readonly string[],

@@ -44,20 +44,20 @@ export function pullState(pull: Pull): PullState {
   return isRetrying(pull) ? 'failed' : pull.status
 }
 
-/** Whether a failed image is being tried again. Such an attempt often fails within a second, so the image counts as
- * failed until the first byte arrives. An attempt that waits behind other pulls counts as queued. */
+/** Whether a failed pull is being retried. A retry often fails within a second, so the pull counts as failed until the
+ * first byte arrives. An attempt that waits behind other pulls counts as queued. */
 export function isRetrying(pull: Pull): boolean {
   const { status, bound, earlier } = pull
   const isStarting = status === 'resolving' || bound?.by === 'unknown'
   return isRetry(pull) && isStarting && earlier.at(-1)?.errorReason !== 'canceled'
 }
 
-/** Whether the pull shows a failure or a cancellation instead of its progress. */
+/** Whether a failure or a cancellation is shown instead of the pull's progress. */
 export function hasFailed(pull: Pull): boolean {
   return pull.status === 'failed' || isRetrying(pull)
 }
 
-/** Whether the pull is another attempt, of which no byte has arrived. */
+/** Whether the pull is a retry that has not received any bytes yet. */
 export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
@@ -97,7 +97,8 @@ export function shownRate(pull: Pull): number | undefined {
   return pull.status === 'downloading' && !isHidden ? pull.bytesPerSec : undefined
 }
 
-/** Seconds until the image is ready. The server's estimate is valid at `updatedAt` and counts down from then. */
+/** Seconds until the image is ready. The server made its estimate at `updatedAt`, so the time that has passed since
+ * then is subtracted. */
 export function remainingSeconds(pull: Pull, now: number): number | undefined {
   if (hasEnded(pull) || pull.etaSeconds === undefined) return undefined
   const elapsed = pull.updatedAt === 0 ? 0 : Math.max(0, now - pull.updatedAt) / 1000
@@ -105,7 +106,7 @@ export function remainingSeconds(pull: Pull, now: number): number | undefined {
 }
 
 /**
- * Factors that can limit unpacking as well. The server may have measured any other factor before the last byte arrived.
+ * Factors that can also limit unpacking. The server may have measured any other factor before the last byte arrived.
  */
 const OF_UNPACKING: readonly LimitName[] = ['disk', 'cpu', 'queue', 'snapshotter']
 

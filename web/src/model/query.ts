@@ -1,7 +1,7 @@
 /** The search box: free words and `key:value,value` tokens. Only the text of a query is stored. */
 
-/** The keys. The value of `at:` is a moment, such as `14:05:30`, and `since:` is followed by the start of a period, such
- * as `10m`. The values of the other keys are compared with the properties of a row. */
+/** The keys. The value of `at:` is a moment, such as `14:05:30`, and the value of `since:` is the start of a period,
+ * such as `10m`. The values of the other keys are compared with the properties of a row. */
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit', 'at', 'since'] as const
 export type Key = (typeof KEYS)[number]
 
@@ -29,18 +29,19 @@ export interface Token {
 export interface Query {
   readonly tokens: readonly Token[]
   readonly words: readonly string[]
-  /** The periods in which an attempt of the pull must have been running. */
+  /** A pull matches only if one of its attempts was running during each of these periods. */
   readonly windows: readonly Span[]
   /** The moments of `at:`. */
   readonly moments: readonly number[]
 }
 
-/** The start and the end of a period and, if it is that of an attempt, the value of `status:` for how it ended. */
+/** The start and the end of a period. For an earlier attempt, the third element is the `status:` value of its
+ * outcome. */
 export type Span = readonly [number, number, string?]
 
 /** The searchable values of a row, in lower case; none for the keys that filter by time. */
 export type Facts = Readonly<Partial<Record<Key, readonly string[]>>> & {
-  /** When the row's attempts were running. A running attempt has no end: it is infinite. */
+  /** When the row's attempts were running. The end of a running attempt is `Infinity`. */
   readonly spans: readonly Span[]
 }
 
@@ -74,12 +75,12 @@ export function parseQuery(text: string, now = Date.now()): Query {
   return { tokens, words, windows, moments }
 }
 
-/** The pulls within this time of a moment belong to it. */
+/** A pull matches `at:` if it was running at most this long before or after the moment. */
 const AROUND_MS = 30_000
 const HOUR_MS = 3_600_000
 
-/** The times in a token: `10m` is ten minutes ago, and `14:05:30` is the last such time of day in the reader's time zone.
- * Values that are not complete or not valid are left out. */
+/** The times in a token: `10m` is ten minutes ago, and `14:05:30` is the last such time of day in the reader's time
+ * zone. Incomplete and invalid values are ignored. */
 function timesOf({ values }: Token, now: number): readonly number[] {
   return values.map(value => timeOf(value, now)).filter(at => at > 0)
 }
@@ -95,8 +96,8 @@ export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** All tokens and all words of the query must match. A token matches if one of its values matches. In a query for a
- * period, an attempt must have been running in this period; of the earlier attempts, only these count for `status:`. */
+/** All tokens and all words of the query must match. A token matches if one of its values matches. If the query names a
+ * period, an attempt must have been running in it. Earlier attempts outside the period are ignored for `status:`. */
 export function matches(query: Query, facts: Facts): boolean {
   const spans = facts.spans.filter(([start, end]) =>
     query.windows.every(([from, to]) => start <= to && end >= from),
@@ -146,7 +147,7 @@ export interface Suggestion {
   /** The word that replaces the typed word. */
   readonly word: string
   readonly hint: string
-  /** Whether the word is complete. A key is not, because its value has yet to be typed. */
+  /** Whether the word is complete. A key is incomplete, because its value has yet to be typed. */
   readonly complete: boolean
 }
 
@@ -162,12 +163,12 @@ const HINTS: Readonly<Record<Key, string>> = {
   since: '10m',
 }
 
-/** The values of `status:` that no tile shows; they are suggested before anything is typed, even if no pull matches
- * them now. */
+/** The `status:` values that have no tile. They are suggested before anything is typed, even if they currently match no
+ * pull. */
 const PROBLEMS: readonly string[] = ['stalled', 'slow', 'cancelled', 'unobserved']
 const MOST_SHOWN = 100
 
-/** The values that currently exist; for `status:`, the values that match a pull. */
+/** The values that currently exist; for `status:`, the values that match at least one pull. */
 export type Known = Readonly<Record<Key, ReadonlySet<string>>>
 
 export interface Suggestions {

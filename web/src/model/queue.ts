@@ -36,7 +36,7 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   return { position: queued.length + 1, ahead: [...active, ...queued] }
 }
 
-/** `No pod waits for it; 6 pulls queue behind it`, if the pull is the only running one of its node; otherwise empty. */
+/** `No pod waits for it; 6 pulls queue behind it`, if the pull is the only one running on its node; otherwise empty. */
 export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
   const ofNode = live.get(nodeName) ?? []
   const running = ofNode.filter(({ status }) => status !== 'queued')
@@ -55,12 +55,12 @@ export interface Forecast {
   readonly unknown: Pull | undefined
 }
 
-/** Whether the usual duration is that of other nodes, which may be faster than this one. */
+/** Whether the usual duration is based on other nodes, which may be faster than this one. */
 export function isTooShort({ status, usualBasis }: Pull): boolean {
   return status === 'queued' && usualBasis === 'other_nodes'
 }
 
-/** Assumes that the node starts queued pulls in order, and pulls as many images at a time as it does now. */
+/** Assumes that the node starts queued pulls in order, and keeps pulling as many images at a time as it does now. */
 export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Forecast {
   /** The expected end time of each running pull, in seconds from now. */
   const ends: number[] = []
@@ -76,8 +76,8 @@ export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Foreca
   return { start, ready: ends.at(-1) ?? 0, unknown }
 }
 
-/** The earliest start, in seconds from now, of a pull that the kubelet has not requested yet: the pull starts
- * after the whole queue of its node. */
+/** The earliest start, in seconds from now, of a pull that the kubelet has not requested yet. Such a pull starts after
+ * all pulls in the node's queue. */
 export function queueEnd(ofNode: readonly Pull[], now: number): number {
   const queued = ofNode.filter(({ status }) => status === 'queued')
   const active = ofNode.filter(({ status }) => status !== 'queued')

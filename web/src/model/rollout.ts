@@ -20,7 +20,7 @@ export interface ImageRow {
   readonly failed: number
   /** Cancelled pulls, and failed pulls that no pod is waiting for. */
   readonly stopped: number
-  /** Nodes on which a pod is waiting for this image, but the kubelet has not requested it yet. */
+  /** Nodes where a pod is waiting for this image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
   /** The node that will probably be done last, and what it is doing; undefined if no node needs the image any more. */
@@ -115,7 +115,7 @@ function need(pull: Pull, live: LivePulls, now: number): number {
   return 1e9 + ready + (unknown === undefined ? 0 : 1e9)
 }
 
-/** The searchable properties of an image. Without a pull, only its name and nodes are known. */
+/** The searchable properties of an image. If the image has no pulls, only its name and nodes are known. */
 export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Context): Facts {
   const facts = factsOf(pulls, context)
   if (waiting.length === 0) return facts

@@ -55,7 +55,7 @@ export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefine
   return { waiting, newest, failing: groupBy(failing.filter(isLater), ({ imageRef }) => imageRef), now }
 }
 
-/** The pods that are currently waiting for this pull. For a finished pull, they are taken from the list of pods,
+/** The pods that are currently waiting for this pull. For a finished pull, these pods are taken from the list of pods,
  * because the pull itself no longer changes. */
 export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods

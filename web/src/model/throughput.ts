@@ -40,7 +40,7 @@ export function total(rates: Rates | undefined): number {
 export interface Happening {
   /** `12 pulls completed` */
   readonly words: string
-  /** A search for these pulls; undefined for the bytes. */
+  /** The search query for these pulls; undefined for the downloaded bytes. */
   readonly query?: string
 }
 
@@ -51,7 +51,7 @@ export interface Period {
 }
 
 /** What happened during the period that the server's history covers; undefined if the server does not count pulls and
- * bytes. The server counts attempts, and a search finds pulls, so the words state both numbers if they differ.
+ * bytes. The server counts attempts, but a search finds pulls. If the two numbers differ, the words state both.
  * `pullCount` returns how many pulls a search finds. */
 export function happened(
   history: ThroughputHistory | undefined,
@@ -109,8 +109,8 @@ export interface Series {
 }
 
 /**
- * The registries in the chart, in alphabetical order, so that each registry always has the same position. If there
- * are too many, the registries that served bytes first have bands of their own, and the rest are combined into
+ * The registries in the chart, in alphabetical order, so that each registry always has the same position. If there are
+ * too many, the registries that were the first to serve bytes have bands of their own, and the rest are combined into
  * `other`. The speed does not matter, because a registry must not change its colour when another one becomes faster.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
@@ -185,7 +185,7 @@ export function marks(pulls: Iterable<Pull>, [start, end]: readonly [number, num
   }))
 }
 
-/** The texts of the marks at a step of the axis and next to it. */
+/** The texts of the marks at a step of the axis and at the steps next to it. */
 export function marksAt(all: readonly Mark[], place: number): readonly string[] {
   const words = all.filter(mark => Math.abs(mark.place - place) <= 1).flatMap(mark => mark.words)
   const rest = words.length - MOST_WORDS
@@ -196,8 +196,8 @@ const MOST_WORDS = 4
 
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
-/** The shortest period that the axis covers. If it always covered ten minutes, the short history of a newly opened
- * page would be too narrow. */
+/** The shortest period that the axis covers. If the axis always covered ten minutes, the short history of a newly
+ * opened page would fill only a small part of it. */
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
@@ -206,7 +206,7 @@ export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }
 
-/** The rate at which the chart's scale is marked: a round number (one digit followed by zeros) in the upper half of the
+/** The rate that is marked on the chart's scale: a round number (one digit followed by zeros) in the upper half of the
  * chart. */
 export function scaleMark(top: number): number {
   const power = 10 ** Math.floor(Math.log10(top))
@@ -221,7 +221,7 @@ export function axis(samples: readonly Sample[]): readonly [number, number] {
 
 export interface Reading {
   readonly at: number
-  /** The registries that served bytes, the fastest first; undefined if there was no connection. */
+  /** The registries that served bytes, fastest first; undefined if there was no connection. */
   readonly rates: readonly (readonly [string, number])[] | undefined
 }
 
@@ -256,7 +256,7 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The half-open index ranges to draw. They leave out unknown values, and zeros between zeros. */
+/** The half-open index ranges to draw. Unknown values are excluded, and so are zeros between zeros. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

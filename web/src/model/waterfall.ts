@@ -88,12 +88,12 @@ export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | '
   return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
 }
 
-/** Cancelling a pull stops the downloads of its layers, but the layers have not failed. */
+/** Cancelling a pull stops the downloads of its layers, but this does not mean that the layers have failed. */
 function hasFailed({ state }: Layer, { pull }: Axis): boolean {
   return state === 'failed' && pullState(pull) !== 'cancelled'
 }
 
-/** Layers in these phases never change, so their lane is a single segment. */
+/** Layers in these phases never change, so each of their lanes is a single segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {
@@ -105,7 +105,7 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'
-    // In a failed pull, a layer whose download never started was only waiting.
+    // In a failed pull, a layer whose download never started is shown as waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
   // If the layer's bytes were not observed, the layer was fetched before its unpacking started, or at least before the
@@ -126,8 +126,8 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   if (!isUnpacked && layer.extractStartedAt === undefined)
     return [{ phase: 'downloaded', from: fetched, to: present }]
   const end = layer.extractedAt ?? present
-  // Older agents do not report when unpacking starts. In that case, containerd unpacks layers one after another in
-  // manifest order: unpacking of a layer starts once it has been downloaded and the layer before it has been
+  // Older agents do not report when unpacking starts. For these agents, layers are assumed to be unpacked one after
+  // another in manifest order: unpacking of a layer starts once it has been downloaded and the layer before it has been
   // unpacked.
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
