@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the Hypothesis profiles. None of the Hypothesis profiles has a time limit.
+"""Fixtures for all tests, and the Hypothesis profiles. No Hypothesis profile sets a deadline.
 
 By default, every run of the tests uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer examples.
 ``EXAMPLES_PROFILE=random`` (the nightly run) uses new examples and prints how to reproduce a failure.

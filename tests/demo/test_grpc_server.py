@@ -96,7 +96,7 @@ async def test_the_agent_makes_only_the_documented_calls(node, agent, containerd
     }
 
 
-async def test_documents_can_be_read_whole_or_in_part_and_layers_begin_with_a_gzip_header(node, channel, push, until):
+async def test_content_can_be_read_whole_or_in_part_and_layers_begin_with_a_gzip_header(node, channel, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -169,7 +169,7 @@ async def test_a_call_to_an_unknown_method_returns_unimplemented_and_is_counted(
     assert containerd.calls[method] == 1
 
 
-async def test_a_silent_server_answers_its_pending_calls_once_it_responds_again(agent, containerd):
+async def test_pending_calls_complete_once_a_silent_server_responds_again(agent, containerd):
     await agent.version()
     containerd.behave(Behaviour.SILENT)
     call = asyncio.create_task(agent.leases())
@@ -187,7 +187,7 @@ async def test_the_agent_raises_an_error_for_an_invalid_response(agent, containe
     assert await agent.leases() == []
 
 
-async def test_a_containerd_that_restarts_after_a_kill_still_has_its_old_leases(node, agent, containerd, push):
+async def test_a_containerd_restarted_after_a_kill_still_has_its_old_leases(node, agent, containerd, push):
     node.pull(push("app:1", ("app", 40))[0])
     node.advance(2)
     poller = Poller(agent)

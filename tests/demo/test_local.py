@@ -23,7 +23,7 @@ def test_everything_listens_on_loopback_by_default():
     assert (server.http_addr, server.metrics_addr.port, agent.node_name) == (Address("", 80), 9090, "box")
 
 
-def test_each_invalid_setting_is_reported_once_even_if_agent_and_server_share_it():
+def test_each_invalid_setting_is_reported_once_even_if_the_agent_and_the_server_share_it():
     environ = {"PULLTRACE_HISTORY_TTL": "soon", "PULLTRACE_REPORT_INTERVAL": "1", "PULLTRACE_LOG_LEVEL": "loud"}
     with pytest.raises(SettingsError) as caught:
         load(environ)

@@ -38,7 +38,7 @@ def test_several_images_share_a_base():
     assert nginx.chain_ids[0] == redis.chain_ids[0]
 
 
-def test_a_pull_is_always_in_progress(half_an_hour):
+def test_at_least_one_pull_is_always_in_progress(half_an_hour):
     _, _, active = half_an_hour
     assert min(active[10:]) >= 1
     assert sum(active) / len(active) > 4
@@ -55,7 +55,7 @@ def test_every_kind_of_failure_occurs(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_the_state_of_the_nodes_does_not_keep_growing(half_an_hour):
+def test_the_state_of_the_nodes_does_not_grow_without_limit(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)
@@ -109,7 +109,7 @@ def test_the_scenario_works_with_any_number_of_nodes(nodes):
 
 
 @pytest.mark.parametrize("speed", [0.1, 10, 100])
-def test_the_clocks_of_the_nodes_are_correct_at_any_speed(speed):
+def test_node_clocks_are_correct_at_any_speed(speed):
     scenario = Scenario(2, now=NOON, speed=speed)
     play(scenario, 10, tick=0.2)
     assert {round(node.now - NOON, 3) for node in scenario.nodes.values()} == {10}

@@ -123,7 +123,9 @@ def test_at_most_three_layers_are_downloaded_at_once(node, registries, push):
     assert len(held(pull, "ingests")) == len(offsets)
 
 
-def test_the_limit_on_parallel_downloads_applies_per_pull_or_per_node_depending_on_the_version(node, registries, push):
+def test_parallel_downloads_are_limited_per_pull_or_per_node_depending_on_the_containerd_version(
+    node, registries, push
+):
     for name in ("one", "two"):
         ref, image = push(f"{name}:1", *((f"{name} {number}", 4) for number in range(3)))
         for layer in image.layers:
@@ -207,7 +209,7 @@ def test_a_pull_that_the_registry_refuses_has_only_an_empty_lease_which_is_soon_
     assert not node.store.leases
 
 
-def test_nothing_remains_of_a_cancelled_pull_after_300_milliseconds(node, push):
+def test_a_cancelled_pull_leaves_nothing_behind_after_300_milliseconds(node, push):
     pull = node.pull(push("app:1", ("base", 1), ("app", 40))[0])
     node.advance(2)
     assert node.store.ingests
@@ -268,7 +270,7 @@ def test_removing_an_image_keeps_the_content_that_other_images_need(node, push, 
     assert first.layers[1].blob.digest not in node.store.content
 
 
-def test_the_snapshots_remain_when_the_blobs_of_layers_are_discarded(registries, push):
+def test_snapshots_remain_when_layer_blobs_are_discarded(registries, push):
     node = VirtualContainerd(registries, now=NOON, store=Store(discard_unpacked_layers=True))
     ref, image = push("app:1", ("app", 4))
     node.pull(ref)

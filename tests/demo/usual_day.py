@@ -44,7 +44,9 @@ class Pulled:
         return abs((self.usual or 0.0) - self.took) / self.took
 
     def is_like(self, other: "Pulled") -> bool:
-        """Return whether both pulls were on the same node and fetched about as many bytes from the same repository."""
+        """Return whether both pulls were on the same node and fetched roughly the same number of bytes from the same
+        repository.
+        """
         is_same = (self.node, self.repository) == (other.node, other.repository)
         return is_same and max(self.size, other.size) <= SAME_SIZE * min(self.size, other.size)
 

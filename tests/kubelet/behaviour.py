@@ -18,7 +18,7 @@ from tests.real.manifests import pod as real_pod
 
 
 class Node(Protocol):
-    """A node with a kubelet that pulls one image at a time. The registry serves 1 MiB/s."""
+    """A node whose kubelet pulls one image at a time. The registry serves 1 MiB/s."""
 
     def serve(self, name: str, mib: int) -> str:
         """Serve a new image of about ``mib`` MiB. Return the image's reference."""

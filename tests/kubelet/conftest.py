@@ -1,5 +1,5 @@
-"""Clusters with a real kubelet for the tests in this directory. The cluster `serial` pulls one image at a time, and the
-cluster `parallel` pulls several.
+"""Clusters with a real kubelet for the tests in this directory. The `serial` cluster pulls one image at a time, and the
+`parallel` cluster pulls several.
 
 The tests spend most of their time waiting, so with pytest-xdist (``-n 3``), three workers run in parallel, each with
 its own cluster.
@@ -35,7 +35,7 @@ CLUSTERS = {
     "test_pods.py": "pods",
     "test_repeats.py": "pods",
 }
-"""The cluster that each test module uses. Modules that are not listed use the cluster ``parallel``. Each cluster is
+"""The cluster that each test module uses. Modules that are not listed use the ``parallel`` cluster. Each cluster is
 used by a single pytest worker.
 """
 
@@ -80,8 +80,7 @@ def left_by(folder: Path, processes: str) -> list[str]:
     """Return the processes, mounts, control groups and files left over from a cluster that has ended."""
     left = [str(folder)] if folder.exists() else []
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
-    # Other workers remove their own control groups at the same time. The function os.walk ignores folders that have
-    # disappeared.
+    # Other workers remove their own control groups at the same time. ``os.walk`` ignores folders that have disappeared.
     left += [path for path, *_ in os.walk("/sys/fs/cgroup") if Path(path).name == folder.name]
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -19,8 +19,8 @@ ATTEMPTS = 4
 later attempts may be missing.
 """
 SHOWN_FOR = 15.0
-"""The last failure is shown for this many seconds before the pod is deleted. The next retry would begin after 80
-seconds.
+"""The last failure is shown for this many seconds before the pod is deleted. The next retry would begin 80 seconds
+after the failure at the earliest.
 """
 
 
@@ -40,7 +40,7 @@ class Failing:
     since: float
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
-    """The image of the pod `later`, which is pushed after the second failed pull."""
+    """The image of the `later` pod. It is pushed after the second failed pull."""
     deleted: dict[str, asyncio.Task[float]]
     """The deletion time of each pod whose image the kubelet tried to pull."""
 
@@ -51,7 +51,7 @@ class Failing:
 
 
 async def start_failing(lab: Lab) -> Failing:
-    """Create the pods. In the background, push the image that the pod `later` needs, and delete each failing pod after
+    """Create the pods. In the background, push the image that the `later` pod needs, and delete each failing pod after
     its last failure.
     """
     registry, host = lab.registry, lab.registry.host
@@ -84,7 +84,7 @@ async def _push_later(lab: Lab, later: str) -> str:
 
 
 async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
-    """Delete a pod ``SHOWN_FOR`` seconds after its last failure. Return the last poll's time."""
+    """Delete a pod ``SHOWN_FOR`` seconds after its last failure. Return the time of the last poll before that."""
     await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=2 * PATIENCE)
     await asyncio.sleep(SHOWN_FOR)
     until = lab.looks[-1].at

@@ -22,11 +22,12 @@ from tests.real.registry import Served
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 END_SHOWN_WITHIN = 5.0
-"""The end of a pull must be shown within this many seconds, before the agent's next heartbeat (every 10 s)."""
+"""The end of a pull must be shown within this many seconds, sooner than the agent's next heartbeat (every 10 s)."""
 POLL_INTERVAL = 1.0
 SAME_DURATION = 0.3
 SYNC = (10.0, 15.0)
-"""The minimum and maximum time, in seconds, between a failed sync and the next one. On a busy machine, syncs are later.
+"""The minimum and maximum time, in seconds, between a failed sync and the next one. On a busy machine, syncs are
+delayed.
 """
 RETRY_WITHIN = 5.0
 JUST_FAILED = 5.0
@@ -118,8 +119,8 @@ class Lab:
         return ref
 
     def hold(self, *refs: str, at: int = 0) -> None:
-        """Stop sending each layer of these images at the given offset. The pulls then last until ``release``, however
-        long the machine takes for other things.
+        """Stop sending each layer of these images at the given offset. The pulls then last until ``release``, no matter
+        how slow the machine is.
         """
         for layer in self._held(refs):
             layer.hold(at)
@@ -173,7 +174,7 @@ class Lab:
 
     async def counted(self, *refs: str) -> None:
         """Wait until the log and the counters contain each pull of these images exactly once. By default, all images
-        except those in ``overlapping`` are checked. A failure is logged once its cause is known.
+        except those in ``overlapping`` are checked. A failure is logged only when its cause is known.
         """
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
@@ -215,13 +216,13 @@ class Lab:
         return pulled
 
     def _shows_end(self, pulled: Event) -> bool:
-        """Return whether the last poll shows that this pull has ended. Some times are in whole seconds."""
+        """Return whether the last poll shows that this pull has ended. Some compared times are in whole seconds."""
         since = pulled.at - pulled.seconds - 1.5
         rows = self.looks[-1].rows(pulled.image)
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)
 
     async def shown(self, begin: float, polls: int = 5) -> None:
-        """Wait until this many polls must have shown what began at ``begin``."""
+        """Wait until at least this many polls must have shown the change that happened at ``begin``."""
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
@@ -241,8 +242,8 @@ class Lab:
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
         """Return whether a row has the duration that the kubelet logged.
 
-        If the agent did not see the pull in any poll, the row's duration excludes the time before containerd's first
-        record and after the last record. On a busy machine, up to half of the pull's duration can be missing.
+        If no poll of the agent observed the pull, the row's duration excludes the time before containerd's first record
+        and after its last record. On a busy machine, up to half of the pull's duration can be missing.
         """
         unrecorded = pulled.seconds / 2 if pulled.seconds < POLL_INTERVAL else 0.0
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
@@ -280,8 +281,8 @@ class Lab:
         return row
 
     def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
-        """Check the duration, size and attempt in a successful pull's row, and the time at which the pull was first
-        shown as completed.
+        """Check the duration, size and attempt in a successful pull's row, and when the pull was first shown as
+        completed.
         """
         ref = pulled.image
         row = self.the_row(ref)

@@ -128,7 +128,7 @@ async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 
 
-async def test_all_pods_are_ready_without_a_restart_and_the_agent_reports(
+async def test_all_pods_are_ready_without_a_restart_and_the_agent_sends_reports(
     parallel: Lab, installed: aiohttp.ClientSession
 ) -> None:
     statuses = [status for each in await pods(parallel) for status in each["status"]["containerStatuses"]]

@@ -12,7 +12,7 @@ PODS = 40
 
 
 @pytest.mark.parametrize("policy", ["IfNotPresent", "Always"])
-async def test_starting_many_pods_with_cached_images_adds_rows_only_for_pulls(lab: Lab, policy: str) -> None:
+async def test_starting_many_pods_with_cached_images_adds_rows_only_for_actual_pulls(lab: Lab, policy: str) -> None:
     kind = policy.lower()
     refs = [lab.push(f"team/leases-{kind}{number}:1", 200_000) for number in range(4)]
     if policy == "Always":
@@ -42,6 +42,6 @@ async def test_starting_many_pods_with_cached_images_adds_rows_only_for_pulls(la
 
 
 def is_during(lab: Lab, at: float, pulled: list[Event]) -> bool:
-    """Return whether the kubelet was pulling at the given time, and allow for late log lines on a busy machine."""
+    """Return whether the kubelet was pulling at the given time, allowing for late log lines on a busy machine."""
     delay = lab.delay(at - 10, at + 10)
     return any(event.at - event.seconds_with_queue - 2 - delay <= at <= event.at + 1 + delay for event in pulled)

@@ -30,7 +30,7 @@ def accepted(lab: Lab) -> dict[str, float]:
     return times
 
 
-async def test_each_phase_of_twenty_pods_matches_the_log_of_the_kubelet_to_within_a_second(serial: Lab) -> None:
+async def test_each_phase_of_twenty_pods_matches_the_kubelet_log_to_within_a_second(serial: Lab) -> None:
     refs = [serial.push(f"team/phase{number}:1", (1 + number) * MIB, rate=2 * MIB) for number in range(5)]
     for number, ref in enumerate(refs[:4]):
         await serial.create(deployment(f"phase{number}", ref, 4))

@@ -1,4 +1,4 @@
-"""Tests with serial pulls, as the kubelet performs by default, and with a limit on parallel pulls."""
+"""Tests with serial pulls, which are the kubelet's default, and with a limit on parallel pulls."""
 
 import pytest
 

@@ -60,7 +60,7 @@ async def test_the_first_pull_of_an_image_is_shown_with_its_bytes_even_if_it_is_
         await lab.counted(ref)
 
 
-async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
+async def test_pulling_a_moved_tag_adds_a_row_with_the_new_size(lab: Lab) -> None:
     ref = lab.push("team/moved:1", 2 * MIB, rate=MIB)
     await lab.create(pod("moved-before", ref, policy="Always"))
     lab.check_completed(await lab.completed("moved-before", ref))

@@ -35,12 +35,12 @@ async def test_a_container_starts_even_if_the_image_of_another_container_cannot_
     await node.delete("mixed")
 
 
-async def test_an_image_that_is_present_is_pulled_again_only_with_the_policy_always(node: Node) -> None:
+async def test_a_present_image_is_pulled_again_only_if_the_pull_policy_is_always(node: Node) -> None:
     ref = node.serve("present:1", 1)
     for number, policy in enumerate(("IfNotPresent", "IfNotPresent", "Always")):
         name = f"present{number}"
         if policy == "Always":
-            # A call within two whole seconds would count as part of the first pull (docs/limitations.md).
+            # A call within two seconds of the first pull would count as part of it (docs/limitations.md).
             arrived = times(node.events("present0"), "Pulled")[0]
             await node.until(lambda arrived=arrived: node.now() > arrived + 4)
         await node.create(name, ref, policy=policy)

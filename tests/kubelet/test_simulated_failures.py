@@ -13,7 +13,7 @@ BACK_OFFS = (10, 20, 40, 80)
 
 
 def check_gap(node: Node, seconds: float, earliest: float, latest: float) -> None:
-    """Check the time between two reports. On a busy machine, a real kubelet is late and so are the lines in its log."""
+    """Check the time between two reports. On a busy machine, a real kubelet and its log lines are delayed."""
     if isinstance(node, SimulatedNode):
         assert earliest <= seconds <= latest + 2
     else:
@@ -22,7 +22,7 @@ def check_gap(node: Node, seconds: float, earliest: float, latest: float) -> Non
 
 @pytest.fixture(params=["simulated", "real"])
 def failing_node(request: pytest.FixtureRequest) -> Node:
-    """A node for the pods `missing`, `invalid` and `never`, whose images cannot be pulled."""
+    """A node for the `missing`, `invalid` and `never` pods, whose images cannot be pulled."""
     if request.param == "simulated":
         return SimulatedNode()
     request.getfixturevalue("failing")

@@ -79,7 +79,7 @@ async def test_a_pull_fails_when_containerd_stops_and_the_retry_completes(serial
     await serial.counted(ref)
 
 
-async def test_the_attempt_number_continues_after_a_server_restart(serial: Lab) -> None:
+async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -> None:
     missing = f"{serial.registry.host}/team/restart:1"
     await serial.create(failing := pod("restart", missing))
     # The kubelet then waits for 40 s before it retries, which is enough to restart the server even on a busy machine.

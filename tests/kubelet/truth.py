@@ -16,7 +16,7 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""If the kubelet begins a call for another pod within this many seconds after a pull, the call counts as part of the
+"""If the kubelet calls PullImage for another pod within this many seconds after a pull, the call counts as part of that
 pull.
 """
 
@@ -39,7 +39,7 @@ class Event:
 
     @property
     def seconds(self) -> float:
-        """The duration of the pull in seconds, without the time in the kubelet's queue."""
+        """The duration of the pull in seconds, excluding the time in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
 
     @property
@@ -96,8 +96,8 @@ class KubeletLog:
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 
-        If other pods waited for the same pull, the kubelet's calls for them are not counted. All refusals to pull count
-        as a single failure.
+        If other pods waited for the same pull, the kubelet's PullImage calls for them are not counted. All refusals to
+        pull count as a single failure.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):

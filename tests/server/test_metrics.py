@@ -9,7 +9,7 @@ from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 
-def test_the_number_of_registry_labels_is_limited() -> None:
+def test_the_number_of_registry_label_values_is_limited() -> None:
     sim = SimulatedHub()
     for number in range(MAX_REGISTRIES + 5):
         done = pull(f"l{number}", layer("a", MIB), registry=f"r{number}.example", status=PullPhase.COMPLETED)
@@ -32,7 +32,7 @@ def test_a_new_registry_takes_the_label_of_an_unused_one(monkeypatch) -> None:
     assert 'registry="other"' not in text
 
 
-def test_a_forgotten_node_has_no_time_series() -> None:
+def test_the_metrics_contain_no_series_for_a_forgotten_node() -> None:
     sim = SimulatedHub(HISTORY_TTL="10s")
     sim.report(at=1)
     assert "node-1" in sim.metrics.render("", sim.hub.gauges()).decode()

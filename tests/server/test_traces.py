@@ -1,4 +1,4 @@
-"""Tests for the traces that a real OpenTelemetry Collector and a small receiver in this process receive."""
+"""Tests for traces, which are received by a real OpenTelemetry Collector or by a small receiver in this process."""
 
 import asyncio
 import http.server
@@ -129,7 +129,7 @@ def test_another_server_exports_the_same_pull_with_the_same_ids(received, monkey
         assert resource["service.name"] == "pulls-of-tests"
 
 
-def test_the_span_of_a_failed_pull_has_the_reason_and_its_retry_is_in_the_same_trace(traces, received):
+def test_the_span_of_a_failed_pull_states_the_reason_and_the_retry_is_in_the_same_trace(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
@@ -172,7 +172,7 @@ def test_a_collector_that_never_responds_blocks_nothing_and_causes_one_warning(m
         assert [record.message for record in caplog.records if "traces" in record.message] == ["traces.not_sent"]
 
 
-def test_a_batch_with_impossible_sizes_is_still_exported(traces, received):
+def test_a_batch_with_an_impossibly_large_size_is_still_exported(traces, received):
     sim = Joined(export=traces.add)
     run_pull(sim)
     traces.add(structs.replace(sim.one, image_bytes=2**70), [])

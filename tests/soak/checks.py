@@ -122,5 +122,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Return the value of the last label and the value of the sample, as text, for each of a metric's samples."""
+    """Return the last label's value and the sample's value, as text, for each sample of a metric."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

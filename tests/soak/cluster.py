@@ -149,7 +149,8 @@ class SoakCluster:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        # The scenario's clock must not lag behind the machine's clock, or a lease could be older than its containerd.
+        # The scenario's clock must not lag behind the machine's clock. Otherwise, a lease could be older than its
+        # containerd.
         then = self._begun
         async with asyncio.TaskGroup() as restarts:
             while True:
@@ -173,8 +174,8 @@ class SoakCluster:
                     self.pulls.append(self._living[pull])
                     self.began += 1
                 if not site.ails:
-                    # If a step is late, the simulated containerd was also late, and the agent could not observe the
-                    # pull.
+                    # If a step is late, the simulated containerd was late too, so the agent could not observe the pull
+                    # in that time.
                     self._living[pull].watched += min(passed, 2 * TICK)
         for pull in [pull for pull in self._living if pull.state]:
             truth = self._living.pop(pull)
@@ -195,7 +196,7 @@ class SoakCluster:
 
 
 async def start(site: Site) -> None:
-    """Start containerd again. Pulls that the kubelet requested in the meantime never begin."""
+    """Start containerd again. Pulls that the kubelet requested while containerd was stopped are lost."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)

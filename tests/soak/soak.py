@@ -1,4 +1,4 @@
-"""The soak test, which causes one fault after another and waits after each for the published state to be correct."""
+"""The soak test causes faults one by one. After each fault, it waits until the published state is correct again."""
 
 import asyncio
 import sys
