@@ -11,7 +11,7 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one load for the server, and the delays for agents and clients. Delays are in milliseconds, and
+    """The server's resource use under one load, and the delays for agents and clients. Delays are in milliseconds, and
     memory is in MiB.
     """
 
@@ -32,7 +32,7 @@ class Row:
     late: int
     broken: int
     mib_per_second: float
-    """How fast all clients together received data."""
+    """The rate at which all clients together received data."""
     load_cpu: float
     scrape: float
     """The duration of the slowest scrape of /metrics, or 0 if there was no scrape."""

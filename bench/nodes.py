@@ -1,6 +1,6 @@
 """Simulated agents whose pulls progress, complete or fail. Thousands of simulated agents can run in one process.
 
-A report is assembled from one bytes template per pull. The operator ``%`` inserts the current values into the template.
+A report is assembled from one bytes template per pull. The ``%`` operator inserts the current values into the template.
 The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains the time,
 in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so that clients can
 calculate how long the report took to reach them.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of a report's send time, which is in microseconds and has sixteen digits."""
+"""The prefix of a report's send time. The time is in microseconds and has sixteen digits."""
 FAILS = 0.05
 """The fraction of pulls that fail."""
 UNPACKED_AFTER = 0.3
