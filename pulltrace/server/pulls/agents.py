@@ -1,4 +1,5 @@
-"""The agents that report for one node: normally there is a single agent, which is occasionally replaced. Sans-I/O.
+"""The agents that report for one node. Normally, there is only one agent, which is replaced from time to time.
+Sans-I/O.
 
 Each agent gets a new boot id when it starts, and numbers its reports. Late reports from a replaced agent are ignored.
 If two agents report alternately, two machines have the same node name. In a conflict, the reports from both agents are
@@ -8,14 +9,14 @@ accepted, but each agent can mark only its own pulls as ended. The conflict is s
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""How long, in seconds, an agent must have been silent to count as gone when a new agent appears.
+"""When a new agent appears, the previous agent counts as gone if it has been silent for this many seconds.
 
 An agent that has reported more recently may still be running.
 """
 GRACE = 5.0
-"""How long, in seconds, a replaced agent's pulls are kept if the agent reported shortly before its replacement."""
+"""How long, in seconds, to keep the pulls of an agent that reported shortly before it was replaced."""
 CONFLICT_LASTS = 60.0
-"""How long, in seconds, a conflict lasts if only a single agent keeps reporting."""
+"""How long, in seconds, a conflict persists after all agents but one have stopped reporting."""
 MOST_AGENTS = 5
 
 
@@ -24,7 +25,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """The number of reports from this agent since another agent replaced it."""
+    """The number of reports that this agent has sent since another agent replaced it."""
     grace_until: float = 0.0
 
 

@@ -18,15 +18,15 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
-"""Minimum ratio of a slow pull's duration to the usual duration. A slow pull also takes at least as long as the 90th
+"""A pull counts as slow only if it takes at least this many times the usual duration, and at least as long as the 90th
 percentile of similar pulls.
 """
 ESTIMATE_AGAIN = 10.0
-"""How often, in seconds, to estimate a live pull's usual duration again if there was no similar earlier pull."""
+"""Interval, in seconds, at which to estimate a live pull's usual duration again if no similar pull was known."""
 NO_OWNER = "no known pod"
 """The name of a pull's owner if no pod was seen waiting for the image."""
 SLOWER_SECONDS = 10.0
-"""Minimum difference, in seconds, between a slow pull's duration and the usual duration."""
+"""A pull counts as slow only if it takes at least this many seconds longer than usual."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class Analysis:
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count a finished attempt towards the registry's rate limit."""
+        """Add a finished attempt to the counted pulls from its registry."""
         if pull.registry and pull.completed_at:
             pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER

@@ -35,7 +35,7 @@ from pulltrace.server.pulls.status import ArrivalContext, status_of, status_with
 from pulltrace.wire import ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
-"""How long, in seconds, to wait for the agent's report after the kubelet's event about the end of a pull.
+"""How long, in seconds, to wait for the agent's report after the kubelet has reported the end of a pull.
 
 The kubelet's event usually arrives first, but contains no byte counts.
 """
@@ -71,11 +71,11 @@ class Arrival:
     status: PullStatus | None = None
     """The status as last published."""
     earlier: tuple[EarlierAttempt, ...] = ()
-    """The last attempts before the newest attempt, oldest first."""
+    """The most recent attempts before the newest one, oldest first."""
     failing_since: float | None = None
     """When the pull first failed after its last success, or None if this time is unknown."""
     _failed_at: float | None = None
-    """When the server first received the agent's report of a failure that the kubelet has not explained."""
+    """When the server first learned of a failure that the kubelet had not explained."""
     held: bool = False
     """True if the next tick must examine the arrival again, because byte counts or the reason for a failure may still
     arrive.
@@ -87,13 +87,13 @@ class Arrival:
     _pull_number: int = 0
     """The number of the attempt that ``pull`` belongs to, counted from 1."""
     _failure: Failure | None = None
-    """The kubelet's reason why ``pull`` failed."""
+    """The kubelet's report of why ``pull`` failed."""
     _arrived_at: float | None = None
     """When the server received the kubelet's event that the image is present. None if no such event arrived, or if an
     agent has reported the pull.
     """
     _basis: Any = None
-    """The facts behind the last decision, or None if the decision also depended on the time."""
+    """The values on which the last decision was based, or None if that decision also depended on the time."""
 
     @property
     def history(self) -> bool:
@@ -178,15 +178,15 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the attempt is running and the kubelet still needs its image. The arrival's pull turned out to
-        be for another image, ``name``.
+        """Return whether the attempt is running and the kubelet still needs its image, even though the arrival's pull
+        turned out to be for a different image, ``name``.
         """
         needed = self.demand is not None and self.demand.pulling and not self._has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
-        """Rename the arrival, because its pull turned out to be for another image. Drop what was recorded about the
-        previous image.
+        """Rename the arrival, because its pull turned out to be for a different image. Drop everything that was
+        recorded for the previous image.
         """
         if not name.is_same_image(self.name):
             self.pods = self.waited = self.earlier = ()
@@ -194,14 +194,14 @@ class Arrival:
         self.name = name
 
     def _next_number(self, pull: Pull) -> int:
-        """Return the number of the attempt to which another pull of the image belongs."""
+        """Return the attempt number of a pull that is about to become the newest pull of this arrival."""
         if self._has_ended:
             return self._number + 1
         counted = self.demand.attempt if self.demand and not is_later(self.demand, pull) else 1
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image has arrived but, according to the demand, is needed again."""
+        """Return whether the image had arrived, but the demand shows that it is needed again."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -210,7 +210,7 @@ class Arrival:
         return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """Return whether the success that the kubelet reported is the end of this arrival."""
+        """Return whether this arrival ended with the success that the kubelet reported."""
         if demand.pulled_at is None or not self.has_completed:
             return False
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
@@ -290,7 +290,8 @@ class Arrival:
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
         """Return the newest attempt.
 
-        Return None if it is the published one and has not changed, or if it must not be published yet (``held``).
+        Return None if this attempt has been published and has not changed since, or if it must not be published yet
+        (``held``).
         """
         self.held = False
         attempt = self._observed_attempt()
@@ -355,9 +356,10 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether to publish this attempt later, because the agent is about to report its byte counts.
+        """Return whether to delay the publication of this attempt, because the agent is about to report its byte
+        counts.
 
-        The waiting time begins with the first call for a completed attempt.
+        The waiting time begins with the first call after the attempt has completed.
         """
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
@@ -369,7 +371,7 @@ class Arrival:
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
         """Turn a failure into a cancellation if the kubelet requested the pull but reported no error in time.
 
-        While an error may still arrive, return None if the lease that ended may have belonged to another image.
+        While the kubelet may still report an error, return None if the lease may have belonged to a different image.
         """
         pull = self.pull
         if not pull or not self._lacks_cause(attempt):
@@ -389,21 +391,23 @@ class Arrival:
         )
 
     def _lacks_cause(self, attempt: Attempt) -> bool:
-        """Return whether the kubelet requested the pull but has not reported yet why this attempt failed."""
+        """Return whether this attempt failed and the kubelet, which requested it, has not yet reported the reason."""
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return False
         return is_unexplained(pull.reason, pull.error) and not pull.presumed and bool(self.pods or self.waited)
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the final state of a requested attempt whose pods were deleted before its pull began."""
+        """Return the final state of an attempt that the kubelet requested, but whose pods were deleted before the pull
+        began.
+        """
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
         return structs.replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
 
     def _is_next(self, demand: ImageDemand) -> bool:
-        """Return whether the newest attempt has failed and the kubelet has reported another attempt since."""
+        """Return whether the newest attempt has failed and the kubelet has since reported a new attempt."""
         latest, ended_at = self.latest, self.ended_at
         if not latest or latest.outcome is not PullPhase.FAILED or not demand.requested:
             return False
@@ -422,7 +426,7 @@ class Arrival:
         if self.demand:
             context = self._context(attempt, self.ahead)
             return status_without_pull(self.demand, context, analysis, now, observed=observed)
-        # No pod is waiting any longer, and the pull of the published attempt never began.
+        # No pod is waiting for the image any longer, and the published attempt's pull never began.
         return self.status and structs.replace(
             self.status,
             status=PullPhase.FAILED,
@@ -436,11 +440,11 @@ class Arrival:
         )
 
     def _in_published_second(self, status: PullStatus) -> PullStatus:
-        """Keep an attempt's end time within the second that was published first. Clients sort pulls by the second in
-        which they ended.
+        """Once an attempt's end time has been published, keep corrections of the end within the same second. Clients
+        sort pulls by the second in which they ended.
 
-        The kubelet reports end times only in whole seconds. The agent's precise end time may be just outside the
-        published second.
+        The kubelet reports end times only in whole seconds. The agent's precise end time may lie just outside that
+        second.
         """
         before, end = self.status, status.completed_at
         if not before or not before.completed_at or not end or before.attempt != status.attempt:

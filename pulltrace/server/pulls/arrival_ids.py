@@ -1,8 +1,9 @@
 """The ids of arrivals. Sans-I/O.
 
 The API and the dashboard identify an arrival by its id. The id is derived from a seed: the agent's id of the first pull
-or, if the kubelet's request arrived earlier, the image and the time of the request. Sources repeat both seeds after a
-restart of the server, so an arrival usually keeps its id. Clients must not depend on the format of the id.
+or, if the kubelet's request arrived earlier, the image and the time of the request. After a restart of the server, its
+sources report the same values again, so an arrival usually keeps its id. Clients must not depend on the format of the
+id.
 """
 
 import base64
@@ -13,18 +14,20 @@ from pulltrace.server.kubernetes.demand import ImageDemand
 
 
 def seed_of(demand: ImageDemand) -> str:
-    """Return the seed for the id of a demand's arrival. The seed stays the same if the demand's pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` can be the time of an earlier failure, even in an
-    # arrival that has already ended.
+    """Return the seed from which the id of the demand's arrival is derived. The seed stays the same if the demand's
+    pods are deleted.
+    """
+    # If no event reported the start of a failed attempt, `since` can be the time of an earlier failure, which may even
+    # belong to an arrival that has already ended.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 
 
 def free_id(used: Container[str], node: str, seed: str) -> str:
-    """Return the URL-safe id for a seed on a node. ``used`` contains the ids of the node's arrivals.
+    """Derive a URL-safe id from a node and a seed. ``used`` contains the ids of the node's arrivals.
 
-    If the id is already in use, derive another id. An id may be in use because an arrival continued with another image,
-    or without the pull from which its id was derived.
+    If the id is already in use, derive another id. An id may be in use because its arrival continued with a different
+    image, or without the pull from which the id was derived.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -1,8 +1,8 @@
 """Changes that are rendered and compressed once for all the clients that receive them. Sans-I/O.
 
 Each piece of a batch is compressed separately and ends with a full flush. A piece therefore ends at a byte boundary and
-does not refer to earlier data. A piece can follow any data that a client has already received. The first piece follows
-``GZIP_HEADER``.
+does not refer to earlier data. A client can therefore receive a piece after any other piece of the stream. The first
+piece follows ``GZIP_HEADER``.
 """
 
 import zlib
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pulltrace.server.pulls.feed import Entry
 
 PIECE = 1 << 14
-"""The approximate size of a piece in bytes, before compression. Other clients are served between two pieces.
+"""The approximate size of a piece in bytes, before compression. Between two pieces, the server can serve other clients.
 
 For a client that stops reading its response, this process and the kernel each buffer one piece.
 """
 
 LEVEL = 3
-"""The zlib compression level. Higher levels take twice as long but reduce the size by only another tenth."""
+"""The zlib compression level. Higher levels take twice as long, but the result is only a tenth smaller."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """A gzip header (RFC 1952, 2.3.1) without a file name, time or operating system."""

@@ -1,8 +1,8 @@
 """Compare times that different machines have reported. Sans-I/O.
 
-An agent's report states the node's time. If that time differs from the server's time by more than the usual delay of a
-report, ``Clock`` corrects all times in the node's reports. The constants ``WHOLE_SECONDS`` and ``REPORT_LATE`` are the
-tolerances for comparing an agent's times with the kubelet's.
+An agent's report contains the node's current time. If that time differs from the server's time by more than the usual
+delay of a report, ``Clock`` corrects all times in the node's reports. The constants ``WHOLE_SECONDS`` and
+``REPORT_LATE`` are the tolerances for comparing an agent's times with the kubelet's.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from typing import TypeGuard
 from pulltrace.wire import to_time
 
 WHOLE_SECONDS = 2.0
-"""Maximum difference, in seconds, between two times that may be equal. Kubelets report times in whole seconds."""
+"""Two times that differ by at most this many seconds may be equal, because kubelets report times in whole seconds."""
 
 REPORT_LATE = 8.0
-"""Maximum delay of a report, in seconds. A pull that is still reported as live after this delay is really running."""
+"""Maximum delay of a report, in seconds. If a pull is still reported as live after this delay, it is running."""
 
 SKEW_TOLERATED = 2.0
-"""Maximum error, in seconds, of a node's clock that is not corrected. Small differences are attributed to report
-delays.
+"""A node's clock is corrected only if it is wrong by more than this many seconds. Smaller differences are attributed to
+report delays.
 """
 LATE_REPORTS = 8
 """Number of consecutive reports that must appear to be late before the server concludes that the node's clock was set
@@ -37,11 +37,11 @@ class Clock:
     """One node's clock, compared with the server's clock. Server times are in unix seconds."""
 
     skew: float | None = None
-    """How many seconds the node's clock is ahead of the server's clock. None until a report has stated the node's
-    time.
+    """How many seconds the node's clock is ahead of the server's clock. None until the first report that contains the
+    node's current time.
     """
     late_reports: int = 0
-    """The number of consecutive reports that were late according to ``skew``."""
+    """The number of consecutive reports that were late if ``skew`` is correct."""
 
     def set(self, skew: float) -> None:
         """Update ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.

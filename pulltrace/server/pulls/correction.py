@@ -24,8 +24,8 @@ a failure during or after the pull    failed for unknown reasons  failed for the
                                                                   later than the kubelet's failure
 ====================================  ==========================  =====================================================
 
-Once a later attempt has begun, the image's arrival and the duration are about the later attempt. A pull for which the
-agent reported a reason was cancelled, so it cannot have succeeded.
+Once a later attempt has begun, the reported duration and the arrival of the image belong to the later attempt. If the
+agent reported a reason, the pull was cancelled and cannot have succeeded.
 
 This module only calculates the corrections. ``arrival`` applies them.
 """
@@ -41,7 +41,9 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, PullPhase
 
 SAME_DURATION = 0.3
-"""Maximum difference, in seconds, between the agent's and the kubelet's durations of a pull whose start is correct."""
+"""If the agent's duration of a pull exceeds the kubelet's by more than this many seconds, the pull's start is
+corrected.
+"""
 
 
 class Correction(NamedTuple):
@@ -57,7 +59,7 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
     """Return the corrected values of a pull of the demand's image. Values that need no correction are returned
     unchanged.
 
-    Return None if the pull is still running, or if the demand contains nothing about the pull's end.
+    Return None if the pull is still running, or if the kubelet has reported nothing about the pull's end.
     """
     started_at, ended_at = pull.started_at, pull.ended_at
     if ended_at is None:
@@ -77,10 +79,10 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
 
 
 def explained_end(pull: Pull, failure: Failure) -> float | None:
-    """Return the end time, in unix seconds, of a pull that failed for the kubelet's reason. The end is corrected if it
-    was inferred.
+    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. An inferred end time is
+    corrected.
 
-    Return None if the failure is about another pull, or if the pull needs no reason.
+    Return None if the failure belongs to a different pull, or if this pull has not failed or already has a reason.
     """
     ended_at = pull.ended_at
     if ended_at is None or not _is_unexplained(pull):
@@ -91,12 +93,12 @@ def explained_end(pull: Pull, failure: Failure) -> float | None:
 
 
 def _proves_success(pulled_at: float, demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether a pull that is considered failed must have succeeded, because the kubelet had the image at
-    ``pulled_at``.
+    """If a pull is considered failed but the kubelet had the image at ``pulled_at``, return whether the pull must have
+    succeeded.
     """
     if not _is_unexplained(pull) or pulled_at < pull.started_at - WHOLE_SECONDS:
         return False
-    # Without an event about the start, a much later arrival may be due to another pull.
+    # If no event reported the start, an image that arrives much later may come from a different pull.
     return demand.since_exact or pull.presumed or pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE
 
 

@@ -2,9 +2,9 @@
 
 A pull and the demand for its image form one *arrival*. Users see arrivals. If there is no Kubernetes cluster, there are
 no demands. If an image cannot be resolved, there may be no pull for the agent to observe. ``join`` considers everything
-on one node that may still change: pulls that are running or have just ended, demands, and failed arrivals that another
-attempt may continue. ``correlation`` decides which pulls and demands belong to the same arrival, and ``arrival``
-decides what to publish.
+on one node that may still change: pulls that are running or have just ended, demands, and failed arrivals that may be
+retried. ``correlation`` decides which pulls and demands belong to the same arrival, and ``arrival`` decides what to
+publish.
 """
 
 import heapq
@@ -24,19 +24,19 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase
 
 SETTLES_AFTER = 120.0
-"""How long, in seconds, an arrival may still change after its pull has ended. Kubernetes may be late in reporting which
-pods waited and why the pull failed.
+"""How long, in seconds, an arrival may still change after its pull has ended. Kubernetes may report late which pods
+waited and why the pull failed.
 """
 
 
 ANNOUNCED_WITHIN = 2.0
-"""How long, in seconds, the kubelet's event about a pull can take to arrive after the pull's start. During this time, a
-pull without a tag is hidden.
+"""Maximum time, in seconds, from the start of a pull to the arrival of the kubelet's event. During this time, a pull
+without a tag is hidden.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""``ANNOUNCED_WITHIN`` for a pull that is known only from its lease. The limit is longer because such a lease may
-belong to a container, and a busy node creates containers slowly.
+"""The same limit for a pull that is known only from its lease. This limit is higher because the lease may belong to a
+container, and a busy node creates containers slowly.
 """
 
 
@@ -67,7 +67,7 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if there is a cluster. The cluster's kubelets then announce their pulls.
+    ``announced`` is true if there is a cluster, because its kubelets report the start of each pull in an event.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
@@ -105,14 +105,15 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Add each node with an arrival that has just expired or settled to ``due``."""
+        """Add to ``due`` each node on which an arrival has just expired or settled."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
     def forget(self, pull: Pull) -> str | None:
         """Forget a pull whose history has expired.
 
-        Return the id of the arrival that ends with the pull, or None if the arrival continues without the pull.
+        If this also ends the pull's arrival, return the arrival's id. Return None if the arrival continues without the
+        pull.
         """
         if pull.superseded:
             return None
@@ -183,8 +184,8 @@ class _Open:
     def _is_placed(self, pull: Pull, name: Name) -> bool:
         """Return whether a pull stays assigned to its arrival.
 
-        The pull stays assigned if the arrival has settled, if a later attempt continues the arrival, if the arrival is
-        for the pull's image, or if the arrival's name is more precise than the pull's.
+        The pull stays assigned if the arrival has settled, if a newer pull has taken this pull's place in the arrival,
+        if both are for the same image, or if the arrival's image name is more precise than the pull's.
         """
         if not pull.arrival_id:
             return False
@@ -192,7 +193,7 @@ class _Open:
         return own is None or own.pull is not pull or own.name.image == name.image or _is_less(name, own.name)
 
     def _is_leaving(self, pull: Pull | None, names: Mapping[str, Name]) -> bool:
-        """Return whether an arrival's pull turned out to be for another image."""
+        """Return whether an arrival's pull turned out to be for a different image."""
         return pull is not None and pull.key in names and not self._is_placed(pull, names[pull.key])
 
     def _update_names(self, pulls: Iterable[Pull], names: Mapping[str, Name]) -> list[Pull]:
@@ -210,8 +211,8 @@ class _Open:
         return moving
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull that turned out to be for another image. The pull is detached only if the kubelet still needs
-        the arrival's image. A pull with published bytes, or with a published end, is not detached.
+        """Detach a pull that turned out to be for a different image. The pull is detached only if the kubelet still
+        needs the arrival's image, and if neither bytes nor an end of the pull have been published.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
@@ -249,7 +250,7 @@ class _Open:
         self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
-        """Return whether a pull's tag is unknown and the kubelet's event may still be on its way."""
+        """Return whether a pull's tag is unknown, but may be in an event from the kubelet that has not arrived yet."""
         if not self._context.announced or name.is_full:
             return False
         within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
@@ -347,7 +348,7 @@ class _Open:
 
 
 def _needs_row(demand: ImageDemand, now: float) -> bool:
-    """Return whether a demand that has no arrival must be shown."""
+    """Return whether a demand must be shown even though it has no arrival."""
     if demand.pulled_at is None:
         return demand.requested
     # The pull was so short that the kubelet's events for its start and its end arrived together.
@@ -357,8 +358,9 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival to which a pull belongs.
 
-    A pull leaves its arrival if another arrival has exactly the pull's name, or if its own arrival had an unknown
-    image. A live pull without a tag continues an arrival only if no other tag of the repository may be retried.
+    A pull leaves its arrival if a different arrival has exactly the pull's name, or if its own arrival is for an
+    unknown image. If a live pull has no tag and several tags of its repository may be retried, the pull counts as a
+    retry of none of them.
     """
     places = {
         arrival: match(pull, arrival)
@@ -380,8 +382,8 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known name, for example because pods were deleted or are waiting
-    again.
+    """Return whether a name is less precise than the known name. This happens, for example, after pods have been
+    deleted or have started to wait again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 

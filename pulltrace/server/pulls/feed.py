@@ -2,7 +2,8 @@
 Sans-I/O.
 
 Each pull appears in the feed once, at the revision of its latest state, and the feed is sorted by revision. The changes
-that a client missed are therefore at the end of the feed, and no client has to receive more than the feed contains.
+that a client missed are therefore at the end of the feed, and a client never has to receive more entries than the feed
+contains.
 
 Clients must never miss two kinds of entries: the final state of an attempt before a retry, and the removal of a pull.
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
@@ -91,8 +92,8 @@ class Entry:
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
-    """Return a pull's last event. All clients receive the event when the pull is removed. A single client receives the
-    event when the pull no longer matches that client's filter.
+    """Return a pull's last event. The event is sent to all clients when the pull is removed, or to a single client when
+    the pull no longer matches that client's filter.
     """
     return PullRemovedEvent(
         timestamp=_to_time(at),
@@ -190,7 +191,7 @@ class Feed:
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # If there are too many tombstones since the last frame, no client counts as up to date.
+        # If tombstones that are newer than the last frame have been dropped, no client counts as up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True

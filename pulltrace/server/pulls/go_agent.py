@@ -25,7 +25,8 @@ def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[
     """Convert one node's ingests to pulls: one pull for each image name, and one pull of an unknown image for all
     unnamed ingests.
 
-    ``before`` is the pull of an unknown image as it was after the previous report, or None if there was no such pull.
+    ``before`` is the state of the pull of an unknown image after the previous report, or None if there was no such
+    pull.
     """
     named: dict[str, PullState] = {}
     layers = {layer.digest: _gone(layer) for layer in (before and before.layers) or ()}

@@ -38,10 +38,10 @@ TOP_OWNERS = 5
 CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100
-"""Maximum number of unobserved nodes to list by name."""
+"""Maximum number of nodes without an agent to list by name."""
 
 SLICE = 16
-"""The number of nodes whose changes are published before waiting requests get a turn."""
+"""The number of nodes whose changes are published at a time, before waiting requests are handled."""
 
 AGENTS_DUE = 15.0
 """How long, in seconds, the server waits for each agent's first report after startup. A node that has not reported in
@@ -58,7 +58,7 @@ def steady_clock() -> Callable[[], float]:
     creation.
 
     A change to the machine's clock therefore does not make nodes appear lost or history expire early. The returned
-    clock also counts the time while the machine is suspended.
+    clock keeps counting while the machine is suspended.
     """
     ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops during suspend
     offset = time.time() - time.clock_gettime(ticking)
@@ -66,7 +66,7 @@ def steady_clock() -> Callable[[], float]:
 
 
 class ClusterState(Protocol):
-    """The part of ``kubernetes.cluster.Cluster`` that the hub uses."""
+    """The members of ``kubernetes.cluster.Cluster`` that the hub uses."""
 
     @property
     def dropped(self) -> int:
@@ -76,7 +76,7 @@ class ClusterState(Protocol):
         """Return the images that one node's kubelet needs."""
 
     def waiting(self) -> Iterable[WaitingPod]:
-        """Return every pod with containers that have never been created."""
+        """Return every pod that has at least one container that was never created."""
 
     def apply(self, change: Change, now: float) -> set[str]:
         """Process one change. Return the nodes whose demands may have changed."""
@@ -108,7 +108,7 @@ class Hub:
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
-        """True while the server is stopping. Streams then send their last message."""
+        """True while the server is stopping. Each stream ends after one last message."""
         self.node_revision = 0
         """A number that increases with each report, and whenever a node stops reporting."""
         self._frame = asyncio.Event()

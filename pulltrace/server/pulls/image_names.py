@@ -1,10 +1,10 @@
 """Determine which image a pull fetches: the agent knows the repository and digest, and the kubelet's demand contains
 the tag. Sans-I/O.
 
-containerd reports the full reference only once a pull has completed. During the pull, a demand with the same digest is
-an exact match. If an earlier pull on this node had the same digest, the pull is assigned to the demand for that image.
-In all other cases, the pull is assigned to the best matching demand. Demands that match equally well are assigned in
-the order of the pulls. Leases are created in the order of the kubelet's requests:
+containerd reports the full reference only once a pull has completed. While the pull is running, a demand with the same
+digest is an exact match. If an earlier pull on this node had the same digest, the pull is assigned to the demand for
+that image. In all other cases, the pull is assigned to the best matching demand. Demands that match equally well are
+assigned in the order of the pulls. Leases are created in the order of the kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -24,9 +24,9 @@ the kubelet never pulls it                          cannot be for it  cannot be 
 
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
 is Always. A live pull keeps its name, with two exceptions: the pull continues for a while after the kubelet's attempt
-has ended, or the pull began after the image had arrived. Two pulls must have been mixed up if one of them fails just
-when the kubelet reports a failure for another image. In a mix-up, the kubelet reports no failure for the image that was
-assumed.
+has ended, or the pull began after the image had arrived. An assumed name is wrong if the pull fails just when the
+kubelet reports a failure for a different image, but none for the assumed image. In that case, two pulls have been mixed
+up.
 """
 
 import math
@@ -45,13 +45,13 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""How many seconds later than the pull's lease the kubelet's ``Pulling`` event can appear to be. The clocks may differ,
-and the event's time is in whole seconds.
+"""Maximum time, in seconds, by which the kubelet's ``Pulling`` event can appear to be later than the pull's lease. The
+clocks may differ, and the event's time is in whole seconds.
 """
 
 
 Taken: TypeAlias = dict[str, list[float]]
-"""The start times of the live pulls whose names are already known, by image."""
+"""For each image, the start times of its live pulls whose names are already known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,11 @@ def _assign_by_order(
             continue
         best = fits[min(fits)]
         _, candidate, demand = min(best, key=itemgetter(0))
-        # The kubelet's event about the end of a pull may arrive before the agent's report of that pull.
+        # The kubelet's event may report the end of a pull before the agent does.
         may_be_over = pull.ended_at is None and Fit.OVER in fits
         guessed = len(best) > 1 or (may_be_over and len(fits) > 1) or name.repository is None
         names[pull.key] = Name.of(candidate.image, guessed=guessed)
-        # A failed pull leaves its demand to the next attempt.
+        # A failed pull does not occupy its demand, so the next attempt can be assigned to that demand.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
         elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the kubelet has begun no later attempt
@@ -173,13 +173,13 @@ def _assign_by_order(
 
 
 def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]) -> bool:
-    """Return whether an agent has reported a pull of this image that completed after the kubelet's request."""
+    """Return whether an agent has reported that a pull of this image completed after the kubelet's request."""
     return demand.since <= completed.get(name.image, -math.inf) + WHOLE_SECONDS
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return the time of the kubelet's first request for the image that no other live pull serves. Return None if other
-    pulls serve every request.
+    """Return the time of the kubelet's earliest request for the image that is not already served by another live pull.
+    Return None if there is no such request before this pull.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they are waiting for the
     same image. ``taken`` contains the start times of the image's other live pulls.
@@ -207,7 +207,7 @@ class Fit(IntEnum):
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
-    """Return how well a pull that an agent reported as ``name`` fits a demand. Return None if the pull cannot be for
+    """Return how well a demand fits a pull that the agent reported as ``name``. Return None if the pull cannot be for
     this demand.
     """
     if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
@@ -285,7 +285,7 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
     ended_at = demand.failure.at if demand.failure else demand.pulled_at
     if ended_at is None:
         return given
-    # After a failure, a later pull may be the next attempt, whose Pulling event has not arrived yet.
+    # After a failure, a later pull may be a retry whose Pulling event has not arrived yet.
     began_later = demand.failure is None and pull.started_at > ended_at + WHOLE_SECONDS
     outlived = (pull.seen_at or 0.0) > ended_at + REPORT_LATE
     return None if began_later or outlived else given
@@ -294,10 +294,10 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
 def _of_same_digest(
     pull: Pull, name: Name, by_digest: Mapping[str | None, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
 ) -> Name | None:
-    """Return the demanded image that the node has pulled with the same manifest digest, if the agent does not know the
-    pull's repository yet. The name is a guess, because several tags may have the same digest.
+    """If the agent does not know the pull's repository yet, return the demanded image that the node has already pulled
+    with the same manifest digest. The name is a guess, because several tags may have the same digest.
 
-    The agent learns the repository of a cached image only in the poll after the one that saw its manifest.
+    The agent learns the repository of a cached image only one poll after it has seen the image's manifest.
     """
     known = by_digest.get(pull.state.manifest_digest) if pull.state.manifest_digest else None
     if known is None or name.repository is not None:
@@ -309,8 +309,8 @@ def _of_same_digest(
 def _confused(
     pulls: Sequence[Pull], names: Mapping[str, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
 ) -> set[str]:
-    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. A disproved pull failed
-    together with an attempt to pull another image, rather than the assumed image.
+    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. Such a pull failed just
+    when the kubelet reported a failure for a different image, but none for the assumed image.
     """
     found = set[str]()
     for pull in pulls:

@@ -43,7 +43,7 @@ class TooManyNodesError(Exception):
 
 
 class Merged(msgspec.Struct):
-    """The changes on a node that result from a report or from missing reports."""
+    """The changes to a node's pulls that result from a report or from the absence of reports."""
 
     node: Node
     ended: list[Pull] = []
@@ -214,7 +214,7 @@ class Inventory:
         return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room for a pull. Without a limit, successive reports could name more pulls than a
+        """Return whether there is room for a pull. Without this check, a series of reports could add more pulls than a
         single report may contain.
 
         Even if the memory for all nodes is used up, each node may have one pull.
@@ -317,7 +317,7 @@ class Inventory:
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
         """Forget a pull that was known only from its lease. The lease may have belonged to a container.
 
-        The result of a real pull is still reported by the kubelet.
+        If there was a pull after all, the kubelet still reports its result.
         """
         node = pull.node
         del node.active[pull.state.id]
@@ -330,7 +330,7 @@ class Inventory:
         return too_large or len(node.ended) > self._limits.history_per_node
 
     def _forget(self, pull: Pull) -> None:
-        """Stop counting a finished pull and its memory."""
+        """Subtract a finished pull and its memory from the totals."""
         self._history -= 1
         pull.node.history_bytes -= pull.weight
         self.bytes -= pull.weight

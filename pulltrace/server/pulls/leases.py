@@ -20,8 +20,8 @@ from pulltrace.wire import UNKNOWN_IMAGE
 def place(
     leases: Iterable[Pull], arrivals: Iterable[Arrival], demands: Sequence[ImageDemand]
 ) -> list[tuple[Pull, Name]]:
-    """Assign one node's leases, oldest first. Return the leases that get an arrival of their own, each with its image's
-    probable name.
+    """Assign one node's leases, oldest first. Return the leases that need a new arrival, each with the probable name of
+    its image.
 
     The name is either unknown, or it belongs to an image whose pods were deleted before the pull began.
     """
@@ -60,7 +60,7 @@ def _slots(demand: ImageDemand, arrival: Arrival | None = None) -> list[_Slot]:
 def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> Name | None:
     """Assign a lease to the kubelet's earliest matching request.
 
-    Return the image's name if the lease needs an arrival of its own, otherwise None.
+    Return the image's name if the lease needs a new arrival, otherwise None.
     """
     if lease.ended_at is not None:
         lease.superseded = lease.released or any(ended_together(lease, demand) for demand in demands)

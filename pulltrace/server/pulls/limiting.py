@@ -20,15 +20,16 @@ HIGH_DISK_PRESSURE = 60.0
 may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, and for I/O at most
-``IDLE_DISK`` percent of the time.
+"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O no more
+than ``IDLE_DISK`` percent of the time.
 """
 FASTER = 3.0
-"""Minimum ratio of two rates that proves a limit. A smaller ratio proves nothing."""
+"""A comparison of two rates proves a limit only if one rate is at least this many times the other."""
 LARGE_LAYER = 0.5
 """A layer is dominant if it contains at least this fraction of the image's bytes to fetch."""
 DROPPED = 0.67
-"""A single connection limits a pull whose rate falls to at most this fraction when only its last layer remains."""
+"""If a pull's rate falls to at most this fraction once only its last layer remains, the single connection is the limit.
+"""
 FULL_LINE = 0.85
 """A node's network is considered saturated if the node's total rate is at least this fraction of its highest total rate
 so far.
@@ -38,7 +39,7 @@ DIAL_TIMEOUT = 30.0
 DIAL_TOLERANCE = 5.0
 """Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. Polling and the request itself take time."""
 MIRROR_WAITS = 2
-"""How many waits of about ``DIAL_TIMEOUT`` each must occur before a mirror is considered dead."""
+"""Minimum number of waits of about ``DIAL_TIMEOUT`` each before a mirror is considered dead."""
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
@@ -132,8 +133,8 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
     """Return the mirror as the limiting factor if the mirror seems to be dead, otherwise None. A mirror is assumed to
-    be dead if the pull is making no progress and at least ``MIRROR_WAITS`` earlier waits each lasted as long as
-    containerd takes to give up on a host.
+    be dead if the pull is making no progress and has waited at least ``MIRROR_WAITS`` times for as long as containerd
+    takes to give up on a host.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -249,8 +250,8 @@ def _full_line(judged: Pull, figures: dict[str, float], paces: Paces, now: float
     the limit if at least two registries deliver far less than their best rates on this node, and the node's total rate
     is close to its maximum.
 
-    The rate of the ``judged`` pull is checked first. The first check is usually enough to show that the pull's registry
-    is not slow on this node.
+    The rate of the ``judged`` pull is checked first, because this check is usually enough to show that the pull's
+    registry is not slow on this node.
     """
     node = judged.node
     if len(node.active) < 2:

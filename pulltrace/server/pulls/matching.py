@@ -39,8 +39,8 @@ up to two seconds apart count as equal.
 
 Three rules take precedence over the table:
 
-- An arrival accepts another pull only after its own pull has failed. A pull that is known only from its lease can be
-  replaced at any time.
+- An arrival accepts a new pull only after its current pull has failed. However, a pull that is known only from its
+  lease can be replaced at any time.
 - If an agent observed that the newest attempt failed, a pull that starts afterwards is the ``next`` attempt.
 - If several pods are waiting for the same image, the kubelet calls the runtime once for each pod. A later pull is a
   ``repeat`` if it started while the first pull was running, or if it has no bytes and the image has just arrived. The
@@ -89,7 +89,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Match(Enum):
-    """The relation between an arrival and a pull without an arrival."""
+    """The relation between an arrival and a pull that has no arrival yet."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"
@@ -108,7 +108,7 @@ class Time(Enum):
 
 
 class ArrivalState(Protocol):
-    """The part of an arrival that this module uses."""
+    """The attributes of an arrival that this module uses."""
 
     @property
     def pull(self) -> Pull | None:
@@ -181,7 +181,7 @@ def is_later(demand: ImageDemand, pull: Pull) -> bool:
 
 
 def continues(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether this pull is still running on behalf of another pod, even though the first pull of the attempt has
+    """Return whether this pull is still running for a different pod, even though the first pull of the attempt has
     failed.
     """
     first, demand = arrival.pull, arrival.demand
@@ -207,9 +207,8 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether a pull for another pod overlaps the arrival's pull. Both pulls then share a row.
-
-    If only one pod requested the image, a pull that began earlier must have been for another tag.
+    """Return whether this pull overlaps the arrival's pull and is therefore for a different pod. If so, both share a
+    row. If only one pod requested the image, a pull that began earlier must have been for a different tag.
     """
     demand, first = arrival.demand, arrival.pull
     if not (demand or pull.repeats) or first is None or first is pull or first.is_only_lease:

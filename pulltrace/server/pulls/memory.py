@@ -1,7 +1,8 @@
 """Estimate the memory that a pull uses in the server. Sans-I/O.
 
 ``inventory`` adds up the estimates and compares the sums with ``limits``. The estimates depend only on a pull's state,
-so they are cheap. ``tests/server/pulls/test_memory.py`` compares them with the memory that is actually used.
+so they are cheap to calculate. ``tests/server/pulls/test_memory.py`` compares them with the memory that is actually
+used.
 """
 
 from pulltrace.wire import PullState

@@ -41,14 +41,14 @@ Interval = tuple[PullPhase, float, float]
 _STILL = Speed(0, 0.0)
 """The speed of a finished pull. If the pull turns out to be still running, its speed is measured from the beginning."""
 _SETTLED = Verdict()
-"""The empty verdict that replaces a finished pull's verdict once the pull has been published for the last time."""
+"""An empty verdict. It replaces a finished pull's verdict after the pull has been published for the last time."""
 
 
 @dataclass(slots=True, eq=False)
 class Pull:
     """One attempt by a node to pull an image, represented by a lease in the node's containerd.
 
-    Times are unix seconds on the server's clock.
+    Times are in unix seconds on the server's clock.
     """
 
     key: str
@@ -73,7 +73,7 @@ class Pull:
     fresh: bool = False
     """True if the pull started after the node's previous report. The agent then observed the entire download."""
     learned_at: float | None = None
-    """When the server received the report about the pull's end."""
+    """When the server received the report of the pull's end."""
     arrival_id: str = ""
     """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
@@ -96,8 +96,8 @@ class Pull:
     speed: Speed = field(init=False)
     """The combined download speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """The combined download speed of all layers, including the layers that another pull is fetching. If no other pull
-    is fetching any of the layers, ``speed`` and ``arriving`` are one object.
+    """The combined download speed of all layers, including the layers that another pull is fetching. If no layer is
+    being fetched by another pull, ``speed`` and ``arriving`` are the same object.
     """
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
@@ -105,13 +105,13 @@ class Pull:
     ``status`` module updates this dictionary.
     """
     published_as: str = ""
-    """The arrival id that appears in ``published_layers``."""
+    """The arrival id that is part of the statuses in ``published_layers``."""
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
     """The image name and size for which the usual duration was last estimated, and the resulting estimate."""
     usual_due: float = 0.0
-    """When to estimate the usual duration again if no similar pull was known."""
+    """If no similar pull was known, the time at which to estimate the usual duration again."""
     recorded: bool = False
     """True if the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None
@@ -208,7 +208,7 @@ class Pull:
             self.phase = phase
 
     def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> None:
-        """End the attempt at ``at``, but not before its start. The report about the end arrived at ``now``."""
+        """End the attempt at ``at``, but not before its start. The server learned of the end at ``now``."""
         self.learned_at = now
         self.enter(phase, max(at, self.started_at))
         self.ended_at = max(at, self.started_at)
@@ -260,8 +260,8 @@ class Pull:
             self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
-        """Undo the end of the pull. The pull is no longer ``fresh``, because the agent may have missed some downloaded
-        bytes.
+        """Mark the ended pull as running again. It is no longer ``fresh``, because the agent may have missed some
+        downloaded bytes.
         """
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
@@ -303,7 +303,7 @@ class Node:
     def arrival_of(self, key: str) -> str:
         """Return the id under which the server published a pull on this node.
 
-        Return ``key``, the agent's id for the pull, if the server has not published the pull yet.
+        If the server has not published the pull yet, return ``key``, the agent's id for the pull.
         """
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key

@@ -1,8 +1,8 @@
 """Record each attempt's result exactly once: in the log, in the metrics and, if tracing is enabled, as a trace.
 
 The reason for a failure comes from Kubernetes, and the byte counts come from the agent. The reason and the byte counts
-may arrive shortly after the end of the pull. The feed does not wait for the reason or the byte counts, but this module
-does.
+may arrive shortly after the end of the pull. The feed publishes the end without these details, but this module waits
+for them.
 """
 
 import logging
@@ -27,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """The results of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report a reason later."""
+    """Records the results of all pulls. ``waits`` is true if there is a cluster, because its kubelets may report the
+    reason for a failure later.
+    """
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
-        """Record each result that has waited long enough for its missing details."""
+        """Record each result whose missing details have not arrived in time."""
         while self._incomplete:
             id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:

@@ -105,8 +105,8 @@ class Paces:
         return 1 / self.best(node) + (1 / unpacking.rate if unpacking and unpacking.rate else 0.0)
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
-        """Return the registry, other than ``registry``, from which a node fetches fastest per connection. Return None
-        if there is no recent rate.
+        """Return the registry with the node's highest rate per connection, not counting ``registry`` itself. Return
+        None if there is no recent rate.
         """
         best: tuple[str, Pace] | None = None
         for name, pace in self._nodes.get(node, {}).items():

@@ -8,8 +8,8 @@ WINDOW = 10.0
 """The period over which a rate is measured, in seconds."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Minimum period, in seconds, over which a rate is averaged. The growth in a shorter period does not show the speed
-well.
+"""Minimum period, in seconds, over which a rate is averaged. Over a shorter period, the growth is not a reliable
+measure of the speed.
 """
 
 
@@ -40,7 +40,7 @@ class Speed:
         """
 
     def copy(self) -> "Speed":
-        """Return a copy of this speed with the same history."""
+        """Return a copy of this object, including its history."""
         copy = Speed(self.total, self.grew_at)
         copy._since, copy._steps = self._since, self._steps.copy()
         return copy
@@ -70,7 +70,9 @@ class Speed:
         return max(grown, 0)
 
     def rate(self, now: float) -> float:
-        """Return the bytes per second in the window that ends now. The result is 0 until there are two samples."""
+        """Return the rate, in bytes per second, over the window that ends now. The result is 0 until there are two
+        samples.
+        """
         if len(self._steps) < 2:
             return 0.0
         if self._rated is None or self._rated[0] != now:

@@ -26,7 +26,7 @@ LONGEST = 24 * 3600.0
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""How many seconds later than the end of the pull the kubelet's event can appear to be. The event's time is in whole
+"""Maximum time, in seconds, from the end of a pull to the time in the kubelet's event. The event's time is in whole
 seconds.
 """
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
@@ -50,7 +50,7 @@ class _Image:
     """When the kubelet reported that the image is present."""
 
     def spans(self, now: float) -> Iterator[tuple[float, float, StartPhaseName]]:
-        """Yield the start, end and phase of each part of the pull. There are no gaps between the parts."""
+        """Yield the parts of the pull, each with its start, end and phase. There are no gaps between the parts."""
         if self.announced_at is None:
             return
         end = now if self.present_at is None else self.present_at
@@ -239,7 +239,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """Yield the time at which each app container of the pod first ran, or None if the container has not run yet."""
+    """For each app container of the pod, yield the time at which it first ran, or None if it has not run yet."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)

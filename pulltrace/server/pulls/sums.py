@@ -16,7 +16,7 @@ DONE = (
     LayerPhase.EXTRACTED,
     LayerPhase.REMOTE,
 )
-"""The states of layers that no longer need to be fetched."""
+"""The states in which a layer no longer needs to be fetched."""
 
 
 class Sums(msgspec.Struct):

@@ -4,9 +4,9 @@ The most similar pulls are used, in this order of preference: pulls of this imag
 other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
 pulls from other registries on this node. Pulls without bytes to fetch are not recorded.
 
-A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's last pulls from a registry. Durations
-of pulls on other nodes or of other sizes are adjusted by these costs. If a slow node has not completed a pull of
-similar size, the cost per byte is derived from the node's download and unpacking rates.
+A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's last pulls from a registry. These
+costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow node has
+not completed a pull of similar size, the cost per byte is derived from the node's download and unpacking rates.
 
 Memory is limited: only the last pulls of each image, each repository, and each pair of registry and node are kept. If
 there are too many keys, the least recently used key is dropped.
@@ -33,16 +33,16 @@ KEPT = 16
 OVERHEAD = 1.5
 """The assumed fixed cost of a pull, in seconds, until pulls of different sizes show the actual cost."""
 DIFFERENT_SIZE = 2.0
-"""Minimum ratio of the sizes of two pulls that show the cost per byte."""
+"""The sizes of two pulls must differ by at least this factor to show the cost per byte."""
 SAME_SIZE = 1.15
-"""Maximum ratio of the sizes of two pulls that count as equally large."""
+"""Two pulls count as equally large if their sizes differ by at most this factor."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
 """Minimum number of pulls for an estimate that is not based on the same image or repository."""
 ENOUGH = 3
-"""Minimum number of pulls of similar size before another pull can be called slower than usual."""
+"""A pull can be called slower than usual only if at least this many pulls of similar size are known."""
 ROUGH = frozenset({UsualBasis.REGISTRY, UsualBasis.NODE, UsualBasis.OTHER_NODES})
-"""Bases whose estimates may be far from the actual duration."""
+"""An estimate with one of these bases may differ greatly from the actual duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Estimate:
     count: int
     basis: UsualBasis
     is_firm: bool
-    """True if enough of these pulls are similar to call another pull slower than usual."""
+    """True if enough of these pulls are similar to justify calling a pull slower than usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class _Cost:
 
     @classmethod
     def fit(cls, samples: Sequence[_Sample]) -> "_Cost":
-        """Derive the cost from earlier pulls. Each pull of the smaller half is compared with a pull of the larger half.
-        The cost per byte is the median of these comparisons, weighted by the difference in size. A few small pulls or a
-        single stalled pull therefore have little influence.
+        """Derive the cost from earlier pulls. The pulls are sorted by size, and each pull of the first half is compared
+        with one of the second half. The cost per byte is the median of these comparisons, weighted by the difference in
+        size. A few small pulls or a single stalled pull therefore have little influence on the result.
         """
         by_size = sorted(samples, key=attrgetter("size"))
         pairs: list[tuple[float, float]] = [
@@ -104,13 +104,13 @@ class _Cost:
 
 
 class _Scaled(NamedTuple):
-    """A pull's duration, scaled to another node and size."""
+    """A pull's duration, scaled to a different node and size."""
 
     seconds: float
     is_compared: bool
     """True if anything is known about the speed of the other node."""
     is_firm: bool
-    """True if enough of the node's own pulls had a similar size to prove the node's speed."""
+    """True if enough pulls of similar size are known to prove the node's speed."""
 
 
 class _Samples(deque[_Sample]):
@@ -220,7 +220,7 @@ class Usual:
         )
 
     def _scale(self, sample: _Sample, node: str, size: int) -> _Scaled:
-        """Return how long an earlier pull would have taken on this node and with ``size`` bytes."""
+        """Return how long an earlier pull would have taken on this node if it had fetched ``size`` bytes."""
         if sample.node == node and sample.size == size:
             return _Scaled(sample.seconds, is_compared=True, is_firm=True)
         is_similar = size <= SIMILAR_SIZE * sample.size and sample.size <= SIMILAR_SIZE * size
@@ -248,16 +248,16 @@ class Usual:
 
 
 def _moved(seconds: float, here: float, there: float) -> float:
-    """Return how long a pull takes on this node if it took ``seconds`` on another node. A pull of this size usually
+    """Return how long a pull takes on this node if it took ``seconds`` on a different node. A pull of this size usually
     takes ``here`` seconds on this node and ``there`` seconds on the other node.
 
-    Time in excess of ``there`` is not scaled up, because the registry may have caused it.
+    The part of ``seconds`` that exceeds ``there`` is not scaled up, because the registry may have caused it.
     """
     return max(seconds + here - there, seconds * min(here / there, 1.0))
 
 
 def _weighted_median(pairs: list[tuple[float, float]]) -> float:
-    """Return the weighted median of pairs of a value and a weight."""
+    """Return the weighted median of (value, weight) pairs."""
     pairs.sort()
     half = sum(weight for _, weight in pairs) / 2
     below = list(accumulate(weight for _, weight in pairs))

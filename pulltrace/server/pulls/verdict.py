@@ -1,9 +1,9 @@
 """Name the factor that limits a pull, and explain it in a sentence that contains the figures. Sans-I/O.
 
-``limiting`` determines what limits a pull at one moment, and a ``Verdict`` adds up these moments. For a live pull, the
-verdict names the factor that has applied for the last few seconds. For a finished pull, the verdict names the factor
-that applied for the largest part of the duration. If the measurements do not identify a single factor, the result is
-``unknown``.
+``limiting`` determines what limits a pull at one moment, and a ``Verdict`` combines these moments. For a live pull, the
+verdict names the factor that has been the limit for the last few seconds. For a finished pull, the verdict names the
+factor that was the limit for the largest part of the duration. If the measurements do not identify a single factor, the
+result is ``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,25 +14,25 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn
-after it has been absent for the same time.
+"""How long, in seconds, a factor must limit a pull before it is published, and how long it must have stopped limiting
+the pull before it is withdrawn.
 """
 SHORT = 5.0
 """Minimum duration, in seconds, of a pull with a verdict."""
 SHARE = 0.4
-"""A factor is named only if it limited the pull for at least this fraction of the finished pull's duration."""
+"""The verdict on a finished pull names a factor only if it was the limit for at least this fraction of the duration."""
 EVERY = 1.5
 """Minimum interval, in seconds, between judgements of a pull."""
 LONGEST_STEP = 10.0
-"""How long, in seconds, a single moment can account for. If the gap between two reports is longer, the rest of the time
-counts as unknown.
+"""Maximum time, in seconds, that is attributed to a single moment. If the gap between two reports is longer, the rest
+of the time counts as unknown.
 """
 
 
 class Moment(msgspec.Struct, frozen=True):
     """The factor that currently limits a pull.
 
-    ``sentence`` is a format string. The positional fields of ``sentence`` stand for ``names``, and the named fields for
+    ``sentence`` is a format string. Its positional fields are filled from ``names``, and its named fields from
     ``figures``.
     """
 
@@ -47,7 +47,7 @@ NOTHING = Moment(Factor.UNKNOWN)
 
 @dataclass(slots=True)
 class _Held:
-    """How long a factor has applied, and the time-weighted means of its figures."""
+    """How long a factor has been the limit, and the time-weighted means of its figures."""
 
     seconds: float = 0.0
     score: float = 0.0
@@ -82,7 +82,7 @@ class Verdict:
         self.published: Bound | None = None
         """The verdict reached when the pull was last judged."""
         self.waits: list[float] = []
-        """The durations, in seconds, of the waits that lasted as long as containerd's timeout for a dead mirror."""
+        """The durations, in seconds, of the waits that lasted about as long as containerd's connection timeout."""
         self.best_rate = 0.0
         """The best rate so far with several connections, in bytes per second."""
         self._at: float | None = None
@@ -90,11 +90,11 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is time to judge the pull again. A judgement at every other report is enough."""
+        """Return whether it is time to judge the pull again. Judging the pull at every other report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Attribute the time since the previous call to the factor of a moment."""
+        """Attribute the time since the previous call to the factor of ``moment``."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:
@@ -105,7 +105,7 @@ class Verdict:
         self._hold(moment, seconds)
 
     def credit(self, moment: Moment, seconds: float) -> None:
-        """Add time that was counted as ``unknown`` to a factor that has only now been identified."""
+        """Attribute ``seconds`` that were counted as ``unknown`` to a factor that has only now been identified."""
         self._hold(moment, seconds)
         if unknown := self._held.get(Factor.UNKNOWN):
             unknown.seconds, unknown.score = max(unknown.seconds - seconds, 0.0), 0.0
@@ -132,8 +132,8 @@ class Verdict:
         return Bound(by=factor, why=_sentence(held.moment, figures), figures=_rounded(figures))
 
     def ended(self, took: float, queued: float, ahead: Sequence[str]) -> Bound:
-        """Return the factor that limited the pull for the largest part of its duration. The ``queued`` seconds before
-        the start of the pull also count.
+        """Return the factor that limited the pull for the largest part of its duration. The duration includes the
+        ``queued`` seconds before the start of the pull.
         """
         total = took + queued
         if total < SHORT:

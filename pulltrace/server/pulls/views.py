@@ -58,7 +58,7 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
 
 
 def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
-    """For each registry, count the nodes with an unusually slow pull that is live or ended after ``since``."""
+    """For each registry, count the nodes with an unusually slow pull that is live or has ended after ``since``."""
     nodes: dict[str | None, set[str]] = {}
     for pull in pulls:
         if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
@@ -67,8 +67,8 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
 
 
 def running(pulls: Iterable[PullStatus]) -> list[PullStatus]:
-    """Return the running pulls in the order of the page (web/src/model/pullRows.ts). The page lists running pulls
-    before all other pulls.
+    """Return the running pulls in the same order as on the page (web/src/model/pullRows.ts). The page lists running
+    pulls before all other pulls.
 
     Stalled pulls come first, then pulls that a pod is waiting for. Within each group, the newest pull comes first.
     """
@@ -180,8 +180,8 @@ def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullSt
 
 
 def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
-    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest pull.
-    If there is no estimate, a queued pull is assumed to end after a running pull.
+    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest pull. A
+    queued pull without an estimate is assumed to end later than a running pull.
 
     ``live`` contains the live pulls of the node.
     """
@@ -195,8 +195,8 @@ def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
 
 
 def _queue_seconds(pull: PullStatus, live: list[PullStatus]) -> float:
-    """Return the seconds until a queued pull is ready. The node is assumed to pull as many images at a time as now, and
-    each pull to take as long as usual (web/src/model/queue.ts).
+    """Return the seconds until a queued pull is ready. The estimate assumes that the node continues to pull as many
+    images at a time as now, and that each pull takes as long as usual (web/src/model/queue.ts).
     """
     ends = [_estimate(other) for other in live if other.status is not PullPhase.QUEUED]
     queue = sorted((other for other in live if other.status is PullPhase.QUEUED), key=_turn)
