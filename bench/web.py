@@ -1,10 +1,10 @@
 """Measure the dashboard in headless Chromium, with 2,000 pulls that each change four times a second.
 
 A small server imitates the real server: every 250 ms, it sends a burst with the same JSON. The page is the production
-build. Frame times are the intervals between animation frames. A task of the main thread is long if the browser reports
-that it took more than 50 ms. On a busy machine, a task's duration includes the time that the task waited for a core, so
-a trace also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so that
-it contains only objects that are still in use.
+build. Frame times are the intervals between animation frames. A main-thread task is long if the browser reports that it
+took more than 50 ms. On a busy machine, a task's duration includes the time that the task waited for a core, so a trace
+also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so that it
+contains only objects that are still in use.
 
 Usage:
 
@@ -51,7 +51,7 @@ TRACE_SECONDS = 10.0
 LONGEST_TASK_MS = 50
 """The maximum CPU time of a single main-thread task in steady state."""
 HEAP_GROWTH = 0.15
-"""The maximum growth of the heap, as a fraction of its initial size. A larger growth indicates a leak."""
+"""The maximum growth of the heap, as a fraction of its initial size. Larger growth indicates a leak."""
 
 WATCH = (HERE / "watch.js").read_text()
 FIRST_ROWS = HERE / "first_rows.js"
@@ -86,7 +86,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     while request.transport and not request.transport.is_closing():
         await response.write(b"".join(pulls(tick)))
         request.app["sent"][0] += PULLS
-        # If the server falls behind, it does not catch up, because faster bursts would change the load.
+        # If the server falls behind, it does not make up for missed bursts, because faster bursts would change the
+        # load.
         tick, due = tick + 1, max(due + TICK, time.monotonic())
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     return response
@@ -118,7 +119,7 @@ async def _json(body: Any) -> web.Response:
 
 
 async def _file(request: web.Request) -> web.Response:
-    """Respond as the real server does, with a compressed file that is already in memory."""
+    """Respond as the real server does: with a file that is in memory and already compressed."""
     name = request.match_info["file"] or "index.html"
     if not (STATIC / name).is_file():
         return web.Response(status=404)

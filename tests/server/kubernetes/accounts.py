@@ -52,6 +52,6 @@ class Accounts:
         )
 
     async def evict(self, node: str) -> None:
-        """Delete the agent's pod, which makes its tokens invalid."""
+        """Delete the agent's pod, which invalidates the agent's tokens."""
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{self._pods[node]['name']}"
         await self.cluster.request("DELETE", path, {"gracePeriodSeconds": 0})

@@ -1,4 +1,4 @@
-"""Build pod and event changes as they arrive from the API server."""
+"""Build pod and event changes as the API server would send them."""
 
 import msgspec
 

@@ -92,7 +92,7 @@ async def test_an_image_volume_is_shown_like_a_container(cluster, writer):
         assert (asked.image, asked.failure.message, other.requested) == (NGINX, UNAUTHORIZED, False)
 
 
-async def test_the_selectors_of_the_server_exclude_irrelevant_objects(cluster, writer):
+async def test_the_server_selectors_exclude_irrelevant_objects(cluster, writer):
     done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
     del elsewhere.pod["spec"]["nodeName"]
     done.pod["status"]["phase"] = "Failed"

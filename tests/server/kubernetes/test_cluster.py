@@ -177,7 +177,7 @@ def test_an_event_can_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_ar
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_the_counts_of_combined_events_are_ignored(cluster):
+def test_the_count_of_combined_events_does_not_change_the_attempt_number(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -222,7 +222,7 @@ def test_pods_that_request_the_same_image_share_one_image_demand(cluster):
     assert only(cluster).pulled_at == T + 16
 
 
-def test_image_demands_are_listed_in_the_order_of_the_events_from_the_kubelet(cluster):
+def test_image_demands_are_listed_in_the_order_of_the_kubelet_events(cluster):
     first = PodEvents(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
     second = PodEvents(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
     third = PodEvents(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))

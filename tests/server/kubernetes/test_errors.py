@@ -14,7 +14,7 @@ MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())[
 @pytest.mark.parametrize("message", [pytest.param(item, id=item["source"][19:]) for item in MESSAGES])
 def test_real_error_messages_are_classified(message):
     assert classify(message["text"]) is ErrorReason(message["reason"])
-    # While they back off, newer kubelets repeat the message with this prefix.
+    # During the back-off, newer kubelets repeat the message with this prefix.
     repeated = f'Back-off pulling image "x": ErrImagePull: {message["text"]}'
     assert classify(repeated) is ErrorReason(message["reason"])
 
@@ -38,7 +38,7 @@ def test_the_name_of_an_image_does_not_affect_the_reason(image):
 
 
 @pytest.mark.parametrize("name", ["acme/app:429", "acme/app:401", "acme/timeout:1", "acme/certificate:1", "acme/eof:2"])
-def test_an_image_name_that_a_runtime_repeats_without_quotes_does_not_affect_the_reason(name):
+def test_an_unquoted_image_name_in_a_runtime_message_does_not_affect_the_reason(name):
     image = f"docker.io/{name}"
     containerd = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
     assert classify(containerd) is ErrorReason.NOT_FOUND
@@ -51,7 +51,7 @@ def test_a_5xx_status_from_a_proxy_is_a_server_error():
     assert classify(message) is ErrorReason.SERVER_ERROR
 
 
-def test_the_waiting_reason_decides_if_the_message_is_inconclusive():
+def test_the_waiting_reason_is_used_if_the_message_is_inconclusive():
     assert classify("", "InvalidImageName") is ErrorReason.INVALID_REFERENCE
     assert classify("", "ErrImageNeverPull") is ErrorReason.NOT_FOUND
     assert classify("", "RegistryUnavailable") is ErrorReason.SERVER_ERROR
@@ -178,7 +178,7 @@ def test_names_with_go_string_escapes_are_unescaped():
         ("", (None, None)),
     ],
 )
-def test_the_duration_and_size_of_a_pull_are_read_from_the_message_of_the_kubelet(text, found):
+def test_the_duration_and_size_of_a_pull_are_read_from_the_kubelet_message(text, found):
     assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])
 
 

@@ -63,7 +63,7 @@ def test_listed_events_lead_to_the_same_state_in_any_order_and_with_duplicates(d
         items.append(arrival.pulling("app", at))
         items.append(arrival.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
         items.append(arrival.backing_off("app", at + data.draw(st.integers(5, 30))))
-    # A list contains only the newest object of each kind of event, sorted by name.
+    # A list contains only the newest version of each event, sorted by name.
     newest = list({item["metadata"]["name"]: item for item in items}.values())
     order = data.draw(st.permutations(newest + newest))
     cluster = Cluster()

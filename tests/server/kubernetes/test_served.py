@@ -1,4 +1,4 @@
-"""The responses that clients get over HTTP from a complete server that watches the simulated API server."""
+"""Tests for the HTTP responses of a complete server that watches the simulated API server."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.server.kubernetes.watching import kubeconfig_for
 
 
 class Server:
-    """An HTTP client for a server on free ports."""
+    """An HTTP client for a server that listens on free ports."""
 
     def __init__(self, session, ports):
         self._session, self._ports = session, ports

@@ -80,7 +80,7 @@ async def test_lists_are_paged_and_filtered_by_the_server(server, kubeconfig, mo
     assert all("limit=3" in path and "fieldSelector" in path for path in lists)
 
 
-async def test_a_watch_that_loses_its_connection_continues_without_a_new_list(server, kubeconfig):
+async def test_a_watch_that_loses_its_connection_resumes_without_a_new_list(server, kubeconfig):
     async with following(kubeconfig) as it:
         await it.until(lambda it: it.up()["events"])
         for number in range(3):
@@ -280,7 +280,7 @@ async def test_objects_larger_than_a_megabyte_are_received(server, kubeconfig):
         await it.until(lambda it: it.pods() == {"web-1"})
 
 
-async def test_listed_events_are_delivered_after_the_pods_that_they_concern(server, kubeconfig):
+async def test_listed_events_are_delivered_after_the_pods_that_they_belong_to(server, kubeconfig):
     arrival = web(1)
     server.put("events", arrival.pulling("app", time.time()))
     server.put("pods", arrival.pod)

@@ -28,7 +28,7 @@ class Writer:
         await self._server.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def event(self, event) -> None:
-        """Create the event, or update it with a higher count if it exists."""
+        """Create the event or, if it already exists, update it with a higher count."""
         metadata = event["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/events"
         if metadata["name"] not in self._bumped:
