@@ -36,7 +36,7 @@ const COLUMNS = [
   column('worst', 'Longest pull', row => <Longest row={row} />, 'end'),
 ]
 
-/** How many nodes still need the image or, if none does, how many nodes there are. */
+/** How many nodes still need the image, or how many nodes there are if all of them have it. */
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
   return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`

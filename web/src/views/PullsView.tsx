@@ -22,8 +22,8 @@ export function PullsView() {
   // them.
   const pulls = first !== undefined && sort === undefined && open.length === 0 ? first : all
   const now = useNow()
-  // Rows sorted by constantly changing figures are sorted again only once a second, so that they do not move with
-  // every byte.
+  // If the rows are sorted by a constantly changing figure, they are re-sorted only once a second. Otherwise, they
+  // would move with every byte.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
     () => pullRows(pulls.values(), { query: parseQuery(query, context.now), sort, open }, context),
@@ -52,7 +52,7 @@ export function PullsView() {
   )
 }
 
-/** The rows with the state of their pulls in this frame. The object of an unchanged row is reused. */
+/** Returns each row with the state of its pulls in this frame. If a row has not changed, its object is reused. */
 function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>): readonly ShownRow[] {
   const last = useRef(new WeakMap<PullRow, ShownRow>())
   return rows.flatMap(row => {

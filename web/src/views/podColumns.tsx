@@ -83,8 +83,8 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
   return `then ${shortName({ imageRef: next.container.image })}, not queued yet`
 }
 
-/** The time until the pod is ready, or the next retry; a lower bound if part of it is unknown. The line below shows
- * the place in the queue, or the number of images that are not queued yet. */
+/** The time until the pod is ready, or until the next retry. If part of the time is unknown, this is a lower bound. The
+ * line below shows the pod's place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
   const { slowest, later, etaSeconds, etaAtLeast = 0, isStarted, state } = row
   const isOver = isStarted || state === 'failed' || state === 'cancelled'
