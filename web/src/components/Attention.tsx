@@ -11,7 +11,7 @@ import { Quiet } from './Quiet'
 
 const NO_NODES = { nodes: [], unobserved: [] } as const
 
-/** One line with the worst problem and the number of problems. Clicking it opens the full list on top of the page. */
+/** One line with the worst problem and the number of problems. A click on it opens the full list on top of the page. */
 export function Attention() {
   const { pulls, shape, nodes, context, counts, asOf } = useSnapshot()
   const present = useNow()
@@ -19,8 +19,8 @@ export function Attention() {
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change;
-  // figures that depend on bytes are updated once a second, with `now`.
+  // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
+  // state or pods change. Figures that depend on bytes are updated once a second, with `now`.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],

@@ -4,7 +4,7 @@ import { POLL_MS } from '../store/store'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 import styles from './ConnectionBadge.module.css'
 
-/** A connection lost for longer than this is shown as offline. */
+/** A connection that has been lost for longer than this is shown as offline. */
 const OFFLINE_MS = 20_000
 
 export function ConnectionBadge() {

@@ -1,4 +1,4 @@
-/** A sortable table of any length. Only the visible rows are rendered, and the page scrolls rather than the table. */
+/** A sortable table of any length. Only the visible rows are rendered, and the page scrolls, not the table. */
 import {
   type KeyboardEvent,
   memo,
@@ -20,7 +20,7 @@ import { useWindowRows } from './useWindowRows'
 export interface Column<T> {
   readonly key: string
   readonly title: string
-  /** Set for figures, which are sorted in descending order first. */
+  /** Set for columns of figures. The first click on their header sorts in descending order. */
   readonly align?: 'start' | 'end'
   readonly isSortable: boolean
   readonly cell: (row: T) => ReactNode
@@ -47,7 +47,7 @@ interface Props<T> {
   readonly rowKey: (row: T) => string
   readonly rowLabel: (row: T) => string
   readonly rowClass?: (row: T) => string | undefined
-  /** The heading above the first of several rows with the same heading. */
+  /** The heading of the row's group. The heading is shown above the first row of the group. */
   readonly heading?: (row: T) => string | undefined
   readonly detail: (row: T) => ReactNode
 }
@@ -62,7 +62,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** The details of a row below this fraction of the window's height would open out of view. */
+/** If a row is below this fraction of the window's height, its details would open out of view. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
@@ -314,7 +314,7 @@ function CellsOf<T>({ row, columns, rowId, label, isOpen, isTabStop, onRow }: Ce
   )
 }
 
-// `memo` loses the type parameter.
+// The cast is necessary because `memo` loses the type parameter of a generic component.
 const Cells: typeof CellsOf = memo(CellsOf) as unknown as typeof CellsOf
 
 interface SortProps<T> {
@@ -349,7 +349,7 @@ function Header<T>({ column, sort }: { readonly column: Column<T> } & Omit<SortP
 }
 
 /** Returns the sort order after another click on the column's header: one direction, then the other, then the view's
- * own order. Numbers are sorted in descending order first. */
+ * own order. On numeric columns, the first click sorts in descending order. */
 function nextSort(
   column: string,
   figures: boolean,

@@ -157,7 +157,7 @@ function Content({ onClose }: { readonly onClose: () => void }) {
   )
 }
 
-/** The registries in the chart. They are read only while the help is open. */
+/** The registries in the chart. The samples are read only while the help is open. */
 function Registries() {
   const lines = series(useSamples())
   return (

@@ -10,7 +10,7 @@ interface Props {
   readonly why: string
 }
 
-/** Says that rows in the link no longer exist. */
+/** A note that some rows in the link no longer exist. */
 export function MissingRows({ keys, what, why }: Props) {
   const { open } = useUrl()
   if (keys.length === 0) return null

@@ -5,18 +5,19 @@ import { useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { useUrl } from '../url/useUrl'
 
-/** The moment that the search names with `at:`, if any. */
+/** The moment that the search specifies with `at:`, if any. */
 export function useMoment(): number | undefined {
   const { context } = useSnapshot()
   return parseQuery(useUrl().query, context.now).moments[0]
 }
 
-/** If the search names a moment, says above the list what was going on then. */
+/** If the search specifies a moment, describes above the list what was happening at that moment. */
 export function Moment() {
   const { pulls, shape, counts } = useSnapshot()
   const samples = useSamples()
   const at = useMoment()
-  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
+  // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
+  // state or pods change.
   const words = useMemo(
     () => at && momentWords(at, [...pulls.values()], samples),
     [at, pulls, shape, samples],

@@ -5,8 +5,8 @@ import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers to reload the page when the server is running a different build. If a reload for that server version did not
- * help, it is not offered again. */
+/** Offers to reload the page when the server is running a different build. If the page was already reloaded for this
+ * server version, reloading is not offered again. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')

@@ -25,7 +25,8 @@ const FIRST_SHOWN = 60
 
 export function PullList({ pulls, name }: Props) {
   const { context, pulls: all, shape } = useSnapshot()
-  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
+  // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
+  // state or pods change.
   const live = useMemo(() => livePulls(all.values()), [all, shape])
   const rest = pulls.length - FIRST_SHOWN
   return (

@@ -37,7 +37,8 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && !splitWords(typing).includes(word))
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
+  // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
+  // state or pods change.
   const known = useMemo(
     () => (focused ? knownValues(pulls.values(), context) : undefined),
     [focused, pulls, shape, context],

@@ -10,7 +10,8 @@ import styles from './StateLabel.module.css'
 
 interface Props {
   readonly pull: Pull
-  /** All pulls that are failing for the same reason. The label shows how long the first of them has been failing. */
+  /** All pulls that are failing for the same reason. The label shows how long the longest of these failures has
+   * lasted. */
   readonly pulls?: readonly Pull[]
   /** Whether to show a failed pull without an alarming colour, because no pod is waiting for it. */
   readonly muted?: boolean

@@ -11,7 +11,7 @@ import styles from './Tiles.module.css'
 
 interface Filter {
   readonly state: Exclude<keyof StateCounts, 'stalled'>
-  /** The value of `status:` that selects the pulls counted in the tile. */
+  /** The `status:` filter value that selects the pulls counted in the tile. */
   readonly word: string
   readonly title: string
 }
@@ -101,7 +101,7 @@ function Tile({ number, look, className, isChosen, onClick, children }: TileProp
   )
 }
 
-/** When the first of the completed pulls ended, which the server keeps for a limited time. */
+/** When the oldest of the completed pulls ended. The server keeps completed pulls only for a limited time. */
 export function useDoneSince(): number | undefined {
   const { counts, pulls } = useSnapshot()
   // `counts` changes whenever a pull has changed.
