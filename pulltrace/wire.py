@@ -7,7 +7,7 @@ decodes JSON directly into these classes. The error messages contain the path of
 (``$.pulls[0].layers[2].digest``). ``msgspec`` ignores unknown fields, so an old server can read a new agent's reports.
 Sans-I/O.
 
-An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The server answers with a
+An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The server responds with a
 ``ReportResponse``.
 """
 
@@ -32,7 +32,7 @@ MAX_ERROR = 2048
 """Maximum length of an error message, in characters."""
 
 NO_CAUSE = "the pull was cancelled or failed; the kubelet knows why"
-"""The error reported for a pull that ended without creating an image, because containerd does not publish the cause."""
+"""The error reported for a pull that ended without creating an image. containerd does not publish the cause."""
 
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull whose image is still unknown. Pulltrace v0.1.0 used the same value."""
@@ -59,8 +59,8 @@ _LAST_SECOND = 253402300799.0  # the end of the year 9999
 
 
 def to_time(seconds: float) -> datetime:
-    """Convert Unix seconds to a UTC datetime for the JSON, rounded to milliseconds. Internally, the agent and the
-    server use Unix seconds.
+    """Convert a Unix time in seconds to a UTC datetime for the JSON, rounded to milliseconds. Internally, the agent and
+    the server use Unix time in seconds.
     """
     return datetime.fromtimestamp(round(min(max(seconds, 0.0), _LAST_SECOND), 3), UTC)
 
@@ -122,13 +122,13 @@ class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
     ``cached_bytes`` is the number of bytes that were on the node before this pull began. For a cached layer,
-    ``cached_bytes`` is the layer's size. For a resumed download, it is the offset at which the download continued.
-    ``downloaded_bytes`` is the number of bytes that this pull has downloaded. If another pull fetches this layer,
-    ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches the
-    layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual machine
-    will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in state ``remote`` without
-    fetching it first. Times that containerd records (``completed_at``) are exact. All other times are the times of the
-    first poll that observed the change.
+    ``cached_bytes`` is the layer's size. For a resumed download, ``cached_bytes`` is the offset at which the download
+    resumed. ``downloaded_bytes`` is the number of bytes that this pull has downloaded. If another pull fetches this
+    layer, ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches
+    the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual
+    machine will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in state ``remote``
+    without fetching it first. Times that containerd records (``completed_at``) are exact. Each other time is the time
+    of the first poll that observed the change.
     """
 
     digest: Digest
@@ -197,7 +197,7 @@ class AgentReport(JsonObject, frozen=True):
     that did not fit into this report. ``pulls: null`` is a heartbeat, which means that the node is pulling nothing.
     ``boot_id`` changes each time the agent starts, and ``sequence`` increases by one with each report. The server uses
     both fields to recognise reports that arrive late. ``heartbeat_seconds`` is the maximum time until the next report.
-    After three times as long without a report, the node counts as late.
+    If the server receives no report for three times as long, it shows the node as late.
     """
 
     node_name: str
