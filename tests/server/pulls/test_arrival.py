@@ -15,7 +15,7 @@ UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "tot
 
 
 class Joined(SimulatedHub):
-    """A simulated hub that also follows a cluster."""
+    """A simulated hub that also watches a cluster."""
 
     def __init__(self, **more):
         self.cluster = Cluster()
@@ -186,7 +186,7 @@ def test_pulls_of_two_tags_of_the_same_repository_are_matched_in_order_until_con
         ("2", True, "b"),
         ("1", False, "a"),
     ]
-    # The server's guess turns out to be wrong: lease-x is tag 1.
+    # The server's guess turns out to be wrong: lease-x belongs to tag 1.
     done = layer("x", 100 * MIB, state=LayerPhase.EXTRACTED)
     done_facts = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
     other = pull("lease-y", layer("y", 3 * MIB), at=NOW + 1.2, **facts)
@@ -273,7 +273,7 @@ def test_a_success_that_the_kubelet_reported_is_kept_if_an_older_report_arrives_
     ],
 )
 @pytest.mark.parametrize("failed", [False, True])
-def test_the_precise_end_time_stays_within_the_second_that_was_published_first(sim, precise, published, failed):
+def test_the_precise_end_time_stays_within_the_second_that_was_initially_published(sim, precise, published, failed):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.apply(event(arrival.failed("app", NOW + 5, NOT_FOUND) if failed else arrival.pulled("app", NOW + 5)), at=5)
@@ -368,7 +368,7 @@ def test_a_retry_ends_when_no_pod_is_waiting_for_the_image_any_more(sim):
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_pull_that_continues_long_after_the_failure_is_the_next_attempt(sim):
+def test_a_pull_that_is_still_running_long_after_the_failure_counts_as_the_next_attempt(sim):
     one, two = web("web-1"), web("web-2")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     sim.apply(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)
@@ -396,8 +396,8 @@ def completed(lease: str, name: str, at: float, ended_at: float):
     return cached(lease, name, at, known=True, **done)
 
 
-def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report():
-    """On a busy node, a report contains all pulls for the first time, but the repository of none of them."""
+def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report_on():
+    """On a busy node, the first report that contains these pulls does not state the repository of any of them."""
     sim, names = Joined(), ("nginx", "redis")
     sim.report(*(completed(f"first-{name}", name, 0, 1) for name in names), at=1)
     pods = {f"{name}-{number}": web(f"{name}-{number}", f"{name}:1") for number in range(4) for name in names}

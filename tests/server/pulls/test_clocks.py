@@ -39,7 +39,7 @@ def test_a_small_difference_between_clocks_is_ignored() -> None:
     assert sim.one.started_at == to_time(NOW)
 
 
-def test_no_pull_begins_in_the_future_or_in_the_distant_past() -> None:
+def test_a_start_time_in_the_future_or_in_the_distant_past_is_corrected() -> None:
     sim = SimulatedHub()
     sim.report(pull("future", layer("a"), at=NOW + 1e6), pull("past", layer("b"), at=NOW - 1e9, repository="b"), at=1)
     assert {status.started_at for status in sim.shown} == {to_time(NOW + 1)}

@@ -52,12 +52,12 @@ def test_a_running_pull_is_not_corrected():
     ("since", "end"),
     [(ENDED + 60, ENDED), (ENDED + 4, ENDED + 4 - FIRST_BACK_OFF), (STARTED + 5, STARTED)],
 )
-def test_an_inferred_end_is_at_least_one_back_off_before_the_later_attempt(since, end):
+def test_an_inferred_end_precedes_the_later_attempt_by_at_least_one_back_off_period(since, end):
     assert correction(ended(presumed=True), demand(since)) == Correction(STARTED, end)
     assert correction(ended(), demand(since)) is None, "the agent observed the end"
 
 
-def test_an_arrival_after_a_later_attempt_began_says_nothing_about_the_pull():
+def test_an_image_that_arrives_during_a_later_attempt_is_not_attributed_to_the_earlier_pull():
     assert correction(ended(), demand(ENDED + 20, pulled_at=ENDED + 25, seconds=5)) is None
 
 
@@ -73,7 +73,7 @@ def test_an_arrival_after_a_later_attempt_began_says_nothing_about_the_pull():
         (False, True, STARTED - 20, (ENDED, False)),  # the image arrived before the pull
     ],
 )
-def test_a_pull_that_failed_for_unknown_reasons_succeeded_if_the_image_is_present(presumed, exact, pulled_at, expected):
+def test_a_failure_for_unknown_reasons_is_corrected_if_the_image_is_present(presumed, exact, pulled_at, expected):
     found = correction(ended(presumed=presumed), demand(pulled_at=pulled_at, exact=exact))
     assert (found.ended_at, found.succeeded) == expected
 
@@ -108,7 +108,7 @@ def test_the_kubelets_duration_corrects_the_start_of_a_pull_that_took_longer(sec
         (ENDED + 9, None, None),
     ],
 )
-def test_a_failure_during_or_soon_after_a_pull_explains_it(at, observed, inferred):
+def test_a_failure_during_or_soon_after_a_pull_explains_why_the_pull_ended(at, observed, inferred):
     assert explained_end(ended(), failure(at)) == observed
     assert explained_end(ended(presumed=True), failure(at)) == inferred
 

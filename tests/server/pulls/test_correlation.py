@@ -93,7 +93,7 @@ def test_an_image_that_is_queued_and_then_pulled_is_one_arrival() -> None:
     assert sim.one.pods is None
 
 
-def test_a_queued_row_is_removed_when_its_pod_no_longer_waits() -> None:
+def test_a_queued_row_is_removed_when_its_pod_stops_waiting() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]

@@ -1,4 +1,4 @@
-"""Tests for a pull's earlier attempts, and for the time since which the pull has been failing."""
+"""Tests for a pull's earlier attempts, and for the time at which the pull began to fail."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_each_failed_attempt_stays_listed_with_its_times_and_its_reason(sim):
     assert (second.attempt, second.error_reason) == (2, ErrorReason.TIMEOUT)
 
 
-def test_after_a_success_the_attempts_stay_listed_and_the_pull_is_no_longer_failing(sim):
+def test_the_attempts_stay_listed_after_a_success_but_the_pull_is_no_longer_failing(sim):
     arrival = web()
     sim.apply(seen(arrival), at=0)
     fail(sim, arrival, began=1, ended=3)
@@ -97,7 +97,7 @@ def test_an_attempt_that_ends_without_an_error_and_is_retried_at_once_counts_as_
     assert sim.one.failing_since is None
 
 
-def test_a_server_that_starts_later_takes_the_time_of_the_first_failure_from_the_kubelet_event(sim):
+def test_a_server_that_starts_after_the_first_failure_takes_its_time_from_the_kubelet_event(sim):
     arrival = web()
     for attempt in range(5):
         arrival.pulling("app", NOW - 600 + 100 * attempt)
@@ -118,7 +118,7 @@ def test_the_time_of_the_first_failure_ignores_failures_before_the_last_success(
     assert since(sim.shown[-1]) == 303
 
 
-def test_the_time_of_the_first_failure_is_unknown_without_an_event(sim):
+def test_the_time_of_the_first_failure_is_unknown_without_a_kubelet_event(sim):
     arrival = web()
     arrival.failed("app", NOW - 100, NOT_FOUND)
     sim.apply(seen(arrival), at=0)

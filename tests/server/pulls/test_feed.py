@@ -30,7 +30,7 @@ def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attem
     feed.cut()
 
 
-def test_a_client_receives_each_pull_once_in_order_of_last_change() -> None:
+def test_a_client_receives_each_pull_once_ordered_by_last_change() -> None:
     feed = Feed(100)
     for id_ in ("a", "b", "c", "a"):
         change(feed, id_)
@@ -60,7 +60,7 @@ def test_each_kind_of_change_has_its_own_event_type() -> None:
     assert sent == [started, progress, failed, started, progress, completed, removed]
 
 
-def test_the_end_of_an_attempt_is_sent_even_after_a_retry() -> None:
+def test_the_end_of_an_attempt_is_sent_even_after_a_retry_has_begun() -> None:
     feed = Feed(100)
     change(feed, "a")
     change(feed, "a", PullPhase.FAILED)
@@ -107,7 +107,7 @@ def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_e
     assert not feed.cut()
 
 
-def test_every_client_must_start_again_after_more_removals_than_the_feed_keeps() -> None:
+def test_every_client_must_fetch_the_whole_state_again_after_more_removals_than_the_feed_keeps() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):
@@ -119,7 +119,7 @@ def test_every_client_must_start_again_after_more_removals_than_the_feed_keeps()
     assert feed.since(before) is None
 
 
-def test_a_cursor_that_is_older_than_the_kept_entries_cannot_be_used() -> None:
+def test_a_cursor_that_is_older_than_the_kept_entries_is_rejected() -> None:
     feed = Feed(3)
     for number in range(10):
         change(feed, f"p{number}")
@@ -156,7 +156,7 @@ def test_the_encoded_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
-def test_the_layers_of_a_finished_pull_are_compressed_after_its_frame_but_are_sent_unchanged() -> None:
+def test_compressing_the_layers_of_a_finished_pull_does_not_change_the_data_that_clients_receive() -> None:
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
@@ -226,7 +226,7 @@ def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> P
 
 
 @given(st.lists(step, max_size=80), st.integers(1, 30))
-def test_slow_and_fast_clients_reach_the_true_state_and_receive_the_end_of_every_pull(
+def test_slow_and_fast_clients_reach_the_correct_state_and_receive_the_end_of_every_pull(
     steps: list, tombstones: int
 ) -> None:
     feed = Feed(tombstones)

@@ -50,7 +50,7 @@ def test_all_downloading_layers_of_a_node_form_one_pull_of_an_unknown_image() ->
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
-def test_a_layer_that_is_no_longer_reported_is_complete_and_the_pull_completes_with_its_last_layer() -> None:
+def test_a_layer_that_is_no_longer_reported_counts_as_complete_and_the_pull_completes_with_its_last_layer() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     reported(sim, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
@@ -59,7 +59,7 @@ def test_a_layer_that_is_no_longer_reported_is_complete_and_the_pull_completes_w
     assert (sim.one.status, sim.one.percent) == (PullPhase.COMPLETED, 100.0)
 
 
-def test_a_later_download_on_the_same_node_is_another_pull() -> None:
+def test_a_later_download_on_the_same_node_is_a_new_pull() -> None:
     sim = SimulatedHub()
     for second in (2, 10, 20):
         reported(sim, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
@@ -80,7 +80,7 @@ def test_an_image_name_that_the_go_agent_reports_is_shown() -> None:
     assert sim.one.image_ref == "ghcr.io/acme/web:1"
 
 
-def test_a_time_in_year_one_means_that_the_time_is_unknown() -> None:
+def test_a_time_in_the_year_1_is_treated_as_unknown() -> None:
     body = {"nodeName": "node-1", "timestamp": "0001-01-01T00:00:00Z"}
     body["pulls"] = [{"imageRef": f"layer-sha256:{A}", "startedAt": "0001-01-01T00:00:00Z"}]
     sim = SimulatedHub()

@@ -108,7 +108,7 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 
 @examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
-def test_bytes_add_up_the_percentage_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
+def test_bytes_add_up_and_the_percentage_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
     """Three layers grow. Some reports are lost, which must not affect the result."""
     sim = SimulatedHub()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
@@ -155,7 +155,7 @@ def test_the_end_of_every_pull_is_in_the_feed_exactly_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(count: int) -> None:
-    """Count the statuses that one report creates, because the time that a report takes would depend on the machine."""
+    """Count the statuses that one report creates instead of measuring the time, which would depend on the machine."""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
@@ -165,7 +165,7 @@ def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(c
 
 
 class Browser:
-    """A browser that sends requests to the apps on both ports."""
+    """A simulated browser that sends requests to the apps on both ports."""
 
     def __init__(self, sim: SimulatedHub) -> None:
         self._apps = [

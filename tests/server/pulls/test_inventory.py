@@ -111,7 +111,7 @@ def test_a_cancelled_pull_has_the_status_failed_and_keeps_its_percentage() -> No
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1
 
 
-def test_a_pull_that_its_node_no_longer_reports_fails_with_a_reason() -> None:
+def test_a_pull_that_its_node_no_longer_reports_is_marked_as_failed_with_a_reason() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(at=2)
@@ -175,7 +175,7 @@ def test_a_slow_layer_does_not_hide_the_time_to_ready_of_a_downloading_pull() ->
     assert sim.one.eta_seconds == 41.0
 
 
-def test_a_download_without_progress_is_stalled_until_it_continues() -> None:
+def test_a_download_without_progress_is_stalled_until_it_resumes() -> None:
     sim = SimulatedHub(STALL_TIMEOUT="5s")
     for second in range(1, 8):
         sim.report(pull("l", layer("a", MIB)), at=second)
@@ -210,7 +210,7 @@ def test_duplicate_late_or_reordered_reports_change_nothing() -> None:
     assert sim.one.downloaded_bytes == 20 * MIB
 
 
-def test_a_restarted_agent_continues_its_pulls() -> None:
+def test_pulls_keep_their_rows_when_their_agent_is_restarted() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=1)
     before = sim.one.id

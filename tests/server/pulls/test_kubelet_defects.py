@@ -134,7 +134,7 @@ def test_a_pull_that_began_before_a_pod_existed_does_not_belong_to_that_pod(sim)
     assert rows(sim)["docker.io/library/nginx:1.27"] == (PullPhase.FAILED, 1)
 
 
-def test_a_completed_pull_is_published_only_when_its_bytes_are_known(sim, caplog):
+def test_a_completed_pull_is_published_only_when_its_byte_count_is_known(sim, caplog):
     """The kubelet's event arrives before the agent's first report of the pull."""
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
@@ -152,7 +152,7 @@ def test_a_completed_pull_is_published_only_when_its_bytes_are_known(sim, caplog
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_the_log_line_of_a_pull_waits_for_a_late_report_with_its_bytes(sim, caplog):
+def test_the_log_line_of_a_pull_is_delayed_until_a_late_report_with_its_byte_count(sim, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.report(at=0)
@@ -235,7 +235,7 @@ def test_replicas_share_one_row_even_though_the_kubelet_calls_the_runtime_for_ea
     assert (sim.one.status, sim.one.completed_at.timestamp()) == (PullPhase.COMPLETED, NOW + 17)
 
 
-def test_the_attempt_number_continues_after_a_server_restart(sim):
+def test_a_server_restart_does_not_reset_the_attempt_number(sim):
     one = web()
     events = []
     for number, at in enumerate((-60, -48)):

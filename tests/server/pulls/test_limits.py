@@ -40,7 +40,7 @@ def test_the_history_keeps_every_pull_of_a_node_until_it_expires() -> None:
     assert len(sim.shown) == 3
 
 
-def test_the_numbers_of_nodes_pulls_and_layers_are_limited_and_dropped_items_are_counted() -> None:
+def test_the_numbers_of_nodes_and_pulls_and_layers_are_limited_and_dropped_items_are_counted() -> None:
     sim = SimulatedHub(Limits(nodes=2, active_per_node=3, layers_per_pull=2, history_per_node=4, history=3))
     sim.report(*(pull(f"l{n}", layer("a"), layer("b"), layer("c")) for n in range(5)), at=1)
     assert len(sim.shown) == 3
@@ -128,7 +128,7 @@ def test_a_pull_whose_end_time_was_corrected_to_a_later_time_is_still_forgotten(
     assert (len(inventory.nodes["node-1"].ended), inventory.bytes) == (0, 0)
 
 
-def test_pulls_whose_end_times_were_corrected_make_room_for_others() -> None:
+def test_pulls_with_corrected_end_times_are_still_removed_to_make_room_for_others() -> None:
     sim = SimulatedHub(Limits(report_interval=0.0, history=20))
     inventory = sim.hub._pulls
     for number in range(1500):

@@ -1,10 +1,10 @@
-"""The server observes pods and their pulls through three delayed channels, and never has to take back a published
+"""The server observes pods and their pulls through three delayed channels, and must never have to retract a published
 state.
 
 A kubelet pulls, backs off and retries, as real kubelets do. The three channels are the kubelet's events, the statuses
-of the node's pods, and the reports from the node's agent. Each channel keeps its order, but can be delayed by any time.
-With any delays, each attempt ends exactly once, percentages and attempt numbers never decrease, and the final rows
-match what happened.
+of the node's pods, and the reports from the node's agent. Each channel keeps its order, but can be delayed by an
+arbitrary amount of time. Whatever the delays, each attempt ends exactly once, percentages and attempt numbers never
+decrease, and the final rows match what happened.
 """
 
 import heapq
@@ -32,7 +32,7 @@ SIZE = 100 * MIB
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of the kubelet to pull the image."""
+    """One attempt by the kubelet to pull the image."""
 
     seconds: float
     well: bool
@@ -110,7 +110,7 @@ class Node:
         self.ends: list[bool] = []
         self.found = 0
         """The number of pods whose pull failed before they found the image on the node, because another pod had pulled
-        it. Finding the image also ends an arrival.
+        it. An arrival also ends when such a pod finds the image.
         """
         self.images = set[str]()
         """Images that are on the node."""
@@ -126,7 +126,7 @@ class Node:
         self.over = max(at for at, _ in self.statuses)
 
     def _live(self, name: str, life: Life) -> Generator[float, float, None]:
-        """Simulate one pod. Yield the time of the pod's next action, and continue at that time."""
+        """Simulate one pod. Yield the time of the pod's next action, and resume at that time."""
         arrival = PodEvents(pod(name, "node-1", {"app": f"nginx:{life.tag}"}, at=NOW + life.comes))
         image = f"{NGINX}:{life.tag}"
         now = yield NOW + life.comes
@@ -171,8 +171,8 @@ class Node:
         return [each for each in of_image if each.began <= lease.ended and lease.began <= each.ended]
 
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
-        """Yield a report every second. During each of the ``silences`` there is no agent, and the next agent does not
-        know which pulls have ended meanwhile.
+        """Yield a report every second. During each of the ``silences``, no agent is running, and the next agent does
+        not know which pulls have ended in the meantime.
         """
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
@@ -196,7 +196,7 @@ class Follower:
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """The result of each published end (true for a success), and its time."""
+        """For each end that was published: whether the pull succeeded, and the time at which it ended."""
 
     def look(self, node: Node) -> None:
         for entry in self.sim.hub.feed.since(self.cursor) or ():
@@ -268,7 +268,7 @@ def channel(
     [0.0],
     [(5.0, 1.5)],
 )
-def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
+def test_a_published_state_never_has_to_be_retracted(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
     world = SimulatedHub(cluster=cluster)
@@ -303,6 +303,6 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
                 "what arrived is published"
             )
-    # Two pods' simultaneous pulls may be swapped as long as nothing distinguishes them. The end of one pull then
-    # belongs to two rows.
+    # The simultaneous pulls for two pods may be swapped as long as nothing distinguishes them. In that case, the end of
+    # one pull belongs to two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

@@ -75,7 +75,7 @@ def test_each_pull_gets_the_match_that_the_docstring_table_specifies(latest, kin
 
 
 @pytest.mark.parametrize(("late", "expected"), [(7, Match.UNDECIDED), (9, Match.NEXT_ATTEMPT)])
-def test_a_pull_that_is_reported_as_live_long_after_the_failure_is_the_next_attempt(late, expected):
+def test_a_pull_that_is_reported_as_live_long_after_the_failure_counts_as_the_next_attempt(late, expected):
     live = pull("live", Time.WITHIN)
     live.seen_at = ENDED + late
     assert match(live, Arrival(attempt("failed"))) is expected
@@ -94,7 +94,7 @@ def test_an_arrival_with_a_running_pull_is_not_matched_with_another_pull():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
 
 
-def test_a_pull_that_ran_at_the_same_time_as_a_failed_pull_for_another_pod_continues_the_attempt():
+def test_a_pull_that_overlapped_a_failed_pull_for_another_pod_belongs_to_the_same_attempt():
     """If the agent missed the end of the first pull and the kubelet has since begun another attempt, the two pulls did
     not run at the same time.
     """
@@ -108,7 +108,7 @@ def test_a_pull_that_ran_at_the_same_time_as_a_failed_pull_for_another_pod_conti
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])
-def test_a_pull_for_another_waiting_pod_is_a_repeat_only_if_it_downloads_nothing(fetched):
+def test_a_pull_for_another_waiting_pod_counts_as_a_repeat_only_if_it_downloads_nothing(fetched):
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
     found = pull("live", Time.AFTER)

@@ -1,4 +1,4 @@
-"""Tests for the limits on the memory that agents can use in the server. SECURITY.md states the limits in bytes."""
+"""Tests for the limits on how much of the server's memory agents can use. SECURITY.md states the limits in bytes."""
 
 import re
 import tracemalloc

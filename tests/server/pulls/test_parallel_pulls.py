@@ -1,4 +1,5 @@
-"""Rows agree with the kubelet while it pulls several images, serially or in parallel, and creates containers.
+"""Tests that the rows match what the kubelet does while it pulls several images, serially or in parallel, and creates
+containers.
 
 The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and containers'
 leases stay empty. As long as only a pull's lease is known, the pull may be shown under the wrong image name. However,
@@ -54,8 +55,8 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return the agent's report about the lease after this many polls have seen it, or None if it reports
-        nothing.
+        """Return what the agent reports about the lease once this many polls have seen the lease, or None if the agent
+        reports nothing.
         """
         known = self.image and now - self.began >= self.empty
         if now < self.ended:

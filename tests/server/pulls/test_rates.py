@@ -54,7 +54,7 @@ def test_the_rate_of_a_stopped_download_falls_to_zero_after_the_window() -> None
     assert speed.rate(31.0) == 0.0
 
 
-def test_leaving_out_unchanged_samples_does_not_change_the_rate() -> None:
+def test_omitting_unchanged_samples_does_not_change_the_rate() -> None:
     every, fewer = Speed(0, 0.0), Speed(0, 0.0)
     for second in range(1, 9):
         every.saw(0, float(second))
@@ -63,7 +63,7 @@ def test_leaving_out_unchanged_samples_does_not_change_the_rate() -> None:
     assert fewer.rate(12.0) == every.rate(12.0) > 0
 
 
-def test_the_rate_is_measured_from_scratch_if_the_byte_count_falls() -> None:
+def test_the_rate_measurement_starts_again_if_the_byte_count_falls() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
     assert speed.saw(MIB, 6.0) == 0
@@ -100,7 +100,7 @@ def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     assert unpacking.rate == pytest.approx(50 * MIB, rel=0.01)
 
 
-def test_recent_layers_count_more_than_old_layers() -> None:
+def test_recent_layers_affect_the_unpacking_rate_more_than_old_layers() -> None:
     unpacking = Unpacking()
     for _ in range(40):
         unpacking.saw(10 * MIB, 1.0)
@@ -126,7 +126,7 @@ def test_the_time_to_ready_is_the_sum_of_the_download_and_unpacking_times(
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copy_of_a_speed_starts_with_the_same_samples_and_then_changes_independently() -> None:
+def test_a_copied_speed_has_the_same_samples_at_first_and_then_changes_independently() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

@@ -18,7 +18,7 @@ FACTS = ("pulling", "pulled", "report")
 
 @pytest.fixture
 def sim():
-    """A node that has already pulled an image for one pod, which took two seconds."""
+    """A node that has already pulled an image for one pod. The pull took two seconds."""
     sim = Joined()
     one = web("first")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
@@ -96,7 +96,7 @@ def test_a_short_pull_that_is_seen_before_the_kubelet_event_has_its_full_name(si
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(sim):
-    """A poll sees the pull before the kubelet's event arrives. No pod waits, because the container already exists."""
+    """A poll sees the pull before the kubelet's event arrives. No pod is waiting: the container already exists."""
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2
@@ -116,7 +116,7 @@ def test_a_short_pull_that_no_agent_reports_gets_its_times_and_size_from_the_kub
     assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
 
 
-def test_a_pull_that_began_after_the_image_had_arrived_is_for_another_tag():
+def test_a_pull_that_began_after_the_image_had_arrived_is_attributed_to_a_different_tag():
     """The agent does not see the first pull, and the kubelet's events arrive so late that they seem to be about the
     second pull.
     """

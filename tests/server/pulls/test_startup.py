@@ -16,7 +16,7 @@ NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 
 
 class Starting(Joined):
-    """A simulated hub that also follows how pods start."""
+    """A simulated hub that also tracks how pods start."""
 
     def apply(self, *changes, at):
         self.at(at)

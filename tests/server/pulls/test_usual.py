@@ -85,7 +85,7 @@ def pull_small_images(usual, rate, node):
         record(usual, 2.5 + size * MB / rate, image=f"small/{number}:1", node=node, size=size * MB)
 
 
-def test_small_pulls_do_not_determine_the_duration_of_a_large_pull_on_a_slow_node():
+def test_small_pulls_do_not_determine_the_estimate_for_a_large_pull_on_a_slow_node():
     usual = Usual()
     pull_small_images(usual, FAST, "fast")
     pull_small_images(usual, SLOW, "slow")
@@ -97,7 +97,7 @@ def test_small_pulls_do_not_determine_the_duration_of_a_large_pull_on_a_slow_nod
     assert estimate(usual, image="new/small:1", node="slow", size=10 * MB).median == pytest.approx(4.5, abs=0.5)
 
 
-def test_a_stalled_pull_does_not_change_the_cost_per_byte_of_a_node():
+def test_a_stalled_pull_does_not_change_the_estimated_time_per_byte_of_a_node():
     usual = Usual()
     pull_small_images(usual, FAST, "fast")
     pull_small_images(usual, SLOW, "slow")
@@ -106,14 +106,14 @@ def test_a_stalled_pull_does_not_change_the_cost_per_byte_of_a_node():
     assert estimate(usual, node="slow", size=200 * MB).median == pytest.approx(42.5, rel=0.15)
 
 
-def test_pulls_of_much_smaller_images_do_not_show_how_long_a_large_image_takes():
+def test_pulls_of_much_smaller_images_are_not_used_to_estimate_the_duration_of_a_large_pull():
     usual = Usual()
     pull_small_images(usual, FAST, "a")
     assert estimate(usual, image="n/n:1", size=3245 * MB) is None
 
 
 @pytest.mark.parametrize("finished", [0, 1, 8])
-def test_the_estimate_for_a_new_image_on_a_slow_node_is_not_shorter_than_its_rates_allow(finished):
+def test_the_estimate_for_a_new_image_on_a_slow_node_is_not_shorter_than_the_rates_of_the_node_allow(finished):
     paces = Paces()
     usual = Usual(paces)
     paces.record("fast", "docker.io", FAST, FAST, NOW)
@@ -157,7 +157,7 @@ def test_a_new_repository_is_compared_with_images_of_its_size_from_the_same_regi
     assert (found.basis, found.count, found.median) == ("size", 2, 11.0)
 
 
-def test_if_a_registry_has_no_image_of_similar_size_the_estimate_uses_its_next_larger_images():
+def test_the_estimate_uses_the_next_larger_images_of_a_registry_that_has_none_of_similar_size():
     usual = Usual()
     for number, size in enumerate((1, 1, 400, 800, 900)):
         record(usual, 1.5 + size / 20, image=f"{number}/a:1", size=size * MB)
@@ -217,14 +217,14 @@ def test_a_pull_is_called_slow_only_if_enough_pulls_of_similar_size_show_the_spe
     assert not estimate(usual, image="n:1", registry="new.example").is_firm, "a new registry may be slow"
 
 
-def test_the_estimate_of_a_new_tag_before_its_size_is_known_is_the_duration_of_other_tags():
+def test_a_new_tag_of_unknown_size_is_estimated_to_take_as_long_as_other_tags():
     usual = Usual()
     record(usual, 20)
     found = estimate(usual, image="shop/web:2", size=None)
     assert (found.basis, found.median) == (UsualBasis.REPOSITORY, 20.0)
 
 
-def test_memory_is_bounded():
+def test_the_memory_for_estimating_durations_is_bounded():
     usual = Usual()
     for number in range(MAX_IMAGES + 50):
         record(usual, 10, image=f"app:{number}")
@@ -300,7 +300,7 @@ def test_a_cached_pull_is_not_used_as_a_measurement(state):
     assert pulled(sim, 2, 22, began=100).usual_seconds is None
 
 
-def test_a_pull_without_an_estimate_is_compared_with_pulls_that_end_later():
+def test_a_running_pull_without_an_estimate_is_compared_with_pulls_that_end_after_it_began():
     sim = SimulatedHub()
     slow = {"registry": "slow.example", "image_ref": "slow.example/library/nginx:1"}
     for second in range(1, 40):

@@ -123,7 +123,7 @@ def test_the_verdict_on_a_slow_download_is_unknown_without_another_download_for_
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_comparison_that_is_half_an_hour_old_proves_nothing() -> None:
+def test_a_comparison_that_is_half_an_hour_old_is_ignored() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -239,7 +239,7 @@ def test_the_verdict_on_a_queued_image_still_names_the_pull_ahead_after_both_pul
     assert sim.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
 
 
-def test_a_rate_limit_is_a_verdict_even_if_no_agent_observed_the_pull() -> None:
+def test_a_rate_limit_is_the_verdict_even_if_no_agent_observed_the_pull() -> None:
     sim = Joined()
     waiting = PodEvents(pod("a", "node-1", {"app": "nginx:1.27"}, at=NOW))
     url = "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"

@@ -143,7 +143,7 @@ def test_waiting_pods_are_filtered_like_pulls(sim, asked, found):
     assert {item.pod_name for item in sim.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_counts_the_nodes_in_each_state(sim):
+def test_the_view_of_a_rollout_counts_the_nodes_in_each_state(sim):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
