@@ -1,3 +1,1 @@
-"""Faults injected into real processes: `python -m pulltrace server` and `agent`, and the programs that they communicate
-with.
-"""
+"""Faults injected into real processes: the server, the agent, and the programs that they communicate with."""

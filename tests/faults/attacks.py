@@ -67,7 +67,7 @@ class Attack:
         await self.end(reader, writer)
 
     async def many(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``work`` ``count`` times concurrently."""
+        """Run ``count`` copies of ``work`` concurrently."""
         await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
 
 

@@ -34,7 +34,7 @@ async def lab(make_lab):
 
 @pytest.fixture
 def fault(lab):
-    """Return a function: ``fault(what, expected)`` records a fault in the lab."""
+    """Return the function ``fault(what, expected)``, which records a fault in the lab."""
     return lambda *words, **options: Fault(lab, *words, **options)
 
 

@@ -144,7 +144,7 @@ class Lab:
     # These methods change what happens on the node.
 
     def held(self, name: str, *sizes: float) -> Pull:
-        """Start a pull that lasts until ``release``."""
+        """Start a pull that cannot end until ``release`` is called."""
         return self.pull(name, *sizes, is_held=True)
 
     def pull(self, name: str, *sizes: float, is_held: bool = False) -> Pull:
@@ -167,7 +167,7 @@ class Lab:
         self.registries.holds[blob.digest] = blob.size - MIB
 
     def release(self, pull: Pull) -> None:
-        """Let the registry send the data that it held back."""
+        """Let the registry send the data that it is holding back."""
         del self.registries.holds[pull.image.layers[-1].blob.digest]
 
     async def pulled(self, name: str, *sizes: float) -> Pull:
@@ -194,7 +194,7 @@ class Lab:
     # What the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """Return a pull's row, after checking that the pull has at most one."""
+        """Return the pull's row, or None. A pull must have at most one row."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
@@ -298,17 +298,19 @@ FINDINGS = os.environ.get("FAULTS_JSON", "")
 
 
 class Fault:
-    """Record a fault: ``async with fault(...) as seen: … seen.over()``. The end of the block waits for recovery."""
+    """Record a fault: ``async with fault(...) as seen: … seen.over()``. On leaving the block, wait until everything has
+    recovered.
+    """
 
     WITHIN = 10.0 if FINDINGS else PATIENCE
-    """The maximum recovery time in seconds. Only `make reliability`, which publishes the times, limits them to 10 s,
-    because recovery takes longer on a busy machine.
+    """The maximum recovery time in seconds. Recovery takes longer on a busy machine, so only `make reliability`, which
+    publishes the recovery times, limits them to 10 s.
     """
     GROWTH = 12.0
     """The maximum growth of the server's memory in MiB. Python's allocator keeps some memory even without a leak."""
     AGENT = 48.0
     """The maximum memory of an agent in MiB, equal to the agent's memory request in the chart. The chart's memory limit
-    is nearly three times as high.
+    is nearly three times this value.
     """
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:

@@ -74,7 +74,7 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "up")
 
     async def cut(self) -> None:
-        """Drop all packets in both directions silently."""
+        """Silently drop all packets in both directions."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
         await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
 

@@ -1,5 +1,5 @@
-"""Run the tests with faults and attacks for `make reliability`, and write the results into docs/reliability.md between
-markers.
+"""Run the fault and attack tests for `make reliability`, and write the results between the markers in
+docs/reliability.md.
 """
 
 import json

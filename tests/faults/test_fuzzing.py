@@ -48,7 +48,7 @@ PIECES = (
 
 
 def mutated(rng: random.Random) -> bytes:
-    """Return a request in which a few bytes are changed, removed, repeated or inserted."""
+    """Return a request in which a few bytes are changed, removed, duplicated or inserted."""
     data = bytearray(rng.choice(SEEDS))
     for _ in range(rng.randint(0, 4)):
         at = rng.randrange(len(data) + 1)
@@ -129,7 +129,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def mangled(rng: random.Random, value: Any) -> Any:
-    """Return a copy of a JSON value in which a few parts are replaced, removed, repeated or exchanged."""
+    """Return a copy of a JSON value in which a few parts are removed, duplicated, or replaced by other values."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(0, 4)):
         if not (all_places := places(value)):

@@ -40,8 +40,8 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference between the server's and the node's state. A row that does not show the pod of
-        its pull also counts as a difference.
+        """Return the first difference between the server's and the node's state. If a row does not show the pod that
+        needs the image, that also counts as a difference.
         """
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
@@ -109,7 +109,7 @@ async def test_events_from_a_slow_api_server_arrive_late_but_no_event_is_lost(cl
                 lab.release(late)
 
 
-async def test_the_server_notices_that_permissions_are_removed_and_restored(cluster, chart_roles, tmp_path):  # noqa: F811
+async def test_the_server_notices_when_permissions_are_removed_and_restored(cluster, chart_roles, tmp_path):  # noqa: F811
     config = await chart_roles()
     async with Wire(cluster.port) as wire:
         config.write_text(config.read_text().replace(f":{cluster.port}", f":{wire.port}"))

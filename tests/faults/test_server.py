@@ -13,7 +13,7 @@ from tests.faults.lab import Fault
 from tests.real.versions import FAKETIME
 
 
-async def test_a_server_killed_during_a_pull_recovers_its_history(lab, fault):
+async def test_a_server_that_was_killed_during_a_pull_recovers_its_history(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
@@ -37,7 +37,7 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
         seen.over()
 
 
-async def test_a_frozen_server_continues_where_it_left_off(lab, fault):
+async def test_a_server_that_was_frozen_continues_where_it_left_off(lab, fault):
     await lab.running("app", 12)
     async with fault("server frozen (SIGSTOP)", "the server continues where it stopped") as seen:
         lab.server.signal(signal.SIGSTOP)
