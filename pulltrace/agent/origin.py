@@ -9,9 +9,9 @@ whole image was already on the node, the order of writes decides:
 - An import through containerd's transfer service writes in the same order as a pull. However, the import removes the
   CRI plugin's label from the record.
 
-Only the first write of the record is considered, because the CRI plugin writes the record of an imported image again to
-add its own label. If another client labels the manifest before the agent reads the labels, the order of the earlier
-writes can no longer be determined.
+After another client has written the record, the CRI plugin writes it again to add its own label. This second write is
+ignored. If another pull of the image labels the manifest or the config before the agent reads the labels, the order of
+the earlier writes can no longer be determined.
 """
 
 from collections.abc import Iterable
@@ -47,13 +47,13 @@ def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Ori
     if not (manifests and configs):
         return order_lost
     manifest, config = max(manifests), max(configs)
-    write = ledger.first_write(name.reference, manifest)
-    written_at = write.at if write else name.written_at
-    if min(manifest, config) < began or (manifest <= written_at and not manifest <= config <= written_at):
+    first = ledger.first_write(name.reference, manifest)
+    written_at = first.at if first and first.foreign else name.written_at
+    if min(manifest, config) < began or manifest <= written_at < config:
         return Origin.IMPORT
     if ledger.is_foreign(name.reference, began):
         return Origin.UNKNOWN
-    return Origin.PULL if manifest <= written_at else order_lost
+    return Origin.PULL if manifest <= config <= written_at else order_lost
 
 
 def are_imported(documents: Iterable[str], lease: Lease, facts: Facts) -> bool:
