@@ -1,4 +1,4 @@
-"""MkDocs hooks that rewrite addresses for a fork and generate the list of decisions."""
+"""MkDocs hooks that rewrite URLs for a fork and generate the list of decisions."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
-    """Rewrite every address of this project to ``extra.repository``."""
+    """Make every URL of this project refer to ``extra.repository`` instead."""
     owner, name = config["extra"]["repository"].split("/")
     if f"{owner}/{name}" == HOME:
         return html
