@@ -1,4 +1,4 @@
-"""A build hook for hatchling: building a wheel or sdist without the dashboard is an error unless it is requested."""
+"""A hatchling build hook. Building a wheel or sdist without the dashboard is an error unless explicitly requested."""
 
 import os
 from pathlib import Path

@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd on this machine cannot be used. The message explains why."""
+    """The containerd on this machine cannot be used. The message explains why."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Read the settings of the server and the agent. Raises ``SettingsError``, which lists all mistakes."""
+    """Read the settings of the server and the agent. Raises ``SettingsError`` with a list of all mistakes."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",

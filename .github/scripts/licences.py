@@ -41,7 +41,7 @@ def licence(package: Distribution) -> str:
 def python(half: str) -> list[tuple[str, str, str]]:
     """Return the name, version and licence of each package in an image.
 
-    A package that is not installed here is for another system, so it is not in the image either.
+    A package that is listed but not installed is required only on other systems, so it is not in the image either.
     """
     found = []
     text = (ROOT / "requirements" / f"{half}.txt").read_text()

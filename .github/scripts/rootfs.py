@@ -1,4 +1,5 @@
-"""Assemble an image's root file system from this Python, the packages in SITE and the libraries that they load.
+"""Assemble an image's root file system from this Python installation, the packages in SITE and the libraries that they
+load.
 
 Usage: ``rootfs.py SITE OUT``. The script runs in the Dockerfiles' build stage, and in the test that measures the images
 without Docker. The result does not contain a shell or a package manager. Third-party code is included only as bytecode.
@@ -119,7 +120,7 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _package(path: Path) -> list[str]:
-    # dpkg records the path from which the package installed the library. This path may begin with /lib or /usr/lib,
+    # dpkg records the path at which the package installed the library. This path may begin with /lib or /usr/lib,
     # because Debian has merged the two.
     for known in (path, Path("/usr") / path.relative_to("/"), path.resolve()):
         found = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)

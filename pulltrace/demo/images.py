@@ -87,7 +87,7 @@ class Image:
 
 
 def make_layer(name: str, size: int, *, ratio: float = 2.5) -> Layer:
-    """Make a layer from its name and size. ``ratio`` is the uncompressed size divided by the compressed size."""
+    """Make a layer with this name and compressed size. ``ratio`` is the uncompressed size divided by ``size``."""
     blob = Blob("layer", LAYER, digest_of(f"layer {name} {size}".encode()), size)
     return Layer(blob, digest_of(f"tar {name} {size}".encode()), int(size * ratio))
 

@@ -81,7 +81,7 @@ class _Pod:
 
 
 class Kubelet:
-    """A node's kubelet, which runs up to ``parallel`` pulls at once. As in a real kubelet, the default is one pull."""
+    """A node's kubelet, which runs up to ``parallel`` pulls at once. The default is that of a real kubelet."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node
@@ -203,7 +203,7 @@ class Kubelet:
         return True
 
     def _get(self, pod: _Pod, name: str, image: str) -> Work:
-        """Make the image available, and pull it if necessary. Return whether the image is now present."""
+        """Pull the image if necessary. Return whether the image is now present."""
         try:
             reference = str(parse(image))
         except InvalidReferenceError:

@@ -1,9 +1,9 @@
 """The state and resources that all pulls on a simulated node share. Sans-I/O.
 
 The version of containerd determines how many blobs are downloaded at once. Up to containerd 2.0, each pull downloads
-three blobs at a time, and its other blobs have no ingest yet. Since containerd 2.1, the whole node downloads three
-blobs at a time, including manifests. The other blobs already have an ingest, whose offset remains 0 until the download
-begins.
+three blobs at a time, and its other blobs have no ingest yet. Since containerd 2.1, the limit of three blobs at a time,
+including manifests, applies to the whole node. The other blobs already have an ingest, whose offset remains 0 until the
+download begins.
 """
 
 import math
@@ -96,7 +96,7 @@ class Machine:
         self.use(self.version)
 
     def use(self, version: str) -> None:
-        """Behave like the given version of containerd from now on."""
+        """From now on, behave like the given version of containerd."""
         self.version = version
         major, minor = version.removeprefix("v").split(".")[:2]
         self.slots_per_node = (int(major), int(minor)) >= (2, 1)

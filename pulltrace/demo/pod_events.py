@@ -60,8 +60,8 @@ def pod(
 class PodEvents:
     """A pod and the events that its kubelet writes. ``pod`` is the pod's current state.
 
-    Each method simulates something that happens to the pod, and returns the resulting event, if any. A repeated event
-    is the same object with a higher count. ``container`` may also be the name of an image volume.
+    Each method simulates something that happens to the pod, and returns the resulting event, if any. If an event occurs
+    again, the same object is returned with a higher count. ``container`` may also be the name of an image volume.
     """
 
     pod: Object

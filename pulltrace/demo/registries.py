@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """A registry's reasons for refusing an image. Each value is the end of containerd's error message."""
+    """A registry's reasons for refusing an image. Each value is the last part of containerd's error message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (

@@ -44,7 +44,7 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
     """
     # Keep gRPC from writing a line to stderr whenever a containerd is killed during a call.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Hide the agents' and the server's routine log lines, so that the dashboard's address stands out.
+    # Hide the agents' and the server's routine log lines, so that the dashboard's URL stands out.
     for name, level in (("pulltrace.agent", logging.ERROR), ("pulltrace.server", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
     settings = _server_settings(port, speed)
@@ -133,8 +133,8 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """Yield the containerd of each node, keyed by node name. Each socket has a number as its name, because the path of
-    a socket can be at most 107 bytes long.
+    """Yield the containerd of each node, keyed by node name. Each socket is named by a number, because a socket's path
+    can be at most 107 bytes long.
     """
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:

@@ -47,7 +47,7 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# Since containerd 2.1, large layers can occupy all three of a node's download slots, and other pulls then cannot even
+# Since containerd 2.1, large layers can occupy all three of a node's download slots, so that other pulls cannot even
 # resolve their references. GPU nodes that download many large layers therefore run containerd 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
@@ -180,8 +180,8 @@ class Scenario:
             yield 75.0
 
     def _heavy(self, name: str, image: str, first: float) -> Act:
-        """Keep starting pods with an image of several gigabytes on the GPU nodes. The image is usually removed along
-        with its pod, and must then be pulled again.
+        """Keep starting pods with a multi-gigabyte image on the GPU nodes. The image is usually removed along with its
+        pod, so the next pod has to pull it again.
         """
         nodes = [node for node in self.kubelets if node.startswith("gpu-")] or list(self.kubelets)[:1]
         yield first

@@ -43,8 +43,8 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Snapshotter:
-    """A snapshotter, which declines the images whose manifest digests are in ``declines``. Containerd fetches and
-    unpacks the declined images itself.
+    """A snapshotter that declines the images whose manifest digests are in ``declines``. containerd fetches and unpacks
+    the declined images itself.
 
     ``cache`` contains the digests of layers that the snapshotter has even though no image uses them. ``files`` maps the
     digest of each layer that is being fetched to the number of bytes received.

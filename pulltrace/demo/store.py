@@ -1,7 +1,8 @@
 """The state of a simulated containerd (content, ingests, leases, snapshotters and images) and its garbage collector.
 Sans-I/O.
 
-Times are Unix seconds on the node's clock, and sizes are in bytes. The store behaves like containerd 1.6, 1.7 and 2.4.
+Times are Unix seconds on the node's clock, and sizes are in bytes. The store can behave like containerd 1.6, 1.7 and
+2.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -113,7 +114,7 @@ class Store:
             content.updated_at = max(now, content.created_at)
 
     def record(self, name: str, image: Image, now: float, *, by_cri: bool = True) -> None:
-        """Create or update an image record. ``by_cri`` is false if a client other than the CRI plugin does so."""
+        """Create or update an image record. ``by_cri`` is false if the writer is not the CRI plugin."""
         created_at = self.records[name].created_at if name in self.records else now
         self.records[name] = Record(name, image, created_at, now)
         for listener in self.listeners:

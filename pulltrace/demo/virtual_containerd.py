@@ -48,7 +48,7 @@ class VirtualContainerd(Machine):
         self.release(lease)
 
     def new_lease(self, *, expires: bool = True) -> Lease:
-        """Create an empty lease. With ``expires=False``, the lease never expires, like that of a sandbox."""
+        """Create an empty lease. With ``expires=False``, the lease never expires, like a sandbox's lease."""
         name = f"{self.random.randrange(10**9)}-{self.random.randbytes(2).hex()}"
         expires_at = datetime.fromtimestamp(int(self.now + _LEASE_SECONDS), UTC).isoformat()
         labels = {LEASE_LIFE: expires_at} if expires else {}

@@ -1,7 +1,7 @@
 """Generate web/src/wire/generated.ts from the models in ``pulltrace/server/models.py``; run by ``make schema``.
 
-The interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time, and the
-interfaces ensure that it compiles only if every field that it reads exists and has the right type.
+The interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time. Because of the
+interfaces, this module compiles only if every field that it reads exists and has the right type.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ MODELS = (
     "ThroughputList",
     "Throughput",
 )
-"""The models that the page reads. Models that this version of the server does not have are skipped."""
+"""The models that the page reads. Models that do not exist in this version of the server are skipped."""
 
 Json = dict[str, Any]
 

@@ -12,13 +12,13 @@ export interface Sort {
 export interface UrlState {
   readonly view: View
   readonly query: string
-  /** The selected order; undefined if the view's own order is used. */
+  /** The selected sort order; undefined for the view's default order. */
   readonly sort: Sort | undefined
   /** Ids of open rows, the most recently opened one last. */
   readonly open: readonly string[]
 }
 
-/** Maximum number of open rows. Each open row lengthens the stream's URL, and the page measures the row's height. */
+/** Maximum number of open rows. The limit bounds the length of the stream's URL and the work of measuring rows. */
 export const MOST_OPEN = 20
 
 export function readUrl(search: string): UrlState {
@@ -48,7 +48,7 @@ export function writeUrl(state: UrlState): string {
   return params.length === 0 ? '' : `?${params.join('&')}`
 }
 
-/** `-size`; empty for the view's own order. */
+/** `-size`; empty for the view's default order. */
 export function sortText(sort: Sort | undefined): string {
   return sort === undefined ? '' : `${sort.descending ? '-' : ''}${sort.column}`
 }

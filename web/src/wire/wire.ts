@@ -214,7 +214,7 @@ export function parseHello(value: unknown) {
   } as const
 }
 
-/** The number of pulls in the state after a reset; undefined if the server is older than this page. */
+/** The number of pulls that follow a `reset` event; undefined if the server is too old to send this number. */
 export function parseReset(value: unknown): number | undefined {
   return new Reader<Reset>(value, 'reset').optionalAmount('pulls')
 }
@@ -329,7 +329,7 @@ export interface PodList {
   /** Pods that are waiting, and pods that started recently. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
-  /** Why the server cannot see pods, in the server's own words; set only if it does not watch pods. */
+  /** Why the server cannot see pods, as worded by the server; set only if it does not watch pods. */
   readonly reason: string | undefined
 }
 
