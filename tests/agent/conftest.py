@@ -34,8 +34,8 @@ def registries() -> Registries:
 def push(registries):
     """Return a function that pushes images:
 
-    ``push("app:1", ("base", 2), ("app", 3))`` adds an image to the registry whose layers have these names and sizes
-    (in MiB), and returns its reference and the image.
+    ``push("app:1", ("base", 2), ("app", 3))`` adds an image to the registry, with layers of these names and sizes (in
+    MiB). It returns the image's reference and the image.
     """
 
     def push(name: str, *layers: tuple[str, int], **options: bool) -> tuple[str, Image]:

@@ -89,7 +89,7 @@ class Follow:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Make no polls while the block runs."""
+        """Do not poll while the block runs."""
         async with self._polling:
             yield
 

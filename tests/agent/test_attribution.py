@@ -1,4 +1,4 @@
-"""Tests for the image of a lease's pull, the image's source, and the progress of each layer."""
+"""Tests for how the agent derives a pull's image, the image's source, and the progress of each layer."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def ingest(offset, *, total=100, started_at=101.0):
     return Ingest(f"layer-{digest('a')}", digest("a"), offset, total, started_at, started_at + 1)
 
 
-def test_the_manifest_fetched_from_an_index_determines_the_image():
+def test_an_image_has_the_layers_of_the_manifest_that_was_fetched_from_its_index():
     documents = {
         digest("1"): Index([Descriptor(digest("2"), 1), Descriptor(digest("3"), 1), Descriptor(digest("4"), 1)]),
         digest("3"): manifest("c", ("a", 10), ("b", 20)),
@@ -74,7 +74,7 @@ def test_the_source_is_the_only_repository_that_all_documents_have_in_common():
     assert source_of(documents, {}) is None
 
 
-def test_a_layer_whose_ingest_is_at_offset_zero_is_waiting():
+def test_a_layer_is_shown_as_waiting_while_the_offset_of_its_ingest_is_zero():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(0), LEASE, None, 102.0)
     assert progress.phase is LayerPhase.WAITING
@@ -82,7 +82,7 @@ def test_a_layer_whose_ingest_is_at_offset_zero_is_waiting():
     assert (progress.phase, progress.downloaded, progress.started_at) == (LayerPhase.DOWNLOADING, 10, 110.0)
 
 
-def test_the_bytes_of_a_resumed_ingest_count_from_the_offset_at_which_it_was_first_seen():
+def test_the_bytes_of_a_resumed_ingest_are_counted_from_the_offset_at_which_it_was_first_seen():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(60, started_at=50.0), LEASE, None, 102.0)
     progress.see_ingest(ingest(75, started_at=50.0), LEASE, None, 103.0)
@@ -98,7 +98,7 @@ def test_reported_bytes_do_not_decrease_when_the_offset_falls():
     assert progress.downloaded == 60
 
 
-def test_an_ingest_never_counts_more_bytes_than_the_layer_has():
+def test_the_bytes_counted_for_an_ingest_never_exceed_the_size_of_the_layer():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(160), LEASE, None, 102.0)
     assert progress.downloaded == 100
@@ -112,7 +112,7 @@ def amounts(progress):
     return progress.phase, progress.downloaded, progress.cached
 
 
-def test_a_layer_with_a_prepared_snapshot_is_not_extracting_until_its_blob_is_complete():
+def test_a_layer_is_not_shown_as_extracting_until_its_blob_is_complete_even_if_its_snapshot_is_prepared():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING
@@ -130,13 +130,13 @@ def test_unpacking_never_starts_before_the_blob_is_committed_even_if_the_snapsho
     assert progress.extract_started_at == 110.2
 
 
-def test_a_layer_whose_snapshot_is_older_than_the_lease_is_cached():
+def test_a_layer_counts_as_cached_if_its_snapshot_is_older_than_the_lease():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     assert amounts(progress) == (LayerPhase.CACHED, 0, 100)
 
 
-def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_that_pull():
+def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_the_other_pull():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, owner="other")
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)

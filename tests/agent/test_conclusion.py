@@ -58,7 +58,7 @@ def record(target: str = TARGET, updated_at: float = WRITTEN, name: str = REFERE
 
 
 @pytest.mark.parametrize(("seen", "written"), OUTCOMES, ids=lambda value: value.name)
-def test_each_row_of_the_table_gives_the_expected_outcome(seen, written):
+def test_each_row_of_the_decision_table_gives_the_expected_outcome(seen, written):
     old, other, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
     unclear = [other] if seen is Seen.IMPORT else [own, other]
     records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: unclear}[written]
@@ -96,7 +96,7 @@ def test_a_container_lease_does_not_count_as_a_pull_and_needs_no_queries():
 @pytest.mark.parametrize(
     ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.CANCELLED)], ids=["complete", "incomplete"]
 )
-def test_a_download_without_a_lease_has_completed_if_all_its_layers_are_complete(complete, outcome):
+def test_a_download_without_a_lease_counts_as_completed_if_all_its_layers_are_complete(complete, outcome):
     pull = a_pull(Seen.FETCH)
     if complete:
         pull.layers[LAYER].completed_at, pull.layers[LAYER].phase = WRITTEN, LayerPhase.DOWNLOADED
@@ -107,7 +107,7 @@ def test_a_download_without_a_lease_has_completed_if_all_its_layers_are_complete
 @pytest.mark.parametrize(
     ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
 )
-def test_a_record_claimed_by_another_pull_proves_that_a_pull_completed_only_if_its_layers_are_complete(
+def test_a_pull_whose_record_another_pull_has_claimed_counts_as_completed_only_if_its_layers_are_complete(
     complete, outcome
 ):
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()

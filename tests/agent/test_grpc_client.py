@@ -125,7 +125,7 @@ def hang_up(connection: Connection, _: int) -> None:
         (hang_up, Code.UNAVAILABLE, "the connection was closed"),
     ],
 )
-async def test_an_invalid_response_raises_an_error_and_the_next_call_works(server, channel, respond, code, why):
+async def test_an_invalid_response_raises_an_error_but_the_next_call_succeeds(server, channel, respond, code, why):
     well = server.respond
     server.respond = respond
     with pytest.raises(RpcError) as caught:
@@ -288,7 +288,7 @@ async def test_broken_connections_do_not_leak_memory(server, channel):
     assert peak < 8 << 20
 
 
-async def test_a_closed_connection_does_not_keep_buffers_or_responses(server, channel):
+async def test_closing_a_connection_releases_its_buffers_and_responses(server, channel):
     server.respond = half_a_message
     with pytest.raises(RpcError, match="UNAVAILABLE"):
         await channel.call(METHOD, b"")

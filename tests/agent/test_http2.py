@@ -136,8 +136,8 @@ NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-s
 
 @given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
 def test_headers_are_decoded_correctly_for_every_table_that_the_server_uses(blocks):
-    """The server may use a dynamic table even if the client disables this table. With a dynamic table, equal blocks can
-    have different meanings.
+    """The server may use a dynamic table even if the client disables this table. With a dynamic table, identical blocks
+    can decode to different headers.
     """
     client, encoder = client_with(requests=1), Encoder()
     for size, sent in blocks:
@@ -182,7 +182,7 @@ def test_flow_control_windows_are_refilled_so_that_a_long_response_never_stalls(
     assert len(updates) < 25
 
 
-def test_the_connection_window_is_refilled_after_data_for_a_stream_that_has_ended():
+def test_the_connection_window_is_refilled_even_if_data_arrives_for_a_stream_that_has_ended():
     pair = Pair()
     for _ in range(10):
         stream = pair.request()
@@ -249,7 +249,7 @@ def test_the_client_resets_a_stream_only_once_and_ignores_late_frames():
         ({SettingCodes.MAX_CONCURRENT_STREAMS: 2}, b"", 2),
     ],
 )
-def test_no_request_exceeds_what_the_server_allows(settings, body, accepted):
+def test_requests_stay_within_the_limits_that_the_server_has_set(settings, body, accepted):
     pair = Pair(settings)
     for _ in range(accepted):
         pair.request(body)  # the server raises an exception if a request exceeds its limits
@@ -360,7 +360,7 @@ def test_a_server_must_send_a_settings_frame_first(frame):
         raw(0xEE, b"an unknown type", stream=9),
     ],
 )
-def test_a_frame_that_does_not_concern_the_client_is_ignored(frame):
+def test_unknown_and_irrelevant_frames_are_ignored(frame):
     client = client_with(requests=2)
     client.reset(3)
     assert list(client.receive(frame)) == []
@@ -392,7 +392,7 @@ FRAME = st.builds(raw, st.integers(0, 10), st.binary(max_size=40), st.integers(0
 
 
 @given(st.lists(FRAME, max_size=9))
-def test_arbitrary_frames_lead_to_events_or_an_error(frames):
+def test_arbitrary_frames_produce_events_or_an_error(frames):
     with suppress(Http2Error):
         for event in client_with(requests=2).receive(b"".join(frames)):
             assert event.stream in (1, 3)

@@ -54,7 +54,7 @@ def holds(pull):
 
 
 def live(watched, refs, events):
-    """Make these events happen on the node."""
+    """Trigger these events on the node."""
     node = watched.node
     for what, number in events:
         if what == "pull":

@@ -39,8 +39,9 @@ def test_an_index_lists_its_manifests():
 
 
 def test_chain_ids_are_computed_as_the_oci_image_spec_requires():
-    # By config.md, the first chain id is the first diff id. Each later chain id is the sha256 of the previous chain id,
-    # a space and the layer's diff id. For example, `printf 'a b' | sha256sum` prints the second chain id.
+    # According to the spec's config.md, the first chain id is the first diff id. Each later chain id is the sha256 of
+    # the previous chain id, a space and the layer's diff id. For example, `printf 'a b' | sha256sum` prints the second
+    # chain id.
     a_b = "sha256:c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65"
     assert chain_ids(["a"]) == ["a"]
     assert chain_ids(["a", "b"]) == ["a", a_b]

@@ -37,7 +37,7 @@ def deliver(caplog):
         ("moby", {}, False),  # the CRI plugin does not use Docker's namespace
     ],
 )
-def test_a_write_is_foreign_if_the_cri_plugin_should_have_made_it_but_did_not(namespace, labels, foreign):
+def test_a_write_in_the_k8s_io_namespace_is_foreign_without_the_label_of_the_cri_plugin(namespace, labels, foreign):
     client = Containerd("/nowhere", namespace)
     envelope = Envelope(namespace=namespace, topic="/images/update", timestamp=Timestamp(seconds=100))
     envelope.event.value = ImageChange(name="registry.test/app:1", labels=labels).SerializeToString()

@@ -75,7 +75,7 @@ def test_an_import_that_ends_shortly_after_a_poll_counts_as_completed(watched, s
     assert [(pull.status, pull.image_ref) for pull in watched.ended] == [(PullPhase.COMPLETED, NAME)]
 
 
-def test_an_archive_with_several_images_is_one_import_without_a_name(watched, start_import):
+def test_an_archive_with_several_images_is_shown_as_one_import_without_a_name(watched, start_import):
     base = make_layer("base", 5 * MIB)
     images = {
         f"{HOST}/part{number}:1": make_image(f"part{number}", base, make_layer(f"top{number}", MIB), multi_arch=False)
@@ -183,9 +183,9 @@ class ImportAgain:
     """Imports an archive of an image that the node has already pulled. ``seen`` contains the steps after which the
     agent polls.
 
-    Three clients differ in the order of their writes. With ``client``, the image is unpacked under a second lease, and
-    the CRI plugin has added its label by then. With ``busy node``, the CRI plugin adds its label after that. With
-    ``transfer service``, the image is unpacked under the first lease, before its record is written.
+    ``order`` selects the order of the writes. With ``client``, the image is unpacked under a second lease, and the CRI
+    plugin adds its label before the unpacking is complete. With ``busy node``, the CRI plugin adds its label only after
+    the unpacking. With ``transfer service``, the image is unpacked under the first lease, before its record is written.
     """
 
     def __init__(self, watched, ref, image, order="client"):
@@ -286,7 +286,7 @@ def test_importing_an_image_again_is_shown_as_an_import_if_a_poll_saw_the_conten
 
 
 def test_nothing_is_reported_if_the_transfer_service_may_have_imported_an_image_again(watched, push):
-    """The writes of such an import and of a pull by the same client have the same order."""
+    """The transfer service makes the same writes in the same order for an import as for a pull."""
     ref, image = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)

@@ -31,7 +31,7 @@ def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int
     (proc / "diskstats").write_text(DISKS.format(**({"read": 0, "written": 0, "busy": 0} | disk)))
 
 
-def test_the_load_is_derived_from_the_change_between_two_measurements(proc: Path) -> None:
+def test_the_load_is_derived_from_the_difference_between_two_measurements(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc, io=5_000_000, cpu=1_000_000, busy=70_000)
     assert pressure.measure(100.0, pulling=True) is None

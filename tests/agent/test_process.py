@@ -188,7 +188,7 @@ async def test_a_call_to_a_hung_containerd_fails_at_the_deadline(containerd, cli
     containerd.behave(Behaviour.NORMAL)
 
 
-async def test_a_poll_with_an_invalid_response_fails_and_the_next_poll_works(containerd, client, simulated):
+async def test_a_poll_with_an_invalid_response_fails_but_the_next_poll_succeeds(containerd, client, simulated):
     poller = Poller(client)
     containerd.behave(Behaviour.INVALID)
     with pytest.raises(ContainerdError):

@@ -65,7 +65,7 @@ async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, 
         assert layers(pull)[base.digest].cached_bytes == base.size
 
 
-async def test_only_the_manifest_for_this_platform_counts(node: Containerd, registry: Registry) -> None:
+async def test_only_the_layers_for_this_platform_are_reported(node: Containerd, registry: Registry) -> None:
     mine = make_image(make_layer(2 * MIB), make_layer(MIB))
     other = make_image(make_layer(9 * MIB), architecture="s390x")
     ref = registry.push("team/app:1", other, mine)

@@ -90,8 +90,8 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while its bytes were arriving. A pull may be shown as stalled if a busy
-    machine really paused.
+    """Check that no pull was shown as stalled while its bytes were arriving. It is not an error if a pull really paused
+    because the machine was busy.
     """
     for stalled in observer.rows:
         if stalled.row.stalled_since:

@@ -30,12 +30,12 @@ def named(*records: ImageRecord, known: RecordLedger | None = None) -> tuple[str
     return name and (name.reference, name.guessed)
 
 
-def test_the_name_is_the_tag_of_the_record_that_was_updated():
+def test_a_pull_is_named_by_the_tag_whose_record_was_updated():
     records = record("r.io/a:1", 50.0), record("r.io/a:2", 105.0), record(BY_DIGEST, 105.0)
     assert named(*records) == ("r.io/a:2", False)
 
 
-def test_the_name_is_the_digest_if_no_tag_was_updated():
+def test_a_pull_is_named_by_digest_if_no_tag_was_updated():
     assert named(record("r.io/a:1", 50.0), record(BY_DIGEST, 105.0)) == (BY_DIGEST, False)
 
 
@@ -52,7 +52,7 @@ def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 
 
-def test_a_record_updated_by_a_second_pull_of_the_same_image_proves_that_both_pulls_completed():
+def test_both_pulls_of_an_image_have_completed_if_the_second_pull_has_updated_its_record():
     twice = record("r.io/a:1", updated_at=106.0, created_at=105.0)
 
     def written_at(known: RecordLedger) -> float | None:
@@ -107,14 +107,14 @@ def test_events_reveal_the_first_write_of_a_record_and_whether_the_cri_plugin_ma
 @pytest.mark.parametrize(
     ("oldest", "unseen_since", "kept"), [(104.0, 107.0, True), (107.0, 104.0, True), (106.0, 107.0, False)]
 )
-def test_writes_are_remembered_until_no_pull_can_have_made_them(oldest, unseen_since, kept):
+def test_a_write_is_remembered_while_it_may_have_been_made_by_a_pull(oldest, unseen_since, kept):
     known = RecordLedger()
     known.see_writes({"r.io/a:1": [Write(105.0)]})
     known.after_poll(oldest, unseen_since)
     assert bool(known.first_write("r.io/a:1", 0.0)) == kept
 
 
-def test_the_memory_of_writes_is_bounded():
+def test_the_number_of_remembered_writes_is_bounded():
     known = RecordLedger()
     known.see_writes({f"r.io/{number}": [Write(float(at)) for at in range(100)] for number in range(MAX_NAMES + 1)})
     known.after_poll(oldest=0.0, unseen_since=0.0)
@@ -122,8 +122,10 @@ def test_the_memory_of_writes_is_bounded():
     assert known.first_write("r.io/1", 0.0) == Write(100.0 - MAX_WRITES)
 
 
-def test_a_record_that_another_pull_claimed_proves_that_an_overlapping_pull_completed_if_its_layers_are_complete():
-    """The second pull updated the record before the first pull's lease was deleted, which may take many polls."""
+def test_an_overlapping_pull_with_complete_layers_has_completed_if_another_pull_has_claimed_its_record():
+    """The second pull updated the record before the first pull's lease was deleted. Many polls may pass until the lease
+    is deleted.
+    """
     known, twice = ledger(earlier={"r.io/a:1": 105.0}), record("r.io/a:1", 105.0)
     for _ in range(60):
         known.after_poll(oldest=99.0, unseen_since=99.0)

@@ -1,4 +1,4 @@
-"""Tests that find the mirrors that containerd is configured to use."""
+"""Tests for finding the mirrors that containerd is configured to use."""
 
 import pytest
 

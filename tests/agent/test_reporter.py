@@ -1,5 +1,5 @@
-"""Tests for the pulls that the reporter sends, and for the times when it sends them. The reporter posts to a real HTTP
-server, whose responses each test defines.
+"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, whose responses each
+test defines.
 """
 
 import json
@@ -14,7 +14,7 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPh
 from tests.agent.receiver import INTERVAL, Server, pull, serving
 
 
-async def test_the_reporter_waits_long_enough_after_a_report_that_arrived_slowly(server, make):
+async def test_the_reporter_keeps_the_minimum_interval_even_if_the_previous_report_arrived_late(server, make):
     """The server compares arrival times, and returns 429 if two reports arrive less than half a second apart."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
@@ -50,7 +50,7 @@ async def test_the_reporter_sends_only_the_newest_state_even_if_no_pull_is_live(
         await server.until(lambda: server.reports[-1].get("pulls") is None)
 
 
-async def test_finished_pulls_are_kept_until_acknowledged_and_not_sent_again(server, make):
+async def test_finished_pulls_are_kept_until_acknowledged_and_are_not_sent_again_afterwards(server, make):
     server.answers = [web.Response(status=503), web.Response(status=401), web.Response(status=500)]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -197,7 +197,7 @@ async def test_a_rejected_live_pull_does_not_block_other_live_pulls(server, make
     assert [item["id"] for report in server.reports[-8:] for item in report.get("pulls", ())].count("p1") > 1
 
 
-async def test_a_report_lists_only_the_ids_of_pulls_that_do_not_fit(server, make):
+async def test_pulls_that_do_not_fit_into_a_report_are_listed_only_by_id(server, make):
     async with make(run=False) as reporter:
         for count in (1, MAX_PULLS // 2, MAX_PULLS, 3 * MAX_PULLS):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING) for number in range(count)], [])

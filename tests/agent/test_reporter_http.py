@@ -49,7 +49,7 @@ async def test_the_token_is_sent_in_a_header_and_redirects_are_not_followed(serv
     assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
 
 
-async def test_a_proxy_in_the_environment_is_not_used(server, make, monkeypatch):
+async def test_the_reporter_ignores_proxies_that_are_set_in_the_environment(server, make, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     async with make() as reporter:

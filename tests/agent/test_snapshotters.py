@@ -86,9 +86,7 @@ def counted(observed, name):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("mode", FETCHING)
-def test_a_pull_stays_live_until_the_snapshotter_has_fetched_all_layers_and_they_count_as_downloaded(
-    observe, push, version, mode
-):
+def test_a_pull_stays_live_until_the_snapshotter_has_downloaded_all_layers(observe, push, version, mode):
     observed = observe(mode, version)
     ref, image = push("app:1", ("base", 200), ("middle", 300), ("top", 1000))
     observed.watched.node.pull(ref)
@@ -314,7 +312,7 @@ def test_an_ordinary_pull_is_not_affected_by_another_loaded_snapshotter(start_si
         ("overlayfs", "containerd.io/snapshot/remote", Delivery.UNKNOWN),
     ],
 )
-def test_the_keys_of_labels_must_match_in_full(snapshotter, label, expected):
+def test_a_label_is_recognised_only_if_its_whole_key_matches(snapshotter, label, expected):
     assert delivery_of(snapshotter, {label: ""}) is expected
 
 

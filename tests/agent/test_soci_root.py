@@ -34,7 +34,7 @@ def layer(tmp_path):
     return layer
 
 
-def test_allocated_blocks_count_rather_than_file_sizes(tmp_path, layer):
+def test_the_allocated_blocks_of_a_file_are_counted_rather_than_its_size(tmp_path, layer):
     layer(3 * MIB)
     (received,) = SociRoot(str(tmp_path)).received().values()
     assert 3 * MIB <= received < 3 * MIB + 64 * 1024
@@ -50,13 +50,13 @@ def test_a_file_name_may_be_a_digest_without_its_algorithm(tmp_path, layer):
     assert SociRoot(str(tmp_path)).received() == {DIGEST: MIB}
 
 
-def test_an_empty_directory_contains_no_layers(tmp_path):
+def test_no_layers_are_read_from_an_empty_directory(tmp_path):
     (tmp_path / "unpack").mkdir()
     assert SociRoot(str(tmp_path)).received() == {}
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "unknown name", "symbolic link"])
-def test_an_unexpected_layout_is_reported_once_and_not_read(tmp_path, layer, kind, caplog):
+def test_a_directory_with_an_unexpected_layout_is_logged_once_and_not_read(tmp_path, layer, kind, caplog):
     if kind == "file":
         (tmp_path / "unpack").mkdir()
         (tmp_path / "unpack" / "x").write_text("")
@@ -78,7 +78,9 @@ def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     assert len(SociRoot(str(tmp_path)).received()) == 3
 
 
-async def test_the_files_are_read_as_soon_as_the_layers_are_known(tmp_path, layer, start_simulated, push):
+async def test_the_files_of_soci_are_read_as_soon_as_the_layers_of_the_image_are_known(
+    tmp_path, layer, start_simulated, push
+):
     node = start_simulated(snapshotter="soci", mode=Mode.PARALLEL)
     ref, image = push("app:1", ("base", 100), ("top", 300))
     digests = [item.blob.digest for item in image.layers]

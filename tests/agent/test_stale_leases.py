@@ -34,7 +34,7 @@ def test_a_pull_that_completed_just_before_containerd_was_killed_is_reported_as_
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_the_pull_after_a_crash_resumes_the_download_and_counts_from_the_resumed_offset(watched, push):
+def test_the_pull_after_a_crash_resumes_the_download_and_counts_bytes_from_the_resumed_offset(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)
@@ -72,7 +72,7 @@ def test_a_stale_lease_is_shown_for_no_longer_than_the_progress_timeout_if_the_c
     assert len(watched.history) == 1
 
 
-def test_a_seemingly_stale_pull_that_is_older_than_the_agent_is_shown_once_it_makes_progress(watched, push):
+def test_a_seemingly_stale_pull_from_before_the_agent_started_is_shown_as_soon_as_it_makes_progress(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -88,7 +88,7 @@ def test_a_seemingly_stale_pull_that_is_older_than_the_agent_is_shown_once_it_ma
 
 @pytest.mark.parametrize("known", [True, False], ids=["known start of containerd", "unknown start of containerd"])
 @pytest.mark.parametrize("pause", [0.2, 2])
-def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_only_the_new_pull(watched, push, pause, known):
+def test_an_agent_that_starts_after_a_crash_shows_only_the_pull_that_began_after_the_crash(watched, push, pause, known):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)

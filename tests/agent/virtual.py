@@ -1,4 +1,4 @@
-"""The tracker in virtual time, with a simulated node and the poller's loop, but without gRPC."""
+"""Runs the tracker in virtual time, with a simulated node and the poller's loop, but without gRPC."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -63,7 +63,7 @@ class Watched:
         )
 
     def _with_files(self, seen: Observation) -> Observation:
-        """If the snapshotter is known to fetch layers itself, add the bytes that it has written."""
+        """If the snapshotter is known to fetch layers itself, add the bytes that it has written to the observation."""
         if self.sees_files and self.tracker.served and seen.received is None:
             files = self.node.store.snapshotter.files
             return replace(seen, received={digest: int(size) for digest, size in files.items()})

@@ -1,4 +1,4 @@
-"""Small changes to valid values: a field that is missing, unknown, of the wrong type, out of range or repeated."""
+"""Small changes to valid values: a field that is missing, unknown, duplicated, of the wrong type or out of range."""
 
 import itertools
 import json

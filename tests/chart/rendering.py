@@ -103,6 +103,6 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
-    """Render the chart after Helm has validated the values against the schema. Helm's errors are passed on."""
+    """Render the chart after Helm has validated the values against the schema. Helm's errors are raised unchanged."""
     with helm.Chart.load(CHART) as chart:
         return Rendered(chart.render(given or {}, name=name, namespace=namespace))

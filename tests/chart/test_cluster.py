@@ -74,7 +74,7 @@ def helm(cluster: APIServer, tmp_path: Path) -> Helm:
 
 
 def collection(document: dict[str, Any], plural: str) -> str:
-    """Return the path for creating objects of this kind."""
+    """Return the API path at which objects of this kind are created."""
     version, namespace = document["apiVersion"], document["metadata"].get("namespace")
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
@@ -175,7 +175,7 @@ async def test_the_strict_dry_run_rejects_an_unknown_field(cluster: APIServer) -
 async def of_the_release(cluster: APIServer) -> set[str]:
     """Return the path of every stored object that is in the release's namespace or named after the release.
 
-    Other objects are left out, because the API server keeps creating built-in objects for a while after it is ready.
+    Other objects are ignored, because the API server keeps creating built-in objects for a while after it is ready.
     """
     found = set()
     for (version, _), plural in (await plurals(cluster, "list")).items():
@@ -247,7 +247,7 @@ async def test_the_server_has_exactly_the_permissions_it_needs(
 
 
 async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
-    """Start the server with nothing but its own token, and wait until it is ready."""
+    """Start the server with a kubeconfig that contains only its own token, and wait until it is ready."""
     port = free_port()
     variables = {
         "KUBECONFIG": str(kubeconfig),

@@ -25,7 +25,7 @@ def test_the_chart_rejects_a_value_that_no_cluster_accepts(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", UNUSUAL, ids=identify)
-def test_the_chart_accepts_an_unusual_value(case: Case) -> None:
+def test_the_chart_accepts_an_unusual_but_valid_value(case: Case) -> None:
     render(given(case))
 
 

@@ -92,7 +92,7 @@ def test_the_agent_reads_the_soci_directory_in_auto_mode() -> None:
     assert volume == "/var/lib/soci-snapshotter"
 
 
-def test_every_platform_has_an_expected_socket() -> None:
+def test_the_tests_expect_a_socket_for_every_platform() -> None:
     assert SOCKETS.keys() == {path.stem for path in PLATFORMS}
 
 

@@ -31,7 +31,7 @@ OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "P
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a demo's metrics. The demo runs fast enough for pulls to fail during the test."""
+    """The URL of a demo's metrics. The demo runs fast enough for pulls to fail during the test."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
     process = Process(command, tmp_path / "demo.log")
 
@@ -59,7 +59,7 @@ class Prometheus:
             return body["data"]
 
     async def query(self, expression: str) -> list[Any]:
-        """Return the current series of an expression, leaving out series whose value is NaN."""
+        """Return the current series of an expression, except those whose value is NaN."""
         result = (await self.get("query", query=expression))["result"]
         return [one for one in result if one["value"][1] != "NaN"]
 
@@ -122,7 +122,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Return every query in the dashboard, with the variables replaced as Grafana would."""
+    """Return every query in the dashboard, with its variables replaced by values, as in Grafana."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
@@ -149,7 +149,7 @@ def test_every_panel_has_a_description_and_filters_its_metrics_by_every_variable
 
 
 async def test_every_dashboard_query_returns_data(prometheus: Prometheus) -> None:
-    # The demo's server rejects no reports.
+    # The demo's server does not reject any reports, so the query for rejected reports returns no data.
     missing = {name: text for name, text in expressions().items() if "reports_rejected" not in text}
 
     async def answered() -> bool:
@@ -234,7 +234,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # These failures create new counters, and the first value of a new counter must count as well.
+        # Each of these failures creates a new counter. The alerts must take its first value into account as well.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

@@ -118,7 +118,7 @@ def test_changing_a_setting_restarts_only_the_pods_that_use_it() -> None:
     assert before.at(f"DaemonSet/pulltrace-agent{place}") == after.at(f"DaemonSet/pulltrace-agent{place}")
 
 
-def test_a_new_token_restarts_agents_and_server() -> None:
+def test_a_new_token_restarts_the_agents_and_the_server() -> None:
     one, other = render(values({"agent.auth.token": "one"})), render(values({"agent.auth.token": "other"}))
     for key in ("DaemonSet/pulltrace-agent", "Deployment/pulltrace-server"):
         place = f"{key}#spec.template.metadata.annotations.checksum/token"
@@ -160,7 +160,7 @@ def test_the_auth_values_determine_how_agents_authenticate(given: dict[str, Any]
     assert ("ClusterRole/pulltrace-token-reviewer" in rendered.objects) == (mode == "serviceAccount")
 
 
-def test_the_server_expects_the_service_account_of_the_agents() -> None:
+def test_the_server_accepts_the_service_account_of_the_agents() -> None:
     rendered = render(values({"namespace": "watch", "fullnameOverride": "pt"}))
     server = "Deployment/pt-server#spec.template.spec.containers.0.env.[PULLTRACE_AGENT_SERVICE_ACCOUNT].value"
     assert rendered.at(server) == "watch/pt-agent"
@@ -248,7 +248,7 @@ def test_a_service_monitor_selects_only_the_service(path: str) -> None:
     assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in chosen[0]["spec"]["ports"]}
 
 
-def test_a_values_file_of_chart_0_1_0_keeps_its_meaning() -> None:
+def test_a_values_file_for_chart_0_1_0_still_has_the_same_effect() -> None:
     rendered = render(load(CHART / "ci" / "v0.1.0-values.yaml"))
     agent = rendered.at("DaemonSet/pull-watch-agent#spec.template.spec")
     assert agent["containers"][0]["image"] == "registry.example.org/pulltrace-agent:0.1.0"
@@ -266,7 +266,7 @@ def test_a_values_file_of_chart_0_1_0_keeps_its_meaning() -> None:
     assert env["PULLTRACE_HISTORY_TTL"] == "1h"
 
 
-def test_the_acknowledgement_is_the_only_required_value() -> None:
+def test_the_chart_requires_no_value_except_the_acknowledgement_of_the_risks() -> None:
     kinds = sorted(document["kind"] for document in render(ACKNOWLEDGED).objects.values())
     assert kinds == [
         "ClusterRole",

@@ -1,7 +1,7 @@
 """Tests for values that the chart copies into Kubernetes objects, such as containers, volumes and network policy rules.
 
-The tests compare the schema of these values with a real API server. The schema must have the same fields, and must
-reject every mutation of a valid value that the API server rejects.
+The tests compare the chart's schema for these values with the behaviour of a real API server. The schema must have the
+same fields as the API, and must reject every mutation of a valid value that the API server rejects.
 """
 
 import asyncio
@@ -87,8 +87,8 @@ async def test_the_schema_has_the_same_fields_as_a_real_api_server(cluster: APIS
 
 
 def substituted(tree: Any, old: Any, new: Any) -> Any:
-    """Return a copy of an object in which one value is replaced. If the value is a list, it is also replaced where it
-    is part of a longer list.
+    """Return a copy of an object in which one value is replaced. If the value is a list, occurrences of it within
+    longer lists are replaced as well.
     """
     if tree == old:
         return new

@@ -29,7 +29,7 @@ TARGET_NAMES = (
 
 
 def fuzz(names: Collection[str], *limits: str) -> dict[str, tuple[int, str]]:
-    """Fuzz these targets. Return each target's number of executions, and the end of its output if it had a finding."""
+    """Fuzz these targets. Return each one's number of executions, and the end of its output if it found a problem."""
     FINDINGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as folder:
         command = [sys.executable, "-m", "tests.fuzz.one", folder, ",".join(names), *limits]
@@ -46,7 +46,7 @@ def _result(folder: Path, name: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Fuzz the targets and print a table of the results. Return 1 if there was a finding."""
+    """Fuzz the targets and print a table of the results. Return 1 if a target found a problem."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("targets", nargs="*", choices=[[], *TARGET_NAMES], default=[])

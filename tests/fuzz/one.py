@@ -1,6 +1,6 @@
-"""Fuzz one target after another. Each target runs until it reaches a limit or has a finding: ``python -m tests.fuzz.one
-FOLDER TARGET,… [libFuzzer flags]``. Each target's output and exit status are written to ``TARGET.log`` and
-``TARGET.status``.
+"""Fuzz one target after another. Each target runs until it reaches a limit or finds a problem: ``python -m
+tests.fuzz.one FOLDER TARGET,… [libFuzzer flags]``. Each target's output and exit status are written to ``TARGET.log``
+and ``TARGET.status``.
 """
 
 import logging

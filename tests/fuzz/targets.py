@@ -42,7 +42,7 @@ _GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=Fals
 
 
 class _Server:
-    """The server's application, without a socket. The limits are low enough for the fuzzer."""
+    """The server's application, without a socket. The limits are low enough for the fuzzer to reach them."""
 
     def __init__(self) -> None:
         self.now = NOW
