@@ -55,7 +55,7 @@ def time_of_commit() -> str:
 
 
 def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) -> dict[str, str]:
-    """Return the annotations that the chart has only once it is released."""
+    """Return the annotations that only a released chart has."""
     version = str(about["version"])
     made = {f"pulltrace/{half}-digest": digest for half, digest in digests.items()}
     made["artifacthub.io/prerelease"] = str("-" in version).lower()

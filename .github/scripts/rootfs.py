@@ -74,7 +74,7 @@ def _compile(library: Path) -> None:
     for source in library.rglob("*.py"):
         if source.is_relative_to(ours):
             continue
-        # Some packages contain .py templates that are not valid Python. Such templates are left as they are.
+        # Some packages contain .py templates that are not valid Python. These templates remain uncompiled.
         if compileall.compile_file(
             source, legacy=True, quiet=2, stripdir=str(library.parents[3]), invalidation_mode=by_hash
         ):

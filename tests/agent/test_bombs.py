@@ -63,7 +63,7 @@ def test_parsing_a_malicious_document_takes_at_most_a_few_times_its_size_in_memo
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in BOMBS.items()])
-async def test_a_malicious_pull_ends_and_the_next_pull_is_reported_correctly(data, start_simulated, push):
+async def test_a_pull_of_a_malicious_image_ends_and_the_next_pull_is_reported_correctly(data, start_simulated, push):
     node = start_simulated()
     good, image = push("good:1", ("good", 20))
     _, donor = push("bomb:1", ("bomb", 20), multi_arch=False)

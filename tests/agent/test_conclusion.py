@@ -77,12 +77,12 @@ def test_the_only_new_image_is_attributed_to_the_pull_with_the_empty_lease():
     assert pull.guessed
 
 
-def test_the_outcome_of_two_empty_leases_is_unknown_if_there_is_only_one_new_image():
+def test_the_outcome_of_two_pulls_with_empty_leases_is_unknown_if_there_is_only_one_new_image():
     pull, twin = a_pull(Seen.LEASE), a_pull(Seen.LEASE)
     assert ending_of(pull, record(), ended=(twin,)).outcome is Outcome.UNKNOWN
 
 
-def test_the_outcome_of_an_empty_lease_is_unknown_if_the_clock_was_set_back():
+def test_the_outcome_of_a_pull_with_an_empty_lease_is_unknown_if_the_clock_was_set_back():
     assert ending_of(a_pull(Seen.LEASE), now=LAST_SEEN - 60).outcome is Outcome.UNKNOWN
 
 

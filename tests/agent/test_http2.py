@@ -135,7 +135,7 @@ NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-s
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
-def test_headers_are_decoded_correctly_for_every_table_that_the_server_uses(blocks):
+def test_headers_are_decoded_correctly_for_every_table_size_that_the_server_uses(blocks):
     """The server may use a dynamic table even if the client disables this table. With a dynamic table, identical blocks
     can decode to different headers.
     """

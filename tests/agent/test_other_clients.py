@@ -339,7 +339,7 @@ def test_a_download_by_an_image_builder_completes_without_an_image_record(watche
     assert [(ended.status, downloaded(ended)) for ended in watched.ended] == [(PullPhase.COMPLETED, image.size)]
 
 
-def test_a_lease_that_remains_empty_ends_as_a_cancelled_pull(watched):
+def test_a_pull_ends_as_cancelled_if_its_lease_remains_empty(watched):
     watched.node.new_lease()
     watched.polls(2)
     assert [pull.status for pull in watched.live] == [PullPhase.RESOLVING]
@@ -411,7 +411,7 @@ def test_a_pull_whose_image_is_removed_immediately_counts_as_completed(watched, 
     ]
 
 
-def test_a_pull_that_is_cancelled_while_another_image_is_removed_does_not_complete(watched, push):
+def test_a_pull_that_is_cancelled_while_another_image_is_removed_does_not_count_as_completed(watched, push):
     (ref, _), (other, _) = push("app:1", ("app", 30)), push("other:1", ("other", 30))
     pull = watched.node.pull(ref)
     removed = watched.node.pull(other)

@@ -37,8 +37,8 @@ BY_TITLE = {way.title: way for way in WAYS}
 
 
 class Case(NamedTuple):
-    """A combination of a way of pulling an image, a version of containerd, and a distribution of bytes among the
-    layers.
+    """A test case: the way in which the image is pulled, the version of containerd, and how the image's bytes are
+    distributed among its layers.
     """
 
     way: Way
@@ -71,7 +71,7 @@ def sent_of(registry, image):
 
 def check_rows(observer, way, *bases):
     """Check that a pull's row never disappears, never stalls while bytes are arriving, and never counts more bytes than
-    the registry has sent. Return the states of the row while the pull was live and its size was known.
+    the registry has sent. Return those states of the row in which the pull was live and its size was known.
     """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"

@@ -39,11 +39,11 @@ def test_a_pull_is_named_by_digest_if_no_tag_was_updated():
     assert named(record("r.io/a:1", 50.0), record(BY_DIGEST, 105.0)) == (BY_DIGEST, False)
 
 
-def test_records_older_than_the_lease_do_not_name_the_pull():
+def test_a_pull_is_not_named_by_records_that_are_older_than_its_lease():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
-def test_a_record_named_by_image_id_does_not_name_the_pull():
+def test_a_pull_is_not_named_by_a_record_whose_name_is_an_image_id():
     assert named(record(TARGET, 105.0)) is None
 
 

@@ -68,7 +68,7 @@ TYPES = {
     "volumes.*.projected": CORE + "ProjectedVolumeSource",
     "volumes.*.secret": CORE + "SecretVolumeSource",
 }
-"""The Kubernetes type of each definition, by the definition's path. ``*`` stands for any list item."""
+"""The Kubernetes type of each definition, by the definition's path. ``*`` matches any list item."""
 
 OMITTED = {
     CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # a new field, and a field for block devices

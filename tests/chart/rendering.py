@@ -67,7 +67,7 @@ class Rendered:
     def at(self, place: str) -> Any:
         """Return the value at a path such as ``Kind/name#spec.ports.0.port``, or None if there is none.
 
-        ``[name]`` selects the list item with this name, and ``~`` stands for a dot inside a key.
+        ``[name]`` selects the list item with this name, and ``~`` represents a dot inside a key.
         """
         key, _, path = place.partition("#")
         found: Any = self.objects.get(key) or self.hooks.get(key)

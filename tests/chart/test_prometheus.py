@@ -25,7 +25,6 @@ pytestmark = pytest.mark.chart
 
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
-"""The time limit for a condition, in seconds, which is long because the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 

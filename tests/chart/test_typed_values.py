@@ -65,7 +65,7 @@ def test_all_fields_of_the_kubernetes_types_are_accepted() -> None:
 
 
 def definition(path: str) -> dict[str, Any]:
-    """Return the schema at a path that begins with the name of a definition. ``*`` stands for any list item."""
+    """Return the schema at a path that begins with the name of a definition. ``*`` matches any list item."""
     name, *steps = path.split(".")
     found = SCHEMA["definitions"][name]
     for step in steps:

@@ -22,5 +22,5 @@ def test_a_target_accepts_its_seeds_and_their_mutations(results: dict[str, tuple
     assert runs >= RUNS
 
 
-def test_every_target_is_listed() -> None:
+def test_the_list_of_target_names_contains_every_target() -> None:
     assert set(TARGET_NAMES) == set(TARGETS)

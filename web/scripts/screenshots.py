@@ -24,8 +24,8 @@ WARM_UP = 55.0
 
 
 def largest_pull() -> str:
-    """Return the id of the pull with the most downloaded bytes, or an empty string. Only pulls with more than four
-    layers that should still be running when the screenshots are taken are considered.
+    """Return the id of the pull with the most downloaded bytes, or an empty string. Consider only pulls that have more
+    than four layers and should still be running when the screenshots are taken.
     """
     with urlopen(f"{URL}api/v1/pulls", timeout=5) as response:  # noqa: S310 - our own loopback
         pulls: list[dict[str, Any]] = json.load(response)["pulls"]
