@@ -5,8 +5,8 @@ and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides 
 ``Arrival.next_status`` turns that attempt into the status to publish. These rules ensure that clients never see the
 same attempt end twice:
 
-- Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows
-  the pull as live, that report is either outdated or about the next attempt. ``matching`` decides between these cases.
+- Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows the
+  pull as live, that report is either outdated or refers to the next attempt. ``matching`` distinguishes these cases.
 - If neither the agent nor the kubelet has reported the end of an attempt, the end is inferred, and a later report may
   correct it.
 - An unexplained failure becomes a success if the kubelet reports that the image is present. ``correction`` contains
@@ -157,8 +157,8 @@ class Arrival:
         return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
-        """Make this pull the newest pull of the arrival. Unless the pull belongs to the newest attempt, a new attempt
-        begins.
+        """Make this pull the newest pull of the arrival. If the pull does not belong to the newest attempt, a new
+        attempt begins.
         """
         if self.pull and self._is_pull_newest and not self._has_ended and not self.pull.is_only_lease:
             pull.started_at = min(pull.started_at, self.pull.started_at)

@@ -7,9 +7,9 @@ The agent reports when a pull started, when it ended, and how. Each of these val
 
 - The agent may have missed the start of a short pull. The reported start is then too early.
 - The agent may have been restarted during the pull, or may have stopped reporting. The server then infers a failure.
-  The inferred end (``presumed``) is the time at which the server noticed, so it may be too late.
-- The agent concludes from the missing image that a pull failed (``agent.conclusion``). However, the image may have been
-  removed right after the pull. The agent never knows why a pull failed.
+  The inferred end (``presumed``) is the time of that inference, so it may be too late.
+- If the image is missing, the agent concludes that the pull failed (``agent.conclusion``). However, the image may have
+  been removed right after the pull. The agent never knows why a pull failed.
 
 The kubelet reports the start of the next attempt, the reason for a failure, and the arrival of the image. Its times are
 in whole seconds, so they replace only an inferred end:

@@ -9,8 +9,8 @@ Clients must never miss two kinds of entries: the final state of an attempt befo
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
 tombstone, the client is reset.
 
-Most pulls in the feed have finished, and few clients request the layers of such pulls. The layers of finished pulls are
-therefore compressed once their frame is no longer the newest.
+Most pulls in the feed have finished, and clients rarely request the layers of such pulls. Once the frame of a finished
+pull is no longer the newest, the pull's layers are therefore compressed.
 
 The changes in one tick form a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
 that are up to date receive the same ``bytes`` object.
@@ -235,8 +235,8 @@ class Feed:
         return entry
 
     def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
-        """Drop a state that has been replaced. The final state of an attempt is kept, because every client must receive
-        it.
+        """Drop a state that a newer state has replaced. The final state of an attempt is kept, because every client
+        must receive it.
         """
         old = before.pull
         if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):

@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a clock that counts Unix seconds and never jumps. The clock adds the elapsed time to the time of its
-    creation.
+    """Return a clock that counts Unix seconds and never jumps. The clock adds the elapsed time to the time at which it
+    was created.
 
     A change to the machine's clock therefore does not make nodes appear lost or history expire early. The returned
     clock keeps counting while the machine is suspended.

@@ -60,7 +60,9 @@ class Merged(msgspec.Struct):
 
 
 class Inventory:
-    """The pulls of all nodes. ``born`` is the time when this server started. Pulls that ended earlier are history."""
+    """The pulls of all nodes. ``born`` is the time when this server started. Pulls that ended before that time are
+    history.
+    """
 
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}

@@ -277,8 +277,8 @@ class Node:
     name: str
     last_seen: float
     whole_at: float
-    """The time of the last report that listed all of the node's pulls. A pull that started later cannot have been
-    reported before.
+    """The time of the last report that listed all of the node's pulls. A pull that started after this time cannot have
+    been in that report or in an earlier one.
     """
     last_report: float = 0.0
     """When the node's last report was accepted."""

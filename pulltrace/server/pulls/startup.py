@@ -179,7 +179,9 @@ class Startup:
         return finished
 
     def expire(self, now: float) -> None:
-        """Drop pods that started more than half an hour ago. If too many pods remain, also drop the oldest pods."""
+        """Drop pods that started more than half an hour ago. If there are still too many pods, drop the oldest ones as
+        well.
+        """
         if now < self._expires_at and len(self._pods) <= MAX_PODS:
             return
         self._expires_at = now + _EXPIRE_EVERY

@@ -4,9 +4,10 @@ The most similar pulls are used, in this order of preference: pulls of this imag
 other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
 pulls from other registries on this node. Pulls without bytes to fetch are not recorded.
 
-A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's last pulls from a registry. These
-costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow node has
-not completed a pull of similar size, the cost per byte is derived from the node's download and unpacking rates.
+A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
+These costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow
+node has not completed a pull of similar size, the cost per byte is derived from the node's download and unpacking
+rates.
 
 Memory is limited: only the last pulls of each image, each repository, and each pair of registry and node are kept. If
 there are too many keys, the least recently used key is dropped.

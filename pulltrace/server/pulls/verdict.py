@@ -14,8 +14,8 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long, in seconds, a factor must limit a pull before it is published, and how long it must have stopped limiting
-the pull before it is withdrawn.
+"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn when
+it has not been the limit for this long.
 """
 SHORT = 5.0
 """Minimum duration, in seconds, of a pull with a verdict."""
