@@ -16,8 +16,8 @@ from pulltrace.agent.model import Blob
 class Image:
     """An image that is being pulled.
 
-    The image record may point to any digest in ``targets``, where indexes come before manifests. ``documents`` contains
-    the digests of all indexes, manifests and configs.
+    The image record may point to any digest in ``targets``, which lists indexes before manifests. ``documents``
+    contains the digests of all indexes, manifests and configs.
     """
 
     targets: tuple[str, ...]

@@ -142,7 +142,7 @@ class Containerd:
         return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
-        """Return the ingests and the leases. Both lists are requested concurrently, so either may be older than the
+        """Return all ingests and all leases. The two lists are requested concurrently, so either may be older than the
         other.
         """
         ingests, leases = await self._list(_INGESTS, _LEASES)

@@ -181,8 +181,8 @@ class Facts:
     """The creation times of the containers created since the oldest live pull began."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
-        """Keep only the data that live pulls need, and the newest documents, because the next pull often needs them
-        too.
+        """Keep only the data that live pulls need, and the newest documents, because the next pull often needs the same
+        documents.
         """
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
         self.snapshots = {key: snapshot for key, snapshot in self.snapshots.items() if key[1] in chains}

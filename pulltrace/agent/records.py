@@ -82,7 +82,7 @@ class RecordLedger:
         """Record that the pull with this lease completed as ``name``, and also wrote the records named by digest and by
         image id.
 
-        If ``name`` is None, the pull wrote every record that is new since the lease began.
+        If ``name`` is None, the pull is assumed to have written every unclaimed record since its lease began.
         """
         times = {record: self.written_at(record, lease) for record in records if name or self.is_new_for(record, lease)}
         self._this_poll.update(

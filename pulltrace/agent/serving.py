@@ -1,7 +1,7 @@
 """Decide which snapshotter a pull uses, and whether containerd or the snapshotter fetches the layers. Sans-I/O.
 
 If a snapshotter fetches a layer itself, containerd has no ingest, no blob and no prepared snapshot for this layer. The
-pull's lease lists the layer only when the layer is complete.
+pull's lease lists the layer only once the layer is complete.
 """
 
 from pulltrace.agent.layers import Absence, Progress
@@ -61,7 +61,7 @@ class Serving:
         return self.snapshotter_of(pull) not in LOCAL
 
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
-        """Return the reason why a layer has no blob, or None if the reason is not certain.
+        """Return the reason why a layer has no blob, or None if the reason is uncertain.
 
         While the pull is live, a blob is certain to be missing only if containerd reported its absence after the
         snapshot was committed.

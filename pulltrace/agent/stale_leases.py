@@ -10,10 +10,10 @@ from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""How long, in seconds, a pull may make no progress before containerd cancels it (``image_pull_progress_timeout``)."""
+"""How long, in seconds, a pull can make no progress before containerd cancels it (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
-"""How long, in seconds, unpacking can go without progress. No single layer takes this long to unpack."""
+"""How long, in seconds, unpacking may go without visible progress. No single layer takes this long to unpack."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
 """How long, in seconds, a pull can take to resolve its reference. After this time, the pull must have been cancelled,

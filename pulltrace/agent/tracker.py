@@ -118,7 +118,7 @@ class Tracker:
 
     def see_change(self, change: Change, since: float) -> None:
         """Record that an image record was written. If no poll has seen the pull that wrote the record, the pull began
-        after ``since``, because polls would have seen an earlier pull.
+        after ``since``; otherwise, a poll would have seen the pull.
         """
         self._changes_since = since
         self._changes.append(change)
