@@ -26,7 +26,9 @@ _SLOW_PAUSE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """The load on a server. By default, each pulling node has 1 to 3 pulls at once and reports every second."""
+    """The load that a generator creates. By default, each pulling node has 1 to 3 pulls at once and reports every
+    second.
+    """
 
     nodes: int
     pulling: int = 0

@@ -3,8 +3,8 @@ pod.
 
 Each figure is the difference between the measurements at two loads, divided by the number of added items. ``--short``
 uses small loads, to check that the benchmark works. The cost of live pulls and clients is measured in a real server
-process. The cost of finished pulls and waiting pods is measured in a process without sockets, and covers only the
-state, its ticks and the encoded frames.
+process. The cost of finished pulls and waiting pods is measured in a process without sockets. It includes only storing
+the state, updating it on each tick, and encoding frames.
 
 Usage:
 
