@@ -111,7 +111,7 @@ async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[s
     The page requests the list of pods every two seconds. The output marks differences that disappear once the page has
     received the next list.
     """
-    # A small scale factor saves rendering time, and the pages are never displayed.
+    # Nobody looks at these pages, so a small scale factor is used to save rendering time.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]
     await pods.goto(f"{url}?view=pods")
     await pulls.goto(url)

@@ -274,7 +274,7 @@ async def test_a_server_that_stops_while_it_is_being_polled_is_shown_as_unreacha
         await expect(page.locator(BADGE)).to_have_text("Polling every 3 s")
 
 
-async def test_a_tab_without_a_stream_shows_the_reason_and_polls_until_a_stream_is_free(
+async def test_a_tab_without_a_stream_shows_the_reason_and_polls_until_a_stream_is_available(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

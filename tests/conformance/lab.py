@@ -65,7 +65,7 @@ class Lab(Protocol):
         ...
 
     def hold(self, layer: Any, at: int) -> None:
-        """Stop sending the layer at this offset."""
+        """Send only the bytes of the layer before this offset, until the layer is released."""
         ...
 
     def release(self, layer: Any) -> None:
