@@ -319,7 +319,7 @@ class ImageRequest:
         self.pulling, self.pulled_at, self._without_pull = False, None, False
 
     def _is_failure_without_event(self, at: float) -> bool:
-        """Return whether a failure status that arrives at time ``at`` is about a failure whose event was lost."""
+        """Return whether a failure status that arrives at time ``at`` reports a failure whose event was lost."""
         known = self.failure
         if known is None or self._statuses <= known.attempt:
             return False

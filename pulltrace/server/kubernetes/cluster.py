@@ -2,7 +2,7 @@
 Sans-I/O.
 
 The cluster's state is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and
-returns the nodes where something visible changed. ``Cluster.demands`` returns the images that one node's kubelet needs.
+returns the nodes whose visible state changed. ``Cluster.demands`` returns the images that one node's kubelet needs.
 Only pods that are waiting for an image are stored.
 """
 
@@ -31,8 +31,7 @@ assumed to be wrong.
 
 EVENT_LATE = 100.0
 """Maximum delay, in seconds, of an event from a node whose clock is correct. Kubelets keep trying to reach the API
-server for two minutes, and the server's own watch may have been interrupted. This delay must be shorter than
-``LINGER``.
+server for two minutes, and Pulltrace's own watch may have been interrupted. This delay must be shorter than ``LINGER``.
 """
 
 MAX_DELETED = 50_000
@@ -138,7 +137,7 @@ class Cluster:
         key, name = pod.key, pod.spec.node_name
         if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted is no longer waiting
             return self._forget(key, now)
-        # A static pod keeps its key even if it moves to another node.
+        # A static pod may keep its key when it moves to a different node.
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
         self._deleted.pop(key, None)
         node = self._nodes.get(name) or NodeDemands(name, self._budget)

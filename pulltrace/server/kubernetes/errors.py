@@ -150,8 +150,8 @@ _SHORT_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\
 
 
 def classify(message: str, waiting_reason: str = "") -> ErrorReason:
-    """Return the reason for a pull's failure. The reason comes from the message or, if the message does not help, from
-    the container's waiting reason.
+    """Return the reason for a pull's failure. The reason comes from the message or, if the message contains no known
+    reason, from the container's waiting reason.
     """
     text = _without_names(message[:_LONGEST_TEXT]).lower()
     for reason, pattern in _RULES:
@@ -173,7 +173,7 @@ def _without_names(message: str) -> str:
 
 
 def about(message: str) -> tuple[str, str]:
-    """Return the image that a kubelet's message is about, as written in the pod, and the cause or the rest of the text.
+    """Return the image that a kubelet's message names, as written in the pod, and the cause or the remaining text.
 
     Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. Both
     results are empty if the message is not about an image.

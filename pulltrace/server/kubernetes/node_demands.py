@@ -271,8 +271,8 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the pod's requests for images of containers that have been created, and for images that the pod no longer
-        names.
+        """End the pod's request for an image if its container has been created, or if the pod no longer names the
+        image.
         """
         outcome, key = Outcome(), pod.key
         # One container of the pod may already use the image, while another container needs a new pull.
@@ -323,7 +323,7 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget the deleted pods' pulls that began before ``start``. A pull that began at ``start`` has ended.
+        """After a pull that began at ``start`` has ended, forget the deleted pods' pulls that began earlier.
 
         After a restart, a kubelet never reports the end of its earlier pulls. If a forgotten pull is still running, it
         keeps the image name that was inferred for it.

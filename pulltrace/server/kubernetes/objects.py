@@ -260,8 +260,8 @@ class EventSeries(_Object, frozen=True, gc=False):
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. When an event recurs, the kubelet updates its count and time. In the newer API, the event's
-    series contains the count and the time.
+    """A core/v1 event. When an event recurs, the kubelet updates the event's count and time. In the newer API, the
+    event's series contains the count and the time.
     """
 
     metadata: Metadata
@@ -347,7 +347,7 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """The events in ``namespace`` (None means all namespaces) can or cannot be read. Events are assumed to be readable
+    """Whether the events in ``namespace`` (None means all namespaces) can be read. Events are assumed to be readable
     until the first ``EventsHeard`` arrives.
     """
 
