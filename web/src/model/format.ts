@@ -13,7 +13,7 @@ const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
 export function quantity(bytes: number): Quantity {
   let value = Math.max(0, bytes)
   let unit = 0
-  // Otherwise, 999.5 would be displayed as 1000 of the smaller unit.
+  // Otherwise, 999.5 would be displayed as 1000 in the smaller unit.
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000
     unit += 1

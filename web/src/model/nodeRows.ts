@@ -28,7 +28,7 @@ export interface NodeRow {
   readonly queued: number
   /** How many of the running pulls are receiving no bytes. */
   readonly stalled: number
-  /** Whether any pull whose bytes can be observed is downloading. */
+  /** Whether at least one pull with observable bytes is downloading. */
   readonly isDownloading: boolean
   readonly bytesPerSec: number
   readonly limit: NodeLimit | undefined

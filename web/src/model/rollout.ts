@@ -18,7 +18,7 @@ export interface ImageRow {
   readonly pulling: number
   readonly queued: number
   readonly failed: number
-  /** Cancelled pulls, and failed pulls that no pod is waiting for. */
+  /** The number of cancelled pulls, and of failed pulls that no pod is waiting for. */
   readonly stopped: number
   /** Nodes where a pod is waiting for this image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]

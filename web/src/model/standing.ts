@@ -1,4 +1,4 @@
-/** Whether a pull needs attention, is in progress, or is history. All parts of the page apply the same rules. */
+/** Whether a pull is failing, live or past. All parts of the page apply the same rules. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { listed } from './format'
