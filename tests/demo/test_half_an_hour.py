@@ -1,4 +1,4 @@
-"""During half an hour of virtual time, Pulltrace shows only problems that really occur in the demo."""
+"""During half an hour of virtual time, Pulltrace shows only problems that actually occur in the demo."""
 
 from collections import Counter
 

@@ -17,7 +17,9 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """Return a function that lets a number of seconds pass and returns the kubelet's reports from that time."""
+    """Return a function that advances the time by a number of seconds and returns the kubelet's reports from that
+    period.
+    """
 
     def live(seconds):
         for _ in range(round(seconds * 10)):

@@ -22,7 +22,7 @@ STEP = 1.0
 
 
 class VirtualWorld:
-    """A simulated cluster. Each call of ``step`` advances its time by one second."""
+    """A simulated cluster. Each call to ``step`` advances its time by one second."""
 
     def __init__(self, nodes: int, seed: int = 20261123) -> None:
         self.now = NOON
@@ -48,7 +48,7 @@ class VirtualWorld:
         self._hub.tick(self.now)
 
     def take(self, happened: Said | Crashed) -> None:
-        """Pass an event in the scenario on to the agents or the server."""
+        """Forward a scenario event to the agents or the server."""
         if isinstance(happened, Crashed):
             tracker = self._agents[happened.node].tracker
             tracker.containerd_since = self.now

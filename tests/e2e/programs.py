@@ -91,12 +91,12 @@ class Api:
         await self._session.close()
 
     async def get(self, path: str) -> Any:
-        """Return the JSON at a path."""
+        """Return the JSON response for a URL path."""
         async with self._session.get(self.url + path) as answer:
             return json.loads(await answer.read())
 
     async def text(self, path: str) -> str:
-        """Return the text at a path."""
+        """Return the text response for a URL path."""
         async with self._session.get(self.url + path) as answer:
             return await answer.text()
 

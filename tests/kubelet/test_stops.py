@@ -22,7 +22,7 @@ ACTIVE = {"queued", "resolving", "downloading", "extracting"}
 
 
 async def halfway(lab: Lab, name: str) -> str:
-    """Start pulling an image, and wait until part of it has arrived. The rest is held back."""
+    """Start pulling an image, and wait until part of it has arrived. The registry holds back the rest."""
     ref = lab.push(f"team/{name}:1", 6 * MIB, rate=MIB)
     lab.hold(ref, at=3 * MIB)
     await lab.create(pod(name, ref))

@@ -30,7 +30,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """The spans received so far, by name. Environment variables direct the exporter to the receiver."""
+    """The spans received so far, by name. Environment variables configure the exporter to send to the receiver."""
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):
@@ -117,7 +117,7 @@ def test_a_finished_pull_is_exported_as_a_span_with_its_phases_as_children(trace
     assert resource["service.name"] == "pulltrace"
 
 
-def test_another_server_exports_the_same_pull_with_the_same_ids(received, monkeypatch):
+def test_a_different_server_exports_the_same_pull_with_the_same_ids(received, monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "pulls-of-tests")
     for _ in range(2):
         exporter = export_traces(os.environ)

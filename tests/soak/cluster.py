@@ -1,4 +1,4 @@
-"""The demo's cluster, with the server and the agents as separate processes, and a record of what really happened to
+"""The demo's cluster, with the server and the agents as separate processes, and a record of what actually happened to
 each pull.
 """
 
@@ -33,7 +33,7 @@ RECONNECTS = 3.0
 
 @dataclass(slots=True, eq=False)
 class Truth:
-    """A record of what really happened to one pull."""
+    """A record of what actually happened to one pull."""
 
     node: str
     pull: Pull
