@@ -41,8 +41,8 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """How large the loads are. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
-    finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds``.
+    """The sizes of the benchmark's loads. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the
+    number of finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds``.
     """
 
     few: int = 100
