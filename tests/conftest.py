@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the Hypothesis profiles. No Hypothesis profile sets a deadline.
+"""Fixtures for all tests, and the Hypothesis profiles. Every Hypothesis profile disables the deadline.
 
 By default, every run of the tests uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer examples.
 ``EXAMPLES_PROFILE=random`` (the nightly run) uses new examples and prints how to reproduce a failure.
