@@ -17,7 +17,7 @@ import { QueueTime, TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** Whether the list names each pull by its node or by its image. */
+  /** Whether the list identifies each pull by its node or by its image. */
   readonly name: 'node' | 'image'
 }
 
@@ -73,7 +73,7 @@ function queuedWords({ pods }: Pull, place: QueuePlace): string {
   return joined(', ', placeWords(place), names.length > 0 && `for ${listed(names, 1)}`)
 }
 
-/** The pull's speed, which makes nodes comparable, or its percentage if there is no speed. */
+/** The pull's speed, by which nodes can be compared, or its percentage if the speed is unknown. */
 function figure(pull: Pull): string {
   if (hasFailed(pull)) return ''
   const speed = shownRate(pull)

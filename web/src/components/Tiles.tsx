@@ -24,7 +24,7 @@ const FILTERS: readonly Filter[] = [
   { state: 'done', word: 'done', title: 'Done' },
 ]
 
-/** The counts for the whole cluster. Clicking a tile shows only the pulls that it counts. */
+/** The number of pulls in each state, for the whole cluster. Clicking a tile shows only the pulls that it counts. */
 export function Tiles() {
   const { asOf, counts, pods, pulls } = useSnapshot()
   const { view, query } = useUrl()
