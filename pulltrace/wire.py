@@ -23,7 +23,7 @@ MAX_REPORT = 1 << 20
 """Maximum size of a decompressed report in bytes. Larger reports are rejected."""
 
 MAX_PULLS = 256
-"""Maximum number of live pulls per node. A kubelet usually runs at most about ten pulls at once."""
+"""Maximum number of live pulls per node. A kubelet rarely runs more than ten pulls at once."""
 
 MAX_LAYERS = 512
 """Maximum number of layers per pull. overlayfs allows 500 layers, and Docker allows 127."""
@@ -126,7 +126,7 @@ class LayerState(JsonObject, frozen=True):
     resumed. ``downloaded_bytes`` is the number of bytes that this pull has downloaded. If another pull fetches this
     layer, ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches
     the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual
-    machine will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in state ``remote``
+    machine will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in the ``remote`` state
     without fetching it first. Times that containerd records (``completed_at``) are exact. Each other time is the time
     of the first poll that observed the change.
     """
