@@ -61,7 +61,7 @@ def test_all_invalid_variables_are_reported_at_once_by_name() -> None:
         (AgentSettings, {"SERVER_CA_FILE": "ca.crt", "NODE_NAME": "n"}, "='ca.crt' is not an absolute path"),
     ],
 )
-def test_contradictory_variables_are_reported(kind, environ: dict[str, str], mistake: str) -> None:
+def test_conflicting_variables_are_reported(kind, environ: dict[str, str], mistake: str) -> None:
     with pytest.raises(SettingsError, match=mistake):
         load(kind, {f"PULLTRACE_{name}": text for name, text in environ.items()})
 

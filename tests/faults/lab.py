@@ -31,8 +31,8 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The environment variables that the container images also set. Without these variables, glibc would not return the
-memory used for clients and lists to the operating system.
+"""The environment variables that the container images also set. Without these variables, glibc would keep the memory
+used for clients and lists instead of returning it to the operating system.
 """
 
 

@@ -216,7 +216,7 @@ async def test_an_attack_on_the_metrics_port_does_not_delay_other_clients(served
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
-    """Have each node report ``pulls`` finished pulls with ten layers each, in reports of ``each`` pulls."""
+    """Have each node report ``pulls`` finished pulls with ten layers each. Each report contains ``each`` pulls."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def node(number: int) -> None:

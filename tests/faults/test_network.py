@@ -48,7 +48,7 @@ async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(m
 ROUND_TRIP = 2.0
 
 
-async def test_reports_arrive_over_a_link_with_a_round_trip_of_two_seconds(make_lab, network):
+async def test_reports_arrive_over_a_link_with_a_round_trip_time_of_two_seconds(make_lab, network):
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = lab.held("app", 8)

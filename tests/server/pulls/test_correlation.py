@@ -1,4 +1,4 @@
-"""Tests for the attempts and names that arrivals get, and for the removal of arrivals. The tests set the image demands
+"""Tests for the attempts and names of arrivals, and for when arrivals are removed. The tests set the image demands
 directly, without a kubelet.
 """
 

@@ -153,7 +153,7 @@ def test_the_earlier_attempts_and_the_first_failure_time_are_known_from_agents_a
     assert (first.attempt, first.error, first.percent) == (1, "no space left on device", 10.0)
 
 
-def test_the_pod_list_shows_how_long_an_image_has_been_failing(sim):
+def test_the_pod_list_shows_how_long_a_pull_has_been_failing(sim):
     arrival = web()
     sim.apply(seen(arrival), at=0)
     fail(sim, arrival, began=1, ended=3)

@@ -101,7 +101,7 @@ class Lease:
 
 
 class Node:
-    """The true events on one node, and the times at which each channel reports them."""
+    """The actual events on one node, and the times at which each channel reports them."""
 
     def __init__(self, lives: list[Life]) -> None:
         self.leases: list[Lease] = []

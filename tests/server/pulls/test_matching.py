@@ -1,4 +1,4 @@
-"""Tests for each row of the table in the docstring of the module ``matching``."""
+"""Tests for each row of the table in the ``matching`` module's docstring."""
 
 from dataclasses import dataclass, replace
 

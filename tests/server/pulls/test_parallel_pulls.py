@@ -78,7 +78,7 @@ class Lease:
 
 
 class Node:
-    """The events on a node, and the messages of the kubelet and the agent about them, each with a time."""
+    """The events on a node, and the messages about them from the kubelet and the agent, each with a time."""
 
     def __init__(
         self, images: list[Image], containers: list[tuple[float, float]], polls_from: float, *, serial: bool

@@ -117,7 +117,7 @@ def test_a_short_pull_that_no_agent_reports_gets_its_times_and_size_from_the_kub
 
 
 def test_a_pull_that_began_after_the_image_had_arrived_is_attributed_to_a_different_tag():
-    """The agent does not see the first pull, and the kubelet's events arrive so late that they seem to be about the
+    """The agent does not see the first pull, and the kubelet's events arrive so late that they seem to belong to the
     second pull.
     """
     sim, first, second = Joined(), web("a", "nginx:1.28"), web("b", "nginx:1.27")

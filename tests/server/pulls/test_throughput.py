@@ -11,7 +11,7 @@ ENDS = {
 }
 
 
-def test_complete_steps_are_returned_oldest_first() -> None:
+def test_complete_throughput_steps_are_returned_oldest_first() -> None:
     throughput = Throughput(NOW)
     throughput.add("a", 50, NOW)
     throughput.add("a", 50, NOW + STEP - 1)
@@ -20,7 +20,7 @@ def test_complete_steps_are_returned_oldest_first() -> None:
     assert throughput.series(NOW + 3 * STEP) == (NOW, {"a": [20.0, 0.0, 0.0], "b": [0.0, 0.0, 100.0]})
 
 
-def test_steps_are_kept_for_ten_minutes() -> None:
+def test_throughput_steps_are_kept_for_ten_minutes() -> None:
     throughput = Throughput(NOW)
     for step in range(2 * STEPS):
         throughput.add("a", step, NOW + step * STEP)

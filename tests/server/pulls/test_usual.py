@@ -42,7 +42,7 @@ def test_there_is_no_usual_duration_without_earlier_pulls():
     assert estimate(Usual(), size=None) is None
 
 
-def test_only_pulls_of_the_same_image_are_compared_before_the_size_is_known():
+def test_before_the_size_of_an_image_is_known_only_pulls_of_the_same_image_are_compared():
     usual = Usual()
     record(usual, 10)
     assert estimate(usual, size=None).median == 10.0
@@ -147,7 +147,7 @@ def test_the_estimate_for_a_new_tag_is_the_duration_of_other_tags_scaled_by_size
     assert (found.basis, found.median) == ("repository", 21.5)
 
 
-def test_a_new_repository_is_compared_with_images_of_its_size_from_the_same_registry():
+def test_a_new_repository_is_compared_with_images_of_similar_size_from_the_same_registry():
     usual = Usual()
     record(usual, 10, image="a/a:1")
     assert estimate(usual, image="n/n:1") is None, "one pull is not enough to compare sizes"
@@ -200,7 +200,7 @@ def test_a_rate_measured_at_the_beginning_of_a_download_does_not_mark_a_node_as_
     assert paces.slow_node("b") is None
 
 
-def test_a_pull_is_called_slow_only_if_enough_pulls_of_similar_size_show_the_speed_of_the_node():
+def test_an_estimate_is_reliable_only_if_enough_pulls_of_similar_size_show_the_speed_of_the_node():
     usual = Usual()
     record(usual, 10)
     record(usual, 10)
