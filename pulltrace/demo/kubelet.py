@@ -1,7 +1,7 @@
 """A simulated kubelet that pulls its pods' images and reports the same events and statuses as a real kubelet. Sans-I/O.
 
 Each pod has a worker that *syncs* the pod. A sync first writes the status that the pod had at the end of the previous
-sync. The sync then tries to start every container that is not running. The reason for a failed pull therefore appears
+sync. Next, the sync tries to start every container that is not running. Therefore, the reason for a failed pull appears
 in the status only at the next sync, usually 10 to 15 s later. Pulls belong to the kubelet rather than to pods: if a pod
 is deleted, its pull continues.
 

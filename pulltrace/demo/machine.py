@@ -16,7 +16,7 @@ from pulltrace.demo.store import Lease, Store
 CONTAINERD_1 = "1.7.27"
 CONTAINERD_2 = "v2.2.1"
 COLLECT_AFTER = 0.2
-"""How many seconds after a lease's deletion its content is garbage-collected."""
+"""How long after a lease's deletion its content is garbage-collected, in seconds."""
 
 SLOTS = 3
 """How many blobs can be downloaded at once: containerd's default for ``max_concurrent_downloads``."""
@@ -82,7 +82,7 @@ class Machine:
         """When this containerd started."""
         self.random = Random(self.seed)  # noqa: S311  # names, not secrets
         self.transfers: set[str] = set()
-        """The downloads in progress. The set contains ingest refs, and the names of downloads by the snapshotter."""
+        """The downloads in progress. The set contains ingest refs and the names of the snapshotter's downloads."""
         self.unpacking: set[str] = set()
         """The chain ids of the layers that are being unpacked."""
         self.blobs = Locks()

@@ -69,7 +69,7 @@ class PodEvents:
     _last_error: dict[str, str] = field(default_factory=dict)
 
     def pulling(self, container: str, at: float) -> Object:
-        """The kubelet sends a request for the image to the runtime, or queues the request."""
+        """The kubelet requests the image from the runtime, or queues the request."""
         return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
 
     def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:

@@ -1,4 +1,4 @@
-"""A simulated node's snapshotter, with its snapshots and its way of delivering layers. Sans-I/O.
+"""A simulated node's snapshotter: its snapshots, and the way in which it delivers layers. Sans-I/O.
 
 The modes reproduce the observed behaviour of overlayfs, erofs, soci-snapshotter, stargz-snapshotter and
 nydus-snapshotter.
