@@ -91,7 +91,7 @@ def test_the_bytes_of_a_resumed_ingest_are_counted_from_the_offset_at_which_it_w
     assert (progress.cached, progress.downloaded) == (60, 40)
 
 
-def test_reported_bytes_do_not_decrease_when_the_offset_falls():
+def test_the_reported_bytes_do_not_decrease_when_the_offset_of_the_ingest_decreases():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(60), LEASE, None, 102.0)
     progress.see_ingest(ingest(10), LEASE, None, 103.0)
@@ -179,7 +179,7 @@ def test_a_streamed_layer_does_not_count_as_downloaded_or_cached_even_if_a_poll_
     assert progress.fetched_by is None
 
 
-def test_a_streamed_layer_is_not_cached_even_if_its_blob_was_already_on_the_node():
+def test_a_streamed_layer_does_not_count_as_cached_even_if_its_blob_was_already_on_the_node():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 50.0), LEASE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.STREAMED)

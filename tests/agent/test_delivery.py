@@ -90,7 +90,7 @@ steps = st.lists(st.tuples(batches, st.sampled_from(OUTCOMES), st.none() | batch
 
 @settings(max_examples=60)
 @given(steps)
-async def test_the_server_does_not_close_live_pulls_or_lose_finished_pulls(happenings) -> None:
+async def test_an_unreliable_connection_does_not_close_live_pulls_or_lose_finished_pulls(happenings) -> None:
     node = Node()
     for batch, outcome, meanwhile in happenings:
         node.happen(*batch)

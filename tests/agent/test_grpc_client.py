@@ -314,7 +314,7 @@ async def test_the_total_size_of_the_responses_on_a_connection_is_limited(server
     assert await channel.call(METHOD, b"") == [bytes(1000)], "responses no longer count once the caller has read them"
 
 
-async def test_an_incomplete_frame_at_the_deadline_closes_the_connection(server, channel, monkeypatch):
+async def test_the_connection_is_closed_if_a_frame_is_incomplete_at_the_deadline(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
     well = server.respond
     server.respond = lambda connection, _: connection.transport.write(frame_header(length=100) + b"and no more")

@@ -112,7 +112,7 @@ def test_request_headers_are_valid_for_any_table_size_that_the_server_allows(siz
     st.lists(st.tuples(st.sampled_from([0, 1, 2, 3]), st.integers(0, 5000), st.integers(0, 255)), max_size=20),
     st.integers(1, 5000),
 )
-def test_responses_are_complete_no_matter_how_they_are_split_and_mixed(parts, size):
+def test_responses_are_complete_no_matter_how_they_are_split_and_interleaved(parts, size):
     pair = Pair()
     streams = [pair.request() for _ in range(4)]
     for stream in streams:
@@ -380,7 +380,7 @@ def test_an_error_is_raised_if_the_server_closes_the_connection():
 
 
 @given(st.lists(st.integers(0, MAX_FRAME), max_size=6), st.integers(1, 5000))
-def test_frames_are_recognised_no_matter_how_the_bytes_are_split(lengths, size):
+def test_frames_are_parsed_correctly_no_matter_how_the_bytes_are_split(lengths, size):
     client = client_with(requests=1)
     data = b"".join(raw(0, bytes(length), stream=1) for length in lengths)
     events = [event for start in range(0, len(data), size) for event in client.receive(data[start : start + size])]

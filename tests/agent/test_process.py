@@ -119,7 +119,9 @@ async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simula
     assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
-async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_the_agent(client, simulated, push):
+async def test_a_pull_that_begins_after_idle_polls_is_not_mistaken_for_one_from_before_the_agent_started(
+    client, simulated, push
+):
     poller = Poller(client)
     await poller.poll(simulated.now)
     ref, image = push("app:1", ("app", 20))
@@ -237,7 +239,7 @@ async def test_the_process_exits_with_one_clear_error_if_there_is_no_containerd(
     assert len([line for line in output.splitlines() if b'"error"' in line and b"did not respond" in line]) == 1
 
 
-async def test_the_agent_reports_every_mistake_in_its_configuration_and_exits_with_2():
+async def test_the_agent_reports_every_mistake_in_its_configuration_and_exits_with_status_2():
     wrong = Program("agent", NODE_NAME="Not_A_Name", REPORT_INTERVAL="1", SERVER_URL="ftp://x", AGENT_TOKEN="a b")
     async with wrong:
         async with asyncio.timeout(PATIENCE):

@@ -58,7 +58,7 @@ def cases(progress, shapes):
 
 @pytest.fixture
 async def begin(registry, tmp_path):
-    """Return a function that starts a node for the given way of obtaining images."""
+    """Return a function that starts a node and makes it obtain images in the given way."""
     async with AsyncExitStack() as stack:
         yield lambda way, line: way.start(line, registry, stack)
 
@@ -226,7 +226,7 @@ SHARING = [
 
 
 @pytest.mark.parametrize("way", [pytest.param(BY_TITLE[title], id=title) for title in SHARING])
-async def test_four_layers_shared_with_another_image_are_cached_and_only_the_fifth_is_new(
+async def test_four_layers_shared_with_another_image_count_as_cached_and_only_the_fifth_as_downloaded(
     begin, registry, tmp_path, way: Way
 ):
     node = await begin(way, "2.4")

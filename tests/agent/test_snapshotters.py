@@ -230,7 +230,7 @@ def test_the_bytes_of_a_layer_that_two_pulls_share_are_counted_only_once(observe
     assert [row.downloaded_bytes for row in observed.server.shown] == [400 * MIB, 400 * MIB]
 
 
-def test_layers_that_the_snapshotter_already_had_are_cached_and_the_other_layers_are_downloaded(observe, push):
+def test_layers_that_the_snapshotter_already_had_count_as_cached_and_the_others_as_downloaded(observe, push):
     observed = observe(Mode.UNPACK, name="erofs")
     ref, image = push("app:1", ("base", 100), ("middle", 50), ("top", 10))
     staged = [image.layers[number].blob.digest for number in (0, 1)]
@@ -242,7 +242,7 @@ def test_layers_that_the_snapshotter_already_had_are_cached_and_the_other_layers
 
 
 @pytest.mark.parametrize("every", [0.05, 0.25])
-def test_an_image_is_cached_if_the_snapshotter_had_every_layer(observe, push, every):
+def test_an_image_counts_as_cached_if_the_snapshotter_already_had_every_layer(observe, push, every):
     observed = observe(Mode.UNPACK, name="erofs", every=every)
     shared, _ = push("shared:1", ("tools", 5))
     observed.watched.node.pull(shared)
@@ -321,7 +321,7 @@ def test_a_layer_streamed_by_soci_has_both_labels():
     assert delivery_of("soci", labels) is Delivery.STREAMED
 
 
-def test_the_default_snapshotter_has_the_image_directory_as_its_root():
+def test_the_default_snapshotter_is_the_one_whose_root_is_the_image_directory():
     roots = {"overlayfs": "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", "soci": "/data/soci"}
     assert default_of(roots, "/data/soci") == "soci"
     assert default_of(roots, roots["overlayfs"]) == "overlayfs"

@@ -129,7 +129,7 @@ def test_a_new_agent_shows_both_pulls_of_the_same_image(watched, push):
     assert len(watched.live) == 2
 
 
-def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_older_than_the_agent(watched, push):
+def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_from_before_the_agent_started(watched, push):
     ref, image = push("app:1", ("app", 90))
     first = watched.node.pull(ref)
     watched.node.advance(3)
@@ -146,7 +146,7 @@ def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_older_than_the_age
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_a_pull_that_is_older_than_the_agent_and_completes_immediately_is_reported(watched, push):
+def test_a_pull_from_before_the_agent_started_is_reported_even_if_it_completes_immediately(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()

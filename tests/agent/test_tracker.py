@@ -184,7 +184,7 @@ def test_an_image_that_is_removed_and_pulled_again_is_fetched_again(watched, pus
     assert [downloaded(pull) for pull in watched.ended] == [image.size] * 2
 
 
-def test_a_repeated_pull_of_an_unchanged_tag_is_cached_and_completed(watched, push):
+def test_a_repeated_pull_of_an_unchanged_tag_completes_and_counts_as_cached(watched, push):
     ref, image = push("app:1", ("app", 10))
     for _ in range(2):
         watched.node.pull(ref)

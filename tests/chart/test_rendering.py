@@ -331,7 +331,7 @@ def test_setting_the_strategy_to_recreate_removes_the_default_rolling_update() -
 
 
 @pytest.mark.parametrize("name", ["123", "a.b", "true", "v1"])
-def test_any_release_name_gives_valid_labels_and_names(name: str) -> None:
+def test_any_release_name_results_in_valid_labels_and_names(name: str) -> None:
     if name == "123":
         with pytest.raises(HelmRenderError, match="--set fullnameOverride=pulltrace"):
             render(values(), name=name)
