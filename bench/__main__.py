@@ -1,5 +1,5 @@
 """``make bench`` measures the server under the reference load, and compares the server with a naive server. The
-benchmark also determines the cost of each kind of load, and the load at which the server reaches its limits.
+benchmark also measures what each kind of load costs, and finds the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once under a small load and writes nothing, to check that the benchmarks work. ``--soak
 MINUTES`` runs the reference load for the given time. All traffic uses loopback. CPU figures cover only the server
@@ -45,12 +45,12 @@ events.
 
 @dataclass(frozen=True)
 class Size:
-    """The duration and the number of measurements, and the scale of the loads."""
+    """The duration and number of the measurements, and the factor by which the loads are scaled."""
 
     seconds: float
     repeats: int
     part: float
-    """The fraction by which each full load is multiplied."""
+    """The factor by which each full load is scaled."""
 
     def of(self, load: Load) -> Load:
         """Return the load with the numbers of nodes and clients scaled by ``part``."""
