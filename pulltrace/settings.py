@@ -153,7 +153,9 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable that conflicts with the variable ``without`` and requires the variable ``along``."""
+    """Declare a variable. ``without`` names a variable that conflicts with it, and ``along`` names a variable that it
+    requires.
+    """
     return field(
         metadata={
             "name": PREFIX + name,

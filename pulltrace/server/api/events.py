@@ -23,7 +23,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
 COLLECT_AFTER = 10.0
-"""How many seconds after a client is dropped its data is garbage-collected."""
+"""Number of seconds between dropping a client and garbage-collecting its data."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class EventsRoute:
     def _slot(self, guard: Guard) -> Iterator[None]:
         """Reserve one of the server's stream slots until the ``with`` block ends.
 
-        A connection that carries a stream must not carry another request. With a second request, the server would not
-        notice the end of the connection.
+        A connection that carries a stream must not carry another request. If the client sent a second request, the
+        server would not notice the end of the connection.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")

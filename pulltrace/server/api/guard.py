@@ -1,10 +1,10 @@
 """The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
-uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large, too
-slow or too many, and uvicorn stores no data of rejected requests. The guard responds with 431, 413, 408 or 503. If a
-response is already being sent, the guard just closes the connection. HTTP/1.1 connections are passed to uvicorn's
-httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol, because HTTP/1.0 clients do not
-understand chunked responses.
+uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large or
+arrive too slowly, and requests beyond the limits on their number. uvicorn stores no data of rejected requests. The
+guard responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection.
+HTTP/1.1 connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11
+protocol, because HTTP/1.0 clients do not understand chunked responses.
 
 Routes find a request's guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting until the
 connection ends, and aborting the connection.
@@ -99,8 +99,8 @@ class Guard(asyncio.Protocol):
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
-        """Record that a stream is beginning. While the stream lasts, the connection is closed if the client sends any
-        byte.
+        """Record that a stream begins on this connection. While the stream is open, the connection is closed if the
+        client sends any data.
         """
         self._streaming = True
 
@@ -130,7 +130,7 @@ class Guard(asyncio.Protocol):
             self._transport.abort()
 
     def admit(self, address: str) -> bool:
-        """Count the connection. Return False if there are too many connections."""
+        """Count the connection. Return False if there are already too many connections."""
         self.address = address
         self._admitted = self._listener.share.take(address)
         return self._admitted
@@ -220,7 +220,7 @@ class Guard(asyncio.Protocol):
         self._http.data_received(data)
 
     def _time(self, part: Part) -> None:
-        """Start the timer for the part of the request that is arriving.
+        """Start the timer for the part of the request that is currently being received.
 
         Between requests, uvicorn's keep-alive timeout applies.
         """

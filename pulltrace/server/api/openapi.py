@@ -175,7 +175,7 @@ def _paged(schema: Json) -> Json:
 
 
 def _add_table(operation: Json, *, wait: bool) -> None:
-    """Add the query parameters and responses that ``tables`` adds to a list."""
+    """Document the query parameters and responses that ``tables`` adds to list operations."""
     operation["parameters"].append(
         _parameter("format", "`json` or `text` (a table); the default depends on the Accept header")
     )

@@ -21,7 +21,7 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The filters of one request. For every parameter, an item must match one of the values.
+    """The filters of one request. An item must match at least one value of every parameter.
 
     A parameter without a value matches every item.
     """
@@ -65,8 +65,8 @@ class Query:
 
 
 def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> Query:
-    """Parse the filters and ``layers``. ``others`` are the additional parameters that the calling route accepts. Raises
-    ``QueryError``.
+    """Parse the filters and ``layers``. ``others`` contains the additional parameters that the calling route accepts.
+    Raises ``QueryError``.
     """
     values: dict[str, list[str]] = {}
     for name, text in parameters:

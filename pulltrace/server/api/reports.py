@@ -19,7 +19,7 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies of at most this size, in bytes, are not counted, because uvicorn buffers as much of every request anyway."""
+"""Bodies of at most this size, in bytes, are not counted, because uvicorn buffers this much of every request anyway."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 

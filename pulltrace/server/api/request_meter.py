@@ -60,7 +60,7 @@ class RequestMeter:
         return self.begun - self.finished
 
     def close(self) -> None:
-        """Free the parser, because it keeps the unfinished header and this object in memory.
+        """Free the parser, because it keeps references to the unfinished header and to this object.
 
         Do not call ``feed`` after ``close``.
         """

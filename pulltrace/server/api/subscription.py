@@ -92,8 +92,8 @@ class Subscription:
     def _is_quiet(self) -> bool:
         """Return whether it is time for a keep-alive comment.
 
-        The comment carries an id, which advances the client's cursor. Otherwise, the cursor could become hours old
-        while the client's filter matches no change.
+        The comment carries an id, which advances the client's cursor. Otherwise, the cursor could become hours old if
+        no change matches the client's filter.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
@@ -102,8 +102,8 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Return the last revision that the client received. Return None if the client's id is missing, invalid, too
-        old, or from before a server restart.
+        """Return the last revision that the client received. Return None if the client's last event id is missing,
+        invalid, too old, or from before a server restart.
         """
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:

@@ -17,8 +17,8 @@ _ORDER = list(WaitState)
 
 
 def pulls(found: Iterable[PullStatus], now: datetime) -> str:
-    """Return one line for each pull. For a failed pull, the last column states the reason, and for how long the pull
-    has been failing.
+    """Return one line for each pull. For a failed pull, the last column states the reason and how long the pull has
+    been failing.
     """
     rows = [
         (
