@@ -1,4 +1,4 @@
-"""Run ``python -m pulltrace`` as a process."""
+"""Tests that run ``python -m pulltrace`` in a subprocess."""
 
 import os
 import subprocess

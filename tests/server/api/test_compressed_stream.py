@@ -1,5 +1,5 @@
-"""The compressed stream: every kind of client receives the same events as without gzip, and a truncated stream can
-still be read.
+"""Tests for the compressed stream: every kind of client receives the same events as without gzip, and a truncated
+stream can still be decompressed.
 """
 
 import asyncio

@@ -331,7 +331,7 @@ async def test_streams_beyond_the_limit_get_503_until_another_stream_ends(server
 
 
 async def test_fast_and_slow_clients_reach_the_same_state(server) -> None:
-    """All clients receive the final state of every pull, no matter when they connect and which stream they request."""
+    """All clients receive the final state of every pull, no matter when they connect or which stream they request."""
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(5)]
 

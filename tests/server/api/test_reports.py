@@ -139,7 +139,7 @@ async def test_an_invalid_report_gets_400_and_the_response_names_the_field(serve
 
 def full(head: str, item: str, tail: str) -> bytes:
     """Return a body of almost 1 MiB. The body consists of ``head``, as many items as fit, and ``tail``. In each item,
-    ``#`` stands for the item's number.
+    ``#`` is replaced by the item's number.
     """
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
@@ -169,7 +169,7 @@ MEBIBYTES = [
 
 
 @pytest.mark.parametrize(("body", "status"), MEBIBYTES)
-async def test_a_report_of_one_mebibyte_is_stored_only_up_to_the_limits(server, body, status) -> None:
+async def test_only_the_allowed_pulls_and_layers_of_a_mebibyte_report_are_stored(server, body, status) -> None:
     assert len(body) <= Limits().body
     served = await server()
     answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
@@ -196,7 +196,7 @@ async def test_a_broken_gzip_body_gets_400(server, body) -> None:
     assert (await served.post(body, **{"Content-Encoding": "gzip"})).status == 400
 
 
-async def test_a_body_with_another_encoding_gets_415(server) -> None:
+async def test_a_body_with_an_unsupported_encoding_gets_415(server) -> None:
     served = await server()
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
@@ -284,7 +284,7 @@ async def test_a_connection_that_sends_nothing_is_closed(server) -> None:
 
 
 @pytest.mark.parametrize("extra", ["Authorization: Bearer secret", "authorization: Basic x"])
-async def test_a_repeated_authorization_header_gets_401(server, extra) -> None:
+async def test_a_duplicated_authorization_header_gets_401(server, extra) -> None:
     served = await server(AGENT_TOKEN="secret")
     head = f"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nAuthorization: bearer secret\r\n{extra}\r\n"
     head += "Content-Length: 2\r\n\r\n{}"
@@ -303,7 +303,7 @@ class Bound:
         return "node-1"
 
 
-async def test_only_one_body_per_node_may_arrive_in_pieces_at_a_time(server, monkeypatch) -> None:
+async def test_only_one_body_per_node_may_be_received_in_pieces_at_a_time(server, monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.run._authenticator", lambda *_: Bound())
     served = await server()
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(REPORT)

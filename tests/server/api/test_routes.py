@@ -97,7 +97,7 @@ async def test_an_invalid_query_gets_400_with_an_explanation(server, path, query
     assert says in (await answer.json())["error"]
 
 
-async def test_layers_can_be_left_out_of_the_response(server) -> None:
+async def test_layers_can_be_omitted_from_the_response(server) -> None:
     served = await filled(server)
     one = (await pulls(served, "?node=node-1"))[0]
     assert len(one["layers"]) == 2
@@ -259,7 +259,7 @@ async def test_a_list_request_beyond_the_limit_gets_503_until_another_client_has
             pass
 
 
-async def test_a_client_that_does_not_read_its_list_is_disconnected(server) -> None:
+async def test_a_client_that_does_not_read_the_list_response_is_disconnected(server) -> None:
     served = await server(limits=Limits(client_timeout=0.2, report_interval=0))
     for number in range(4):
         await served.post(

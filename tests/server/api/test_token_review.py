@@ -189,12 +189,13 @@ async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_t
         await api.ready()
         async with agent, aiohttp.ClientSession() as session:
             await api.reported()
-            # A compromised node reports for another node.
+            # A compromised node reports for a different node.
             bearer = {"Authorization": f"Bearer {file.read_text()}"}
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 body = await answer.json()
                 assert (answer.status, body["error"]) == (403, "this agent may report only for node n1")
-            # The API server goes down, and the kubelet mounts a new token, which cannot be reviewed for now.
+            # The API server goes down, and the kubelet mounts a new token, which cannot be reviewed until the API
+            # server is back.
             fresh = await accounts.token("n1")
             await cluster.kill()
             file.write_text(fresh)
