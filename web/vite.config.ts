@@ -5,8 +5,8 @@ import { minify } from 'terser'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
-/** Returns the server version for which the page is built. The page contains it, so that an open tab can detect a
- * server update. */
+/** Returns the server version for which the page is built. The page contains this version, so that an open tab can
+ * detect a server update. */
 function version(): string {
   const source = readFileSync(new URL('../pulltrace/__init__.py', import.meta.url), 'utf8')
   const found = /^__version__ = "([^"]+)"/m.exec(source)?.[1]

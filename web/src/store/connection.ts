@@ -1,9 +1,9 @@
 /** The state of the connection, derived from the stream's events and from the lists that the page requests.
  *
- * The stream is the main source. While it is silent, the page requests the list of pulls every few seconds. After two
- * consecutive successful responses, the page is `polling`. After the first one, it retries the stream, because the
- * server may have become available again. Times named `…At` and `since` are from this machine's clock
- * (`Date.now()`). */
+ * Normally, the page gets all changes from the stream. While the stream is silent, the page requests the list of pulls
+ * every few seconds. After two consecutive successful responses, the page is `polling`. After the first one, the page
+ * retries the stream, because the server may have become available again. Times named `…At` and `since` are from this
+ * machine's clock (`Date.now()`). */
 
 /** The server's reason for refusing the stream, for example too many clients. */
 export interface Refusal {
@@ -15,7 +15,8 @@ export interface Refusal {
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
-  /** The server responds, but the stream is refused or does not arrive, so the page requests the list instead. */
+  /** The server responds, but the stream is refused or is not getting through, so the page requests the list
+   * instead. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
   /** `retryAt` is undefined while the page is trying to connect. */
   | {
@@ -27,7 +28,7 @@ export type Connection =
 
 export interface ConnectionState {
   readonly shown: Connection
-  /** When the stream was lost; undefined while it is live. */
+  /** The time at which the stream was lost; undefined while the stream is live. */
   readonly silentSince: number | undefined
   readonly retryAt: number | undefined
   readonly refusal: Refusal | undefined
@@ -71,7 +72,7 @@ export function connecting(now: number): ConnectionState {
   }
 }
 
-/** Whether changes are arriving from the server, through either the stream or the list. */
+/** Whether the page is receiving changes from the server, through either the stream or the list. */
 export function isConnected({ kind }: Pick<Connection, 'kind'>): boolean {
   return kind === 'live' || kind === 'polling'
 }
@@ -129,7 +130,7 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice when a connection is lost silently. Failing list requests reveal the loss. */
+/** EventSource does not notice when a connection is lost silently. Failed list requests reveal such a loss. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

@@ -1,4 +1,4 @@
-/** The newest state of every pull that the server has sent. Changes become visible only at the next `commit`. */
+/** The newest state that the server has sent for each pull. Changes become visible only at the next `commit`. */
 import { pullState } from '../model/pullState'
 import type { Pull, PullEvent } from '../wire/wire'
 
@@ -13,13 +13,13 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** A counter that is incremented when a pull appears or disappears, or when a change of a pull affects filters or
-   * groups. A change of its bytes alone does not increment the counter. */
+  /** A counter that is incremented when a pull appears or disappears, or when a pull changes in a way that affects
+   * filters or groups. A change in the number of a pull's bytes alone does not increment the counter. */
   get shape(): number {
     return this.#shape
   }
 
-  /** Whether there has been a reset since the last commit. */
+  /** Whether a reset has occurred since the last commit. */
   get isReplaced(): boolean {
     return this.#replace
   }
@@ -30,7 +30,7 @@ export class PullTable {
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** Starts collecting a new state. The next commit replaces all pulls with it. */
+  /** Starts collecting a new state. The next commit replaces all pulls with the new state. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
@@ -42,7 +42,7 @@ export class PullTable {
     for (const pull of pulls) this.#pending.set(pull.id, pull)
   }
 
-  /** From now on, layers are kept only for these pulls. */
+  /** Sets the pulls whose layers are kept, and drops the layers of all other pulls. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
     for (const pull of this.#pulls.values()) {
@@ -51,8 +51,8 @@ export class PullTable {
     }
   }
 
-  /** Accepts the layers of a pull that were requested separately from the stream. They are ignored if the
-   * stream has already sent layers, because those are newer. */
+  /** Accepts a pull's layers that were requested separately from the stream. These layers are ignored if the stream has
+   * already sent newer ones. */
   offerLayers(offered: Pull): void {
     const known = this.#pending.get(offered.id) ?? this.#pulls.get(offered.id)
     if (known === undefined || known.layers !== undefined || !this.#wanted.has(offered.id)) return

@@ -21,7 +21,7 @@ import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
 export interface Snapshot {
-  /** This map is changed in place. `version` is incremented whenever its contents change. */
+  /** This map is modified in place. `version` is incremented whenever its contents change. */
   readonly pulls: ReadonlyMap<string, Pull>
   /** The running pulls at the top of the Pulls view, which are shown until the whole state has arrived. */
   readonly first: ReadonlyMap<string, Pull> | undefined
@@ -32,7 +32,8 @@ export interface Snapshot {
   /** The counts of pulls by state; undefined until the server has sent its first state. */
   readonly counts: StateCounts | undefined
   readonly connection: Connection
-  /** When the connection was lost, if it is lost; the state on the page dates from then. */
+  /** The time at which the connection was lost, which is also the time of the state on the page; undefined while
+   * connected. */
   readonly asOf: number | undefined
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
@@ -64,7 +65,8 @@ const SILENT_MS = 4000
 export const POLL_MS = 3000
 const HISTORY_MS = 10_000
 
-/** Pull ids that are valid in the stream's URL. The keys of grouped rows and of invalid links do not match. */
+/** Pull ids that are valid in the stream's URL. The keys of grouped rows and the ids in invalid links do not match this
+ * pattern. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
@@ -87,13 +89,14 @@ export class Store {
   #more = false
   /** Whether part of the state has yet to arrive. */
   #isSending = false
-  /** When the most recent part of the state arrived. */
+  /** The time at which the most recent part of the state arrived. */
   #sentAt = 0
-  /** Whether the stream is open, but a proxy holds back the rest of the state. */
+  /** Whether the stream is open but a proxy is holding back the rest of the state. */
   #isHeldBack = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows for which the page has requested the layers separately from the stream. It does so only once per row. */
+  /** Open rows for which the page has requested the layers separately from the stream. The page requests them only once
+   * per row. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
@@ -118,7 +121,7 @@ export class Store {
     history: undefined,
   }
 
-  /** `base` is the address of the page, including any path prefix. */
+  /** `base` is the URL of the page, including any path prefix. */
   constructor(base: string, stream: OpenedStream) {
     this.#base = base
     this.#stream = stream
@@ -223,7 +226,7 @@ export class Store {
     }
   }
 
-  /** The stream sends nothing for a pull that no longer changes, so its layers are requested separately. */
+  /** The stream sends nothing for a pull that no longer changes, so the page requests its layers separately. */
   async #loadLayers(id: string): Promise<void> {
     try {
       const response = await fetch(new URL(`api/v1/pulls/${encodeURIComponent(id)}`, this.#base))
@@ -292,7 +295,7 @@ export class Store {
     this.#requestState()
   }
 
-  /** The rest of a state is requested at once, and later changes once per frame. */
+  /** The rest of a state is requested immediately, and later changes once per frame. */
   #requestState(): void {
     if (this.#isPart()) this.#requestEvents(EVENTS_AT_RESET)
     this.#batcher.request()
@@ -304,7 +307,7 @@ export class Store {
     this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : most })
   }
 
-  /** Whether part of the state after a reset has yet to arrive. The state is shown only as a whole. */
+  /** Whether part of the state after a reset has yet to arrive. The state is not shown until it is complete. */
   #isPart(): boolean {
     return this.#table.isReplaced && this.#isSending
   }
@@ -397,7 +400,8 @@ export class Store {
     this.#redraw()
   }
 
-  /** The server's newest history also contains the step in which the page was opened, once this step is complete. */
+  /** The server's newest history also contains the five-second step in which the page was opened, once this step is
+   * complete. */
   #redraw(): void {
     const history = this.#changes.history ?? this.#snapshot.history
     this.#samples = history === undefined ? this.#own : withHistory(this.#own, history, this.clock.now())
