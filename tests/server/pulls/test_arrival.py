@@ -340,7 +340,7 @@ def test_a_failure_that_the_kubelet_reported_is_kept_if_an_older_report_arrives_
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_failure_belongs_to_its_own_attempt_even_if_the_next_attempt_has_started(sim):
+def test_a_failure_is_attributed_to_its_own_attempt_even_if_the_next_attempt_has_started(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)

@@ -136,7 +136,7 @@ def test_a_pull_counts_as_completed_if_no_agent_observed_its_end_but_the_kubelet
     assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_a_start_time_that_the_agent_guessed_too_early_is_corrected(sim):
+def test_a_start_time_that_the_agent_estimated_too_early_is_corrected(sim):
     one = web()
     sim.report(at=0)
     sim.apply(seen(one), event(one.pulling("app", NOW + 1)), at=1)

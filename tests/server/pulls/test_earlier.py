@@ -97,7 +97,7 @@ def test_an_attempt_that_ends_without_an_error_and_is_retried_at_once_counts_as_
     assert sim.one.failing_since is None
 
 
-def test_a_server_that_starts_after_the_first_failure_takes_its_time_from_the_kubelet_event(sim):
+def test_a_server_that_starts_later_learns_the_time_of_the_first_failure_from_the_kubelet_event(sim):
     arrival = web()
     for attempt in range(5):
         arrival.pulling("app", NOW - 600 + 100 * attempt)
@@ -109,7 +109,7 @@ def test_a_server_that_starts_after_the_first_failure_takes_its_time_from_the_ku
     assert sim.one.earlier_attempts[0].started_at is None, "no event reported this start"
 
 
-def test_the_time_of_the_first_failure_ignores_failures_before_the_last_success(sim):
+def test_failures_before_the_last_success_do_not_affect_the_time_of_the_first_failure(sim):
     arrival = web()
     sim.apply(seen(arrival), at=0)
     fail(sim, arrival, began=1, ended=3)
@@ -142,7 +142,7 @@ def test_an_invalid_image_name_has_a_first_failure_time_but_no_earlier_attempts(
     assert (sim.one.attempt, since(sim.one), sim.one.earlier_attempts) == (1, 1, None)
 
 
-def test_the_earlier_attempts_and_the_first_failure_time_are_known_from_agents_alone():
+def test_the_earlier_attempts_and_the_first_failure_time_are_known_without_access_to_kubernetes():
     sim = SimulatedHub()
     sim.report(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=1)
     sim.report(pull("lease-1", layer("a", 10 * MIB), at=NOW, ended_at=NOW + 3, **FAILED), at=3)

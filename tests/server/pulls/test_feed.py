@@ -129,7 +129,7 @@ def test_a_cursor_that_is_older_than_the_kept_entries_is_rejected() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_all_clients_share_one_encoding_with_layers_and_one_without_layers() -> None:
+def test_all_clients_share_one_encoding_with_layers_and_another_without_layers() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()

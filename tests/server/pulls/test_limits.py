@@ -65,7 +65,7 @@ def test_a_pull_that_did_not_fit_in_the_report_stays_unchanged() -> None:
     assert sim.shown[1].status is PullPhase.FAILED
 
 
-def test_the_limit_on_pulls_per_node_also_applies_across_several_reports() -> None:
+def test_the_limit_on_pulls_per_node_is_also_enforced_across_several_reports() -> None:
     sim = SimulatedHub(Limits(active_per_node=3))
     names = [f"l{number}" for number in range(9)]
     for second, name in enumerate(names, start=1):

@@ -132,7 +132,7 @@ def test_a_pull_is_cancelled_if_its_lease_ends_and_the_kubelet_reports_nothing(s
     assert outcomes(caplog) == [("pull.canceled", ONE), ("pull.started", ONE)]
 
 
-def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, caplog):
+def test_an_attempt_keeps_its_row_if_its_lease_turns_out_to_belong_to_a_different_image(sim, caplog):
     """The second image's lease looks like a retry of the first image until the lease's repository is known."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.report(at=0)
@@ -153,8 +153,8 @@ def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, capl
     assert [entry for entry in outcomes(caplog) if entry[0] == "pull.failed"] == [("pull.failed", ONE)] * 2
 
 
-def test_a_lease_that_is_first_reported_after_its_failure_does_not_begin_another_attempt(sim):
-    """The status arrives first, then the kubelet's events, and then the agent's reports."""
+def test_a_lease_that_is_first_reported_after_its_pull_failed_does_not_begin_another_attempt(sim):
+    """The pod's status arrives first, followed by the kubelet's events and then the agent's reports."""
     one = web(image="one:1")
     pulling, failed_event = event(one.pulling("app", NOW)), event(one.failed("app", NOW + 1, NOT_FOUND))
     sim.apply(seen(one), at=1.2)

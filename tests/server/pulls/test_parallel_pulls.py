@@ -164,7 +164,9 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.6]), min_size=1, max_si
     reports_late=delays,
     serial=st.booleans(),
 )
-def test_rows_agree_with_the_kubelet(images, containers, polls_from, *, events_late, reports_late, serial) -> None:
+def test_the_rows_match_what_the_kubelet_does(
+    images, containers, polls_from, *, events_late, reports_late, serial
+) -> None:
     node, sim = Node(images, containers, polls_from, serial=serial), Joined()
     logged: list[logging.LogRecord] = []
     handler = logging.Handler()

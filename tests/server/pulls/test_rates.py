@@ -15,7 +15,7 @@ def test_the_first_sample_is_the_baseline_and_gives_no_rate() -> None:
     assert Speed(500 * MIB, 100.0).rate(101.0) == 0.0
 
 
-def test_the_rate_of_a_resumed_ingest_excludes_the_bytes_that_existed_before() -> None:
+def test_the_rate_of_a_resumed_ingest_excludes_the_bytes_that_were_already_on_the_node() -> None:
     speed = Speed(500 * MIB, 0.0)
     speed.saw(510 * MIB, 5.0)
     assert speed.rate(5.0) == 2 * MIB

@@ -229,7 +229,7 @@ def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_i
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 2
 
 
-def test_an_image_has_arrived_as_soon_as_one_of_two_parallel_pulls_completes(sim):
+def test_a_row_is_completed_as_soon_as_one_of_two_parallel_pulls_completes(sim):
     two = web("second"), web("third")
     sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
     first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
@@ -248,7 +248,7 @@ def test_an_image_has_arrived_as_soon_as_one_of_two_parallel_pulls_completes(sim
 
 @pytest.mark.parametrize("known", [True, False], ids=["both-known", "second-unknown"])
 @pytest.mark.parametrize("restarted", [False, True], ids=["one-agent", "a-restarted-agent"])
-def test_an_attempt_fails_only_when_the_last_of_two_parallel_pulls_fails(sim, restarted, known):
+def test_an_attempt_fails_only_when_the_last_of_its_parallel_pulls_has_failed(sim, restarted, known):
     """The first pull fails, and the kubelet retries it while the second pull continues."""
     two = web("second"), web("third")
     sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 20), at=20)

@@ -22,7 +22,7 @@ LAYERS = st.builds(
 
 
 @given(st.lists(st.none() | st.lists(LAYERS, max_size=3), min_size=1, max_size=6), st.booleans())
-def test_after_each_report_the_sums_match_the_newest_layers(reports, interrupted):
+def test_the_sums_match_the_newest_layers_after_each_report(reports, interrupted):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW)
     for number, layers in enumerate(reports):
         pull.update(PullState(layers=layers), NOW + number)

@@ -284,7 +284,7 @@ def test_the_time_to_ready_is_estimated_before_the_first_byte_arrives():
     assert max(sim.shown, key=lambda status: status.started_at).eta_seconds == 14.0
 
 
-def test_a_restarted_server_restores_usual_durations_from_the_history_of_the_agents():
+def test_a_restarted_server_restores_usual_durations_from_the_histories_that_agents_report():
     sim = SimulatedHub()
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     history = {"status": PullPhase.COMPLETED, "ended_at": NOW - 60, **FACTS}
