@@ -31,7 +31,7 @@ BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# By default, each counter also exports a series with its creation time.
+# By default, the client library also exports a series with the creation time of each counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -44,7 +44,7 @@ class Gauges:
     nodes: list[tuple[str, NodeState, float]]
     """The name and state of each node, and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
-    """Kubernetes API resources, and whether each resource is being watched. The list is empty if there is no cluster.
+    """Kubernetes API resources, and whether each of them is being watched. The list is empty if there is no cluster.
     """
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)
@@ -167,7 +167,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:
-        """Count a rejected report by reason."""
+        """Count a report that was rejected for the given reason."""
         self._rejected.labels(reason).inc()
 
     def fetched(self, registry: str | None, count: int) -> None:
@@ -183,7 +183,7 @@ class Metrics:
             self._dropped.inc(count)
 
     def phase(self, phase: PullPhase, seconds: float) -> None:
-        """Record how long a pull was in a phase."""
+        """Record the time that a pull spent in a phase."""
         self._phase.labels(phase.value).observe(seconds)
 
     def pod_started(self, phases: Iterable[StartPhase]) -> None:
@@ -225,8 +225,8 @@ class Metrics:
     def _host(self, registry: str | None) -> str:
         """Return a registry's label: its host, or ``other`` if too many registries already have their own label.
 
-        If a registry has not been used for an hour, another registry can take its label. The series with the old
-        registry's label then end.
+        If a registry has not been used for an hour, a new registry can get a label in its place. The series of the old
+        registry end at that point.
         """
         if not registry:
             return "unknown"

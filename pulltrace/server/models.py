@@ -1,9 +1,9 @@
 """The JSON objects that the server sends to its clients: responses and stream events.
 
-Each class is one JSON object in ``docs/api.md``, and follows the rules in ``pulltrace/wire.py``. A ``PullEvent``
-contains a ``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event of a pull is a
-``PullRemovedEvent``. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent has a default.
-Agents do not import this module. Every node therefore needs half a mebibyte less memory. Sans-I/O.
+Each class corresponds to one JSON object in ``docs/api.md``, and follows the rules in ``pulltrace/wire.py``. A
+``PullEvent`` contains a ``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event
+of a pull is a ``PullRemovedEvent``. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent
+has a default. Agents do not import this module. This reduces the memory use on every node by half a mebibyte. Sans-I/O.
 """
 
 from enum import StrEnum
@@ -64,8 +64,8 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """The state of a node's agent: it reports on time, is late, or has stopped reporting. In a conflict, two agents use
-    the same node name.
+    """The state of a node's agent: it reports on time, is late, or has stopped reporting. A conflict means that two
+    agents use the same node name.
     """
 
     REPORTING = "reporting"
@@ -126,8 +126,8 @@ class EarlierAttempt(JsonObject, frozen=True):
     """An attempt that ended before the current one began. If ``error_reason`` is ``canceled``, the attempt was
     cancelled. Otherwise, the attempt failed.
 
-    ``started_at`` is absent if no agent and no event reported the start. ``percent`` is the percentage of bytes that
-    the attempt downloaded. ``error`` is shortened.
+    ``started_at`` is absent if no agent and no event reported the start. ``percent`` is the percentage of the attempt's
+    bytes that were downloaded. ``error`` is shortened.
     """
 
     attempt: int
@@ -150,12 +150,12 @@ class PullStatus(JsonObject, frozen=True):
     is a guess. ``next_retry_at`` is always an estimate. ``pods`` lists the containers that are waiting for the image
     now. ``waited`` lists the containers that waited for the image earlier. ``eta_missing`` explains why a running pull
     has no estimate. The status ``unobserved`` means that the kubelet requested the image on a node whose agent does not
-    report. ``usual_seconds`` is the median duration of similar earlier pulls. ``usual_basis`` states the kind of the
-    similar pulls. If the earlier pulls were pulls of other images, the usual duration is only an estimate. If a pull is
-    unusually slow, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors
-    that the node tries before ``registry``, in the order of the attempts. ``failing_since`` is the time of the first
-    failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts`` lists the
-    last attempts before the current attempt, oldest first.
+    report. ``usual_seconds`` is the median duration of similar earlier pulls. ``usual_basis`` states which kind of
+    earlier pulls ``usual_seconds`` is derived from. If the earlier pulls were pulls of different images, the usual
+    duration is only an estimate. If a pull is unusually slow, ``slower_than_usual`` is the pull's duration divided by
+    ``usual_seconds``. ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node
+    tries them. ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent
+    if the time is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
     """
 
     id: str
@@ -245,8 +245,8 @@ class Hello(JsonObject, frozen=True):
 
 
 class Reset(JsonObject, frozen=True):
-    """The event that precedes the state of every pull. ``pulls`` is the number of pulls. ``pulls`` is omitted if the
-    stream is filtered.
+    """The event that is sent before the states of all pulls. ``pulls`` is the number of pulls. ``pulls`` is omitted if
+    the stream is filtered.
     """
 
     pulls: int | None = None
@@ -259,7 +259,7 @@ class PullList(JsonObject, frozen=True):
 
 
 class NodeStatus(JsonObject, frozen=True):
-    """One node, as known from its agent's reports."""
+    """One node, as described by its agent's reports."""
 
     name: str
     state: NodeState
@@ -295,8 +295,8 @@ class RegistryStatus(JsonObject, frozen=True):
 
 
 class UnobservedNodes(JsonObject, frozen=True):
-    """Nodes where pods are waiting for images but no agent reports. ``names`` contains the names of at most one hundred
-    nodes.
+    """Nodes where pods are waiting for images but no agent is reporting. ``names`` contains the names of at most one
+    hundred nodes.
     """
 
     count: int
@@ -315,7 +315,7 @@ class NodeList(JsonObject, frozen=True):
 class RegistryThroughput(JsonObject, frozen=True):
     """The download rates from one registry, in bytes per second. The oldest step comes first.
 
-    The registry ``other`` stands for all registries beyond the limit.
+    If ``registry`` is ``other``, the rates are the totals of all registries that have no entry of their own.
     """
 
     registry: str
@@ -340,9 +340,7 @@ class ThroughputList(JsonObject, frozen=True):
 
 
 class WaitState(StrEnum):
-    """The phase of the pull that a container is waiting for. ``waiting`` means that the kubelet has not requested the
-    image.
-    """
+    """The state of the pull that a container needs. ``waiting`` means that the kubelet has not requested the image."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -417,7 +415,7 @@ class PodWait(JsonObject, frozen=True):
     """A pod that is waiting for at least one image. ``containers`` lists all of the pod's containers that have not
     started, in the order of the pod spec.
 
-    ``eta_seconds`` is the longest remaining time of the pod's pulls. ``ready_estimate`` is the same estimate as a
+    ``eta_seconds`` is the longest remaining time among the pod's pulls. ``ready_estimate`` is the same estimate as a
     timestamp. If any of the pod's pulls has no estimate, ``eta_seconds`` and ``ready_estimate`` are absent.
     """
 

@@ -46,8 +46,8 @@ RESERVED_FILES = 128
 """Number of file descriptors that are reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""How often, in seconds, freed memory is returned to the operating system. By itself, glibc would keep unused memory
-after many clients have left.
+"""The interval, in seconds, at which freed memory is returned to the operating system. Without this, glibc would keep
+unused memory after many clients have disconnected.
 """
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux's value; Python has had this constant since 3.12
@@ -107,9 +107,9 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the trace exporter, or None if the environment names no collector.
+    """Return the trace exporter, or None if the environment variables do not name a collector.
 
-    The SDK is imported only if there is a collector.
+    The SDK is imported only if a collector is configured.
     """
     off = any(environ.get(name, "").strip().lower() == value for name, value in TRACES_OFF.items())
     if off or not any(environ.get(name, "").strip() for name in TRACES_GO_TO):

@@ -12,8 +12,8 @@ from pulltrace.logs import fields
 from pulltrace.settings import ServerSettings
 
 LOOK_EVERY = 10.0
-"""How often, in seconds, the files are checked. Kubernetes updates the mounted files within about a minute after a
-Secret is renewed.
+"""The interval, in seconds, at which the files are checked for changes. Kubernetes updates the mounted files within
+about a minute after a Secret is renewed.
 """
 
 _log = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ FLUSH_WITHIN = 1.0
 WARN_EVERY = 300.0
 """Minimum interval, in seconds, between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer that a span can contain. Forged sizes may add up to a larger number, and the exporter would then
-lose the whole batch.
+"""The largest integer that a span can contain. Forged sizes may add up to a larger number, in which case the exporter
+would lose the whole batch.
 """
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """The span names of phases that have a different name in the API."""
@@ -82,7 +82,7 @@ class _Ids(IdGenerator):
     """Derives trace and span ids from the pull's id, so that another server exports the same pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Set the pull, and the part of the pull, that the next span describes."""
+        """Choose which pull, and which part of it, the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
@@ -109,7 +109,9 @@ class _Warnings(logging.Handler):
 
 
 def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
-    """Return the attributes of a pull. If the semantic conventions define a name for an attribute, the name is used."""
+    """Return the span attributes that describe a pull. If the semantic conventions define a name for an attribute, the
+    name is used.
+    """
     waiting = [*(pull.pods or ()), *(pull.waited or ())]
     first = waiting[0] if waiting else None
     image = pull.image_ref.partition("@")[0]
