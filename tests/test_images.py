@@ -60,7 +60,7 @@ def test_an_invalid_reference_is_rejected_with_a_reason(written: str) -> None:
 
 
 @given(st.text(max_size=400))
-def test_any_text_is_either_parsed_or_rejected(text: str) -> None:
+def test_any_text_is_either_parsed_as_a_reference_or_rejected(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
 

@@ -116,8 +116,8 @@ class APIServer:
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncIterator[None]:
-        """Use a running server in a different event loop. When the block begins, the server is running and has no pods
-        or events.
+        """Use a running server from a different event loop than the one that started it. When the ``async with`` block
+        begins, the server is running and has no pods or events.
         """
         own = self._session
         async with aiohttp.ClientSession() as self._session:

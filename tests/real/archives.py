@@ -1,6 +1,4 @@
-"""Image archives in the formats of ``docker save`` and of OCI tools, and the command ``ctr``, which imports the
-archives.
-"""
+"""Image archives in the formats of ``docker save`` and of OCI tools, and the ``ctr`` command, which imports them."""
 
 from __future__ import annotations
 
@@ -60,8 +58,8 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """A ``ctr``, connected to a containerd and using the CRI's namespace. ``program`` defaults to the ``ctr`` that is
-    installed on this machine.
+    """The ``ctr`` client, connected to one containerd, with the CRI's namespace. ``program`` defaults to the ``ctr``
+    that is installed on this machine.
     """
 
     def __init__(self, socket: Path, program: Path | None = None) -> None:

@@ -18,7 +18,7 @@ def _hierarchies() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Create the control group in which the kubelet then creates a group for each pod."""
+    """Create the control group in which the kubelet creates a group for each pod."""
     if _V2:
         known = (_ROOT / "cgroup.controllers").read_text().split()
         enable = " ".join(f"+{each}" for each in _NEEDED if each in known)

@@ -1,8 +1,8 @@
 """A single-node cluster with a real kubelet. ``make cluster`` starts a cluster that also has a dashboard.
 
 All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. When the cluster ends, all its processes and files are removed. The kubelet's log
-(``kubelet_log``) records the actual events, in JSON.
+kubelet, a DNS server and a registry. When the cluster is stopped, all its processes are ended and all its files are
+removed. The kubelet's log (``kubelet_log``) records the actual events, in JSON.
 
 Example:
 
@@ -238,7 +238,7 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image with the given layers and the program's layer, which is already on the node."""
+        """Return an image with the given layers, plus the layer with the program, which is already on the node."""
         return make_image(*layers, self.program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:

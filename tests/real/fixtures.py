@@ -41,7 +41,9 @@ def require_containerd(line: str) -> str:
 
 @pytest.fixture(params=["debian", "1.7", "2.4"])
 def containerd_binary(request: pytest.FixtureRequest) -> str:
-    """Run the test with each containerd on this machine. For instance, `-k 2.4` selects only containerd 2.4."""
+    """Run the test with each version of containerd that is available on this machine. For instance, `-k 2.4` selects
+    only containerd 2.4.
+    """
     return require_containerd(request.param)
 
 

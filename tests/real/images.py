@@ -89,7 +89,8 @@ class Image:
 def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "sha256") -> Layer:
     """Make a layer with about `size` random bytes, split across the given number of `files`.
 
-    `zeros` is the number of null bytes in one additional file. Null bytes are quick to download but slow to unpack.
+    Unless `zeros` is 0, one additional file consists of this many null bytes. Null bytes are quick to download but slow
+    to unpack.
     """
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -149,7 +150,8 @@ def make_image(
     environment: Sequence[str] = (),
     annotations: Sequence[dict[str, str]] = (),
 ) -> Image:
-    """Make an OCI image from the given layers. Two images with the same layers differ if they have different names.
+    """Make an OCI image from the given layers. Two images with the same layers but different names have different
+    digests.
 
     `annotations` contains the annotations of each layer, which are added to the manifest.
     """

@@ -1,7 +1,8 @@
 """Linux namespaces with their own mounts, network and processes, for programs that would otherwise change the machine
 on which they run.
 
-All mounts, processes and settings inside the namespaces disappear with the first process, which ends with the tests.
+All mounts, processes and settings inside the namespaces disappear when the first process exits, which is when the tests
+end.
 
 Example:
 
@@ -100,7 +101,7 @@ class Namespace:
 
     @property
     def identity(self) -> str:
-        """Return the kernel's name for the PID namespace, which /proc shows for each process in the namespace."""
+        """Return the identifier of the PID namespace, as /proc shows it for each process in the namespace."""
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
@@ -113,7 +114,7 @@ class Namespace:
         ]
 
     def socket(self, kind: int = socket.SOCK_STREAM, bind: tuple[str, int] | None = None) -> socket.socket:
-        """Return a socket that belongs to the namespace's network, for use in the calling process."""
+        """Return a socket that is in the namespace's network, but that the calling process can use."""
         made = self._thread.submit(socket.socket, socket.AF_INET, kind).result()
         made.setblocking(False)
         if bind is not None:
@@ -130,5 +131,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the path on the host of a file in the namespace's own mounts, for example in /run."""
+        """Return the host's path of a file that is on one of the namespace's own mounts, for example below /run."""
         return Path(f"/proc/{self.pid}/root{path}")

@@ -51,7 +51,7 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the log lines with the given message since the server's last start, oldest first."""
+        """Return the log lines with the given message since the server last started, oldest first."""
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ class Observed:
         await self.api.ready()
 
     async def counters(self) -> dict[str, int]:
-        """Return the number of finished pulls with each result, according to the metrics."""
+        """Return the number of finished pulls for each result, according to the metrics."""
         totals: dict[str, int] = {}
         for line in (await self.metrics.text("/metrics")).splitlines():
             if found := _TOTAL.match(line):

@@ -15,8 +15,8 @@ from pathlib import Path
 import pulltrace
 from tests.real.cache import cache_folder
 
-# The source directory of each package. If Pulltrace is installed, its package is not in the same directory as the
-# tests.
+# The source directory of each package. If Pulltrace is installed from a wheel, its package is not in the same directory
+# as the tests.
 PACKAGES = {
     "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
     "tests/real/cri_api": Path(__file__).parents[2],

@@ -64,7 +64,7 @@ async def test_a_token_review_accepts_only_tokens_that_the_server_has_issued(clu
     assert not bad["status"].get("authenticated")
 
 
-async def test_the_status_of_a_pod_can_be_written_as_a_kubelet_does(cluster):
+async def test_a_client_can_write_the_status_of_a_pod_as_a_kubelet_does(cluster):
     pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx"}]}}
     await cluster.request("POST", f"{NAMESPACE}/pods", pod)
     waiting = {"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
@@ -74,7 +74,7 @@ async def test_the_status_of_a_pod_can_be_written_as_a_kubelet_does(cluster):
     assert written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull"
 
 
-async def test_the_data_of_a_killed_api_server_remains(cluster):
+async def test_the_data_of_the_api_server_survives_when_the_server_is_killed(cluster):
     await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("kept"))
     await cluster.kill()
     await cluster.start()

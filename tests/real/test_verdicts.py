@@ -1,5 +1,5 @@
-"""Tests for the verdicts on pulls by a real containerd. Each pull is limited by a single known factor, or by no special
-factor.
+"""Tests for the verdicts on pulls by a real containerd. Each pull is limited by a single known factor, or is an
+ordinary pull whose limiting factor is unknown.
 
 With ``pytest -s``, each test prints its row of the table in ``docs/verdicts.md``.
 """
@@ -39,7 +39,9 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 
 def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
-    """Check that the verdicts during and after the pull named only the given factor, and print a row of the table."""
+    """Check that the verdicts during and after the pull named only the given factor, and print the test's row of the
+    table.
+    """
     pull = observed.status(repository)
     assert pull is not None
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
@@ -105,7 +107,7 @@ async def test_the_verdict_names_a_slow_disk(binary: str, disk, registry: Regist
             row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
-async def test_the_verdict_names_the_cpu_if_containerd_gets_too_little_time(
+async def test_the_verdict_names_the_cpu_if_containerd_gets_too_little_cpu_time(
     real: Containerd, registry: Registry
 ) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
@@ -149,7 +151,7 @@ async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
         first = asyncio.create_task(pull(real, observed, f"{FAST}/team/busy:1"))
         await registry.reached(busy[0].digest)
         second = asyncio.create_task(real.cri.pull(f"{FAST}/team/late:1"))
-        # Until containerd has created a lease for the second pull, the pull really waits in the queue.
+        # Until containerd has created a lease for the second pull, this pull is really still in the queue.
         await observed.until(lambda: len(observed.hub.feed.pulls()) == 2)
         late = PodEvents(pod("late", "node-1", {"app": f"{FAST}/team/late:1"}, at=observed.hub.now()))
         observed.apply(seen(late), event(late.pulling("app", observed.hub.now())))
@@ -172,7 +174,7 @@ async def test_the_verdict_names_a_rate_limit(real: Containerd, registry: Regist
         row("registry responds 429", observed, "team/popular", Factor.RATE_LIMIT)
 
 
-async def test_the_verdicts_on_ten_ordinary_pulls_name_no_special_factor(real: Containerd, registry: Registry) -> None:
+async def test_the_limiting_factor_of_ten_ordinary_pulls_is_unknown(real: Containerd, registry: Registry) -> None:
     registry.limit(5 * MIB)
     async with Observed(real) as observed:
         for number in range(10):

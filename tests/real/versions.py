@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.real.cache import cache_folder
 
-# Debian installs runc and ip in sbin, and the CNI plugins next to the libraries. The PATH may not contain these
-# directories.
+# Debian installs runc and ip in sbin, and the CNI plugins next to the libraries. These directories are not always on
+# the PATH.
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 
@@ -28,7 +28,7 @@ class Built:
     ldflags: str = ""
     tags: str = ""
     costs: str = ""
-    """The tests that are impossible without the program."""
+    """The tests that cannot run without the program."""
     cgo: bool = False
     """True if the program includes C code."""
 
@@ -125,8 +125,8 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Describe one of the Kubernetes programs. The programs share most of their code, so only the first takes long to
-    compile.
+    """Describe the build of one of the Kubernetes programs. The programs share most of their code, so only the first
+    takes long to compile.
     """
     version = "k8s.io/component-base/version"
     return Built(

@@ -54,7 +54,9 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """A way of obtaining an image, with its row in the table. ``settings`` are arguments for `Containerd`."""
+    """A way of obtaining an image, with its row in the compatibility table. ``settings`` are arguments for
+    `Containerd`.
+    """
 
     title: str
     lines: tuple[str, ...] = ("2.4",)
@@ -62,7 +64,8 @@ class Way:
     settings: Mapping[str, object] = field(default_factory=dict)
     daemon: Daemon | None = None
     plain: bool = False
-    """True if the image has an ordinary format, in which case the snapshotter leaves the layers to containerd."""
+    """True if the image has an ordinary format, which means that containerd, not the snapshotter, fetches the layers.
+    """
 
     @property
     def snapshotter(self) -> str:

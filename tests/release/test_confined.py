@@ -1,9 +1,9 @@
 """The agent in a runc container with its seccomp profile and the chart's security contexts.
 
-The container has the image's root file system, and containerd is real. The agent does everything that it can do: it
-resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
-and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a node, such a call merely
-fails.
+The container has the image's root file system, and the agent observes a real containerd. The test uses all functions of
+the agent: the agent resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a
+containerd that was killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a
+node, such a call only fails.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ PYTHON = "/usr/local/bin/python3"
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
-# This program prints which attempts are not blocked. A system call outside the profile fails as if the kernel did not
-# support it.
+# This program prints which of its attempts are not blocked. A system call outside the profile fails as if the kernel
+# did not support it.
 ATTEMPTS = """
 import ctypes, errno, os, socket
 
@@ -247,7 +247,7 @@ async def test_the_agent_works_with_its_seccomp_profile(
     assert "Traceback" not in agent.output
 
 
-async def test_data_that_does_not_fit_into_the_socket_buffer_is_sent_afterwards(
+async def test_data_that_does_not_fit_into_the_socket_buffer_is_sent_later(
     contain: Callable[..., Container],
 ) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:

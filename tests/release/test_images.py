@@ -109,7 +109,7 @@ def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_an_image_does_not_contain_a_shell_an_installer_or_code_of_the_other_program(image: tuple[str, Path]) -> None:
+def test_an_image_contains_no_shell_no_installer_and_no_code_of_the_other_program(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -118,7 +118,7 @@ def test_an_image_does_not_contain_a_shell_an_installer_or_code_of_the_other_pro
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_party_packages_are_shipped_as_bytecode_and_scanners_can_find_the_debian_packages(
+def test_third_party_packages_are_bytecode_and_scanners_can_identify_the_debian_packages(
     image: tuple[str, Path],
 ) -> None:
     _, root = image

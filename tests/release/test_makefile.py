@@ -1,4 +1,4 @@
-"""Run the Makefile's rules with scripts in place of Node, npm and Python."""
+"""Run the Makefile's rules with stub scripts in place of Node, npm and Python."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ from tests.release.scripts import ROOT
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with the files that the Makefile's rules need. The subfolder ``bin`` will be the whole PATH, and
-    contains no npm.
+    """A folder with the files that the Makefile's rules need. The ``bin`` subfolder will be the only directory on the
+    PATH, and contains no npm.
     """
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()

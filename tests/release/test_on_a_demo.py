@@ -43,7 +43,7 @@ async def run(*command: object) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
-async def test_helm_test_passes_if_nodes_report(demo: str) -> None:
+async def test_helm_test_passes_if_the_nodes_report(demo: str) -> None:
     code, output = await run(RELEASE_TEST, demo, "agents")
     assert code == 0, output
     assert re.search(r"ready; nodes reporting: \d+", output)
@@ -80,7 +80,7 @@ def failed(pull: dict[str, Any]) -> bool:
 
 @pytest.fixture
 async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """The URL of a server that always returns the same two pulls, because the demo's own list keeps changing."""
+    """The URL of a server that always returns the same two pulls. (The demo's own list keeps changing.)"""
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})
@@ -102,7 +102,7 @@ async def test_the_script_finds_a_completed_pull(recorded: str, ended: list[dict
     assert '"percent": 100' in output
 
 
-async def test_the_script_does_not_accept_a_failed_pull(recorded: str, ended: list) -> None:
+async def test_the_script_that_looks_for_a_completed_pull_rejects_a_failed_pull(recorded: str, ended: list) -> None:
     ended[0]["imageRef"] = "docker.io/library/another:1"
     code, output = await run(SEES_A_PULL, recorded, ended[1]["imageRef"])
     assert code == 1, output

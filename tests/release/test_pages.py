@@ -31,7 +31,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone of a bare repository that has one commit and, as yet, no Pages branch."""
+    """A clone of a bare repository that has one commit, but no Pages branch yet."""
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin.git", cwd=tmp_path)
     run("git", "clone", "--quiet", "origin.git", "clone", cwd=tmp_path)
     folder = tmp_path / "clone"

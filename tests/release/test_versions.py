@@ -1,4 +1,6 @@
-"""All files state the same version, every difference from a tag is listed, and a release gets the right image tags."""
+"""All files state the same version, every file that differs from the tag is listed, and a release gets the right image
+tags.
+"""
 
 import re
 import shutil
@@ -42,7 +44,7 @@ def test_every_version_that_differs_from_the_tag_is_listed(tree: Path) -> None:
     assert "CHANGELOG.md has no section for 0.3.0" in wrong
 
 
-def test_a_tag_must_be_a_version(tree: Path) -> None:
+def test_a_release_tag_must_be_a_version(tree: Path) -> None:
     assert "the tag release is not vX.Y.Z" in versions.disagreements("release", tree)
 
 

@@ -1,4 +1,4 @@
-"""Check the workflows and Dockerfiles without GitHub and Docker."""
+"""Check the workflows and Dockerfiles without using GitHub or Docker."""
 
 import fnmatch
 import json
@@ -36,7 +36,7 @@ def test_every_job_lists_its_permissions_and_has_a_time_limit(path: Path) -> Non
 
 
 @each_workflow
-def test_every_python_package_is_installed_by_hash(path: Path) -> None:
+def test_every_python_package_is_pinned_by_hash(path: Path) -> None:
     for line in path.read_text().splitlines():
         if re.search(r"\b(pip install|pipx|uvx|uv tool|npm install|npx)\b", line):
             wheel = "pip install --no-deps dist/*.whl"
