@@ -11,9 +11,9 @@ export class Inbox {
   readonly #waiting = new Map<string, string>()
   #unparsed = 0
   /**
-   * `#missing` counts the events of the initial state that have not arrived yet. `#untaken` counts those that have
-   * arrived but have not been removed yet. These events come first, because a newer event of a pull takes the place of
-   * the older one.
+   * `#missing` counts the events of the initial state that have not arrived yet. `#untaken` counts the initial events
+   * that have arrived but that `take` has not removed yet. These events come first, because a newer event of a pull
+   * takes the place of the older one.
    */
   #missing = 0
   #untaken = 0
@@ -22,7 +22,7 @@ export class Inbox {
     return this.#waiting.size
   }
 
-  /** Whether more of the state has yet to be removed from here. */
+  /** Whether part of the initial state has not arrived or has not been removed yet. */
   get isPart(): boolean {
     return this.#missing > 0 || this.#untaken > 0
   }
@@ -39,14 +39,14 @@ export class Inbox {
     this.#untaken = this.#waiting.size
   }
 
-  /** Drops all events. The next events are the state of this many pulls. */
+  /** Drops all events. The next events contain the states of this many pulls. */
   reset(pulls = 0): void {
     this.#waiting.clear()
     this.#missing = pulls
     this.#untaken = 0
   }
 
-  /** Removes and returns at most this many events. The others wait for the next call. */
+  /** Removes and returns at most this many events. The other events stay here until the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PullStream, type StreamListener } from './pullStream'
 
-/** The part of EventSource that the stream uses, controlled by the test. tests/browser uses the real EventSource. */
+/** A fake of the part of EventSource that the stream uses, controlled by the test. tests/browser uses the real
+ * EventSource. */
 class FakeSource extends EventTarget {
   static all: FakeSource[] = []
   static get last(): FakeSource {

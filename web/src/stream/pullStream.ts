@@ -1,5 +1,5 @@
 /**
- * The stream of pulls, in the only file that uses EventSource. After an error, the stream reconnects automatically
+ * The stream of pulls. This is the only file that uses EventSource. After an error, the stream reconnects automatically
  * and resumes where it stopped. It can also request the layers of individual pulls.
  *
  * The browser's built-in reconnection is not used, because it has no back-off, allows no countdown and cannot change
@@ -14,7 +14,7 @@ export interface StreamListener {
   /** The stream is open, and all changes so far have arrived or are about to arrive. */
   live(hello: Hello): void
   /** The events that follow contain the whole state; pulls that are not among these events no longer exist. `pulls` is
-   * the number of events; undefined if an older server does not send it. */
+   * the number of these events, or undefined if an older server does not send it. */
   reset(pulls: number | undefined): void
   /** A PullEvent as JSON. */
   event(data: string): void
@@ -64,11 +64,11 @@ export class PullStream {
     this.#stop()
   }
 
-  /** Requests the layers of these pulls from now on. */
+  /** From now on, requests the layers of these pulls. */
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]
-    // Without an open connection, the next attempt to connect will request the new layers.
+    // If no connection is open, the next attempt to connect will request the new layers.
     if (this.#source !== undefined) this.#connect()
   }
 
@@ -91,8 +91,8 @@ export class PullStream {
 
   #connect(): void {
     this.#stop()
-    // If part of the state is missing, the state is requested again from its start, because the stream would not know
-    // when it is complete otherwise.
+    // If part of the state is missing, the state is requested again from its start; otherwise, the stream would not
+    // know when it is complete.
     if (this.isPart) this.#lastEventId = ''
     const source = new EventSource(this.#address())
     this.#source = source
@@ -159,7 +159,7 @@ export class PullStream {
       const pause = 1000 * Number(response.headers.get('Retry-After'))
       if (pause > backoff(failures, () => 1) && this.#source === undefined) this.#retryIn(pause)
     } catch {
-      // The server is unreachable; the next attempt handles that.
+      // The server is unreachable. The next connection attempt handles this case.
     } finally {
       abort.abort()
     }
@@ -181,7 +181,7 @@ function countIn(reset: string): number | undefined {
   }
 }
 
-/** The `error` of a JSON body; empty for the HTML pages of proxies. */
+/** The `error` field of a JSON body; empty if a proxy responded with an HTML page. */
 function reasonIn(body: string): string {
   try {
     const parsed: unknown = JSON.parse(body)
