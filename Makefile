@@ -8,7 +8,8 @@ ARGS ?=
 PORT ?= 8080
 # Most tests wait for other programs, so there are more workers than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
-# Some machines switch off bytecode files. Without them, each test worker would compile all tests and modules again.
+# Some machines disable the writing of bytecode files. Without them, each test worker would compile all tests and
+# modules again.
 unexport PYTHONDONTWRITEBYTECODE
 # NPM is the path of npm, or empty if the installed Node cannot run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
@@ -39,7 +40,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' |
 cluster: install .make/dev parts ## Run a one-node cluster with a real kubelet, and a dashboard for it: http://127.0.0.1:8080 (as root; PORT=8090)
 	@exec $(BIN)/python -m tests.real.local_cluster $(PORT)
 
-# Tests that start programs, use real components or search for examples for a long time are left out.
+# Tests that start programs, use real components or try random examples for a long time are excluded.
 UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
 NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)

@@ -1,4 +1,4 @@
-/* Record the page's frame times and long tasks. `take` returns the records and starts again. */
+/* Record the page's frame times and long tasks. `take` returns the records and clears them. */
 () => {
   const seen = (window.__bench = {frames: [], long: []})
   seen.take = () => {
