@@ -127,8 +127,8 @@ class LayerState(JsonObject, frozen=True):
     layer, ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches
     the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual
     machine will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in the ``remote`` state
-    without fetching it first. Times that containerd records (``completed_at``) are exact. Each other time is the time
-    of the first poll that observed the change.
+    without fetching it first. Times that containerd records (``completed_at``) are exact. All other times are those of
+    the first poll that observed the change.
     """
 
     digest: Digest
