@@ -16,7 +16,7 @@ SCHEMA_VERSION = "v1"
 
 
 class PercentBasis(StrEnum):
-    """The basis of a percentage: every byte as it arrives, or only completed layers."""
+    """What a percentage is based on: every byte as it arrives, or only completed layers."""
 
     BYTES = "bytes"
     LAYERS = "layers"
