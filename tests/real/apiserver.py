@@ -294,7 +294,8 @@ class APIServer:
     async def compact(self) -> int:
         """Compact etcd's history, and return the oldest remaining revision."""
         assert self._session is not None
-        # etcd still accepts a watch from the compacted revision itself, so another write advances the revision first.
+        # etcd still accepts a watch from the compacted revision itself, so another write creates a newer revision,
+        # which is then compacted.
         async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
         payload = {"revision": str(revision), "physical": True}

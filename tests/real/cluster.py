@@ -90,8 +90,8 @@ class Service:
 
 
 class Cluster:
-    """A cluster as an async context manager, which waits until the node is Ready. The keyword arguments are kubelet
-    settings.
+    """A cluster as an async context manager. On entry, it waits until the node is Ready. The keyword arguments are
+    kubelet settings.
     """
 
     def __init__(self, **kubelet: Any) -> None:

@@ -131,8 +131,8 @@ def _toml(value: bool) -> str:
 
 
 class CRI:
-    """A client that handles images as a kubelet does. Cancelling `pull` cancels the call, as happens when a pod is
-    deleted.
+    """A client that pulls, lists and removes images through the CRI, as a kubelet does. Cancelling `pull` cancels the
+    call, as happens when a pod is deleted.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

@@ -63,7 +63,7 @@ async def test_a_download_resumes_at_the_offset_where_its_connection_broke(node,
     ("status", "words"),
     [(401, "401|authorization failed|no basic auth"), (404, "not found"), (429, "429"), (500, "500")],
 )
-async def test_the_error_of_a_pull_contains_the_error_from_the_registry(node, registry, status, words):
+async def test_the_error_of_a_failed_pull_contains_the_error_from_the_registry(node, registry, status, words):
     ref = registry.push("team/app:1.0", make_image(make_layer(1000)))
     registry.repository("team/app").answer = status
     with pytest.raises(grpc.aio.AioRpcError, match=words):

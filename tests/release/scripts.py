@@ -1,4 +1,4 @@
-"""Import a release script by name, because these scripts are not part of the package."""
+"""Import a release script by its file name. (The release scripts are not part of a package.)"""
 
 import importlib.util
 from pathlib import Path

@@ -31,8 +31,7 @@ EXTRAS = {"agent": "agent", "server": "server|otel"}
 
 
 def installed(name: str, extras: str | None = None) -> Iterator[str]:
-    """Yield the names of a Python distribution and its dependencies, leaving out packages that are not installed
-    here."""
+    """Yield the names of a Python distribution and its dependencies, except packages that are not installed here."""
     try:
         wanted = distribution(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Run the scripts that check a server in a cluster against the demo's server."""
+"""Run the scripts that check a server in a cluster. Here, they check the demo's server."""
 
 import asyncio
 import re
