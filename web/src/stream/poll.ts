@@ -1,4 +1,4 @@
-/** Requests a list repeatedly, and reports whether it has changed. */
+/** Requests a list at intervals, and reports whether the list has changed. */
 
 export type PollResult<T> =
   | { readonly kind: 'value'; readonly value: T }
