@@ -75,7 +75,7 @@ def create_metrics_app(hub: Hub) -> Starlette:
 class Scrapes:
     """The route that serves the metrics.
 
-    A scrape that arrives while a response is being prepared waits for that response and shares it.
+    If a scrape arrives while a response is being prepared, the scrape waits for that response and shares it.
     """
 
     def __init__(self, hub: Hub) -> None:

@@ -153,7 +153,7 @@ def _container_fits(container: ContainerWait, wanted: Query) -> bool:
 
 
 def _forms(image: str) -> tuple[str, ...]:
-    """Return the image's name as written and as a full reference. If the name lacks both a tag and a digest, also
+    """Return the image's name as written and as a full reference. If the name has neither a tag nor a digest, also
     return the repository.
     """
     try:
@@ -165,9 +165,7 @@ def _forms(image: str) -> tuple[str, ...]:
 
 
 def _repository(reference: str) -> str:
-    """Return the registry's host and the repository, as they appear in a pull's fields. The registry's port is left
-    out.
-    """
+    """Return the registry's host (without the port) and the repository, as they appear in a pull's fields."""
     try:
         ref = images.parse(reference)
     except images.InvalidReferenceError:

@@ -102,7 +102,7 @@ class ReportRoute:
         """Receive a body that arrives in several parts. The time for receiving a body is limited, and so is the total
         memory for all bodies.
 
-        With a token that is bound to a node, a client can send only one body in parts at a time.
+        A client whose token is bound to a node can send only one body in parts at a time.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})

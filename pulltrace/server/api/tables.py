@@ -26,7 +26,7 @@ MAX_WAIT = 600.0
 MAX_WAITING = 64
 """Maximum number of requests that may wait at the same time."""
 UNKNOWN_FOR = 10.0
-"""How long, in seconds, to wait for an unknown pod or image before it is reported as not found."""
+"""How long, in seconds, to wait for an unknown pod or image before reporting it as not found."""
 MAX_ROWS = 2000
 
 _LOOK_EVERY = 0.5
