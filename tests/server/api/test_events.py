@@ -1,5 +1,5 @@
-"""Tests for the live stream of a real server: the events that a client receives, resuming, and clients that never read
-the stream.
+"""Tests for the live stream of a real server: which events a client receives, how it resumes, and what happens if it
+never reads the stream.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Event:
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event | str]:
-    """Parse the stream as a browser would, yielding events, and comments as strings."""
+    """Parse the stream as a browser would. Yield events, and yield comments as strings."""
     event, seen = Event(), False
     async for raw in answer.content:
         line = raw.decode().removesuffix("\n")
@@ -142,7 +142,7 @@ async def test_a_client_that_reconnects_receives_only_the_missed_changes_includi
     assert len({event.pull["id"] for event in missed}) == 1
 
 
-async def test_a_client_that_loses_its_connection_during_the_first_state_receives_the_rest_later(
+async def test_a_client_that_loses_its_connection_while_receiving_the_first_state_receives_the_rest_later(
     server,
 ) -> None:
     served = await server(limits=FAST)
@@ -283,7 +283,7 @@ async def test_a_single_address_gets_at_most_half_the_streams_and_the_other_addr
 
 @pytest.mark.parametrize("after", ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("when", ["at once", "later"])
-async def test_a_stream_ends_with_its_connection_even_if_the_client_sent_more_requests(server, after, when) -> None:
+async def test_a_stream_ends_when_its_connection_ends_even_if_more_requests_follow(server, after, when) -> None:
     served = await server(limits=FAST)
     stream = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(3):

@@ -132,7 +132,7 @@ async def test_a_request_that_waits_for_an_image_gets_its_response_when_the_imag
     assert waiting.result().status == 200
 
 
-async def test_a_request_whose_wait_times_out_gets_504(server):
+async def test_a_waiting_request_that_times_out_gets_504(server):
     served = await filled(server)
     response = await served.get("/api/v1/images?image=docker.io/acme/app:1&wait=100ms")
     assert (response.status, (await response.json())["error"]) == (504, "not ready within this time")
