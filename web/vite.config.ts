@@ -81,7 +81,7 @@ const ANSWERS: readonly (readonly [RegExp, string])[] = [
     /typeof (reportError|(set|clear)Timeout|queueMicrotask|AbortController|MessageChannel|Promise|Weak(Map|Set)|Object\.is|performance\.\w+|window\.document\.createElement)\b/g,
     '"function"',
   ],
-  // The server renders no HTML, so React never hydrates existing elements, and no part of the page waits for it.
+  // The server renders no HTML, so React never hydrates existing elements, and no part of the page waits for hydration.
   // Assignments and parameters are left unchanged.
   [/\bisHydrating(?![$\w]| = |\s*\)\s*\{)/g, 'false'],
   [/[\w.]+\.isDehydrated\b/g, 'false'],

@@ -4,7 +4,7 @@ export class ServerClock {
   readonly #local: () => number
   #ahead: number | undefined
 
-  /** `local` returns milliseconds from a clock that never jumps (`performance.now`). */
+  /** `local` returns milliseconds from a monotonic clock (`performance.now`). */
   constructor(local: () => number) {
     this.#local = local
   }

@@ -162,7 +162,7 @@ export class Store {
   }
 
   /** Shows the first pulls until the stream delivers the state. If the server is older than this page or does not
-   * respond, only the stream is shown. */
+   * respond, only data from the stream is shown. */
   async showFirst(request: Promise<Response | undefined>): Promise<void> {
     try {
       const response = await request
