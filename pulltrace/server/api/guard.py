@@ -24,7 +24,8 @@ from pulltrace.server.api.request_meter import Part, RefusedRequestError, Reques
 from pulltrace.server.limits import Limits
 
 UNSENT = 16 << 10
-"""Maximum number of bytes that this process buffers for a slow client. The kernel buffers the same amount.
+"""Maximum number of bytes that this process buffers for a slow client. The kernel buffers about the same number of
+unsent bytes (``TCP_NOTSENT_LOWAT``).
 
 With larger buffers, the data would be outdated by the time the client received it.
 """
