@@ -25,8 +25,8 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""How many past changes are kept for watches. A watch that starts from an older resource version gets status 410, so
-its client must list the objects again.
+"""The maximum number of past changes that are kept for watches. A watch that starts from an older resource version gets
+status 410, so its client must list the objects again.
 """
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {

@@ -1,4 +1,4 @@
-"""Serve a simulated node's containerd API through gRPC on a Unix socket, with the agent's own protobuf modules.
+"""Serve a simulated node's containerd API over gRPC on a Unix socket, with the agent's own protobuf modules.
 
 The server counts the calls that it receives. A test can make the server stop responding or send invalid messages.
 """
@@ -62,7 +62,7 @@ class SimulatedContainerd:
         self.node = node
         self.socket = socket
         self.calls: Counter[str] = Counter()
-        """The number of calls to each method, by full method name. The counter includes unknown methods."""
+        """The number of calls to each method, by full method name. The counter includes calls to unknown methods."""
         self._behaviour = Behaviour.NORMAL
         self._responding = asyncio.Event()
         self._responding.set()
@@ -108,7 +108,7 @@ class SimulatedContainerd:
             self._responding.set()
 
     async def called(self, method: str) -> None:
-        """Wait until this method has been called."""
+        """Wait until a client has called this method."""
         async with self._called:
             await self._called.wait_for(lambda: self.calls[method])
 

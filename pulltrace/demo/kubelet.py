@@ -50,7 +50,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A requested pull, which starts as soon as the requests ahead of it leave a free slot."""
+    """A requested pull, which starts once a slot is free and all earlier requests have started."""
 
     reference: str
     began: float = 0.0
@@ -81,7 +81,7 @@ class _Pod:
 
 
 class Kubelet:
-    """A node's kubelet, which runs up to ``parallel`` pulls at once. The default is that of a real kubelet."""
+    """A node's kubelet, which runs up to ``parallel`` pulls at once. The default is the same as for a real kubelet."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node

@@ -2,8 +2,8 @@
 
 The version of containerd determines how many blobs are downloaded at once. Up to containerd 2.0, each pull downloads
 three blobs at a time, and its other blobs have no ingest yet. Since containerd 2.1, the limit of three blobs at a time,
-including manifests, applies to the whole node. The other blobs already have an ingest, whose offset remains 0 until the
-download begins.
+including manifests, applies to the whole node. Each of the other blobs already has an ingest, but its offset remains 0
+until the download begins.
 """
 
 import math
@@ -16,10 +16,10 @@ from pulltrace.demo.store import Lease, Store
 CONTAINERD_1 = "1.7.27"
 CONTAINERD_2 = "v2.2.1"
 COLLECT_AFTER = 0.2
-"""How long after a lease's deletion its content is garbage-collected, in seconds."""
+"""The time, in seconds, from a lease's deletion to the garbage collection of its content."""
 
 SLOTS = 3
-"""How many blobs can be downloaded at once: containerd's default for ``max_concurrent_downloads``."""
+"""The maximum number of concurrent blob downloads: containerd's default for ``max_concurrent_downloads``."""
 
 
 class Slots:
@@ -90,7 +90,7 @@ class Machine:
         self.chains = Locks()
         """Locks keyed by chain id, so that only one pull at a time unpacks a given layer."""
         self.elapsed = 0.0
-        """How many seconds of work the current step simulates."""
+        """The number of seconds of work that the current step simulates."""
         self._collect_at = math.inf
         """When garbage will next be collected, or infinity if no garbage collection is due."""
         self.use(self.version)

@@ -1,6 +1,6 @@
-"""A single pull, which goes through the same steps as a pull in containerd. Sans-I/O.
+"""A single simulated pull, which goes through the same steps as in containerd. Sans-I/O.
 
-Each generator method simulates a thread of the pull. Simulated time passes at each ``yield``.
+Each generator method simulates one thread of the pull. Simulated time passes at each ``yield``.
 """
 
 import math
@@ -68,7 +68,7 @@ class Pull:
                 thread.close()
 
     def _run(self) -> Thread:
-        """Resolve the reference, fetch the documents in order, then fetch and unpack the layers."""
+        """Resolve the reference, fetch the index, manifest and config in order, then fetch and unpack the layers."""
         yield from self._wait(2 * self.node.registries.manner(self._host).latency)
         yield from _until(lambda: self.reference.name not in self.node.registries.silent)
         image = self.node.registries.resolve(str(self.reference))

@@ -1,6 +1,6 @@
 """The pods, failures and restarts in the demo's cluster. The same seed always produces the same scenario. Sans-I/O.
 
-Each generator method is a thread of the scenario. The thread yields the number of seconds to wait before it continues.
+Each generator method is a thread of the scenario. A thread yields the number of seconds to wait before it resumes.
 """
 
 import heapq

@@ -9,9 +9,7 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """The ways in which the layers of an image can be fetched. ``LABELS`` contains the labels of the resulting
-    snapshots.
-    """
+    """The ways in which an image's layers can be fetched. ``LABELS`` contains the labels of the resulting snapshots."""
 
     UNPACK = "containerd fetches the blobs and unpacks them"
     PARALLEL = "the snapshotter fetches and unpacks all layers concurrently, and keeps no blobs"

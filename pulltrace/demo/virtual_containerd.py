@@ -56,7 +56,7 @@ class VirtualContainerd(Machine):
         return lease
 
     def remove(self, *references: str) -> None:
-        """Like the CRI's ``RemoveImage``, remove images, all their names, and the content that no other image uses."""
+        """Remove images, all their names, and content that no other image uses, as the CRI's ``RemoveImage`` does."""
         targets = {self.store.records[reference].image.target.digest for reference in references}
         self.store.records = {
             name: record for name, record in self.store.records.items() if record.image.target.digest not in targets
