@@ -121,7 +121,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# The pins contain no package index address and cover every supported version of Python.
+# The pinned requirements contain no package index URL, and cover every supported version of Python.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
@@ -151,7 +151,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 .make/web: .make/npm $(WEB_SOURCES)
 	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without npm, the dashboard has no page, only links to tables")
 
-# Vite lists every file and warns about its own speed, so its output is shown only if the build fails.
+# Vite prints the name of every file and warnings about its own speed, so its output is shown only if the build fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
 
 bench: .make/dev ## Put load on the server and on a naive one, and write the figures to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)

@@ -1,7 +1,8 @@
 """Package the chart for a release: ``package_chart.py OUT [OWNER/NAME] [agent=sha256:… server=sha256:…]``.
 
-The sources refer to d44b/pulltrace, whereas the chart that a fork releases refers to the fork's own images and pages.
-The script also pins the images' digests, and derives Artifact Hub's annotations from the version and CHANGELOG.md.
+The chart in the sources refers to d44b/pulltrace, whereas the chart that a fork releases refers to the fork's own
+images and pages. The script also pins the images' digests, and derives Artifact Hub's annotations from the version and
+CHANGELOG.md.
 """
 
 import os

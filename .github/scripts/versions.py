@@ -24,7 +24,7 @@ _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Return the version that each file states, including the tag of each image in the chart's list."""
+    """Return the version that each file contains, including the tag of each image in the chart's list."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
@@ -60,7 +60,7 @@ def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
 
 def image_tags(tag: str, others: Iterable[str]) -> list[str]:
     """Return the image tags of a release: always X.Y.Z, X.Y if it is the newest release of its minor version, and
-    latest if it is the newest release of all. A prerelease gets only its own version.
+    latest if it is the newest release of all. A prerelease is tagged only with its own version.
     """
     match = _TAG.fullmatch(tag)
     if match is None or match[4]:
