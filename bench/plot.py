@@ -7,8 +7,8 @@ import math
 WIDTH, HEIGHT, EDGE = 300, 220, 48
 
 Curve = tuple[str, list[tuple[float, float]]]
-"""A curve consists of a quantity's name and a list of points. Each point is a load and the server's CPU use under that
-load, as a percentage of one core.
+"""A curve consists of a quantity's name and a list of points. Each point consists of a load and the server's CPU use
+under that load, as a percentage of one core.
 """
 
 
