@@ -17,7 +17,7 @@ from tests.server.build import NOW, SimulatedHub, shifted
 
 @dataclass(frozen=True)
 class Seen:
-    """A published state of a row.
+    """A row state, as published by the server.
 
     ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent at that time, and
     ``sent_before`` is the number that it had sent before the agent's poll.

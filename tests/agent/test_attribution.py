@@ -64,7 +64,7 @@ def test_a_config_that_does_not_match_its_manifest_does_not_yield_chain_ids():
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
 
-def test_the_source_is_the_only_repository_that_all_documents_have_in_common():
+def test_the_source_is_the_only_repository_that_all_manifests_and_configs_of_the_image_share():
     documents = digest("3"), digest("c"), digest("e")
     shared = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
     own = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
@@ -143,7 +143,7 @@ def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_the_other_pu
     assert progress.fetched_by == "other"
 
 
-def test_a_layer_remains_waiting_until_it_is_known_whether_its_blob_is_missing():
+def test_a_layer_is_shown_as_waiting_until_it_is_known_whether_its_blob_is_missing():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)

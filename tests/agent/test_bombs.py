@@ -1,4 +1,4 @@
-"""The agent reads malicious image documents of realistic size from containerd's socket."""
+"""Tests in which the agent reads malicious manifests and configs of realistic size from containerd's socket."""
 
 import dataclasses
 import tempfile

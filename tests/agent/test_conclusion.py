@@ -20,7 +20,7 @@ IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_
 
 
 def a_pull(seen: Seen) -> Pull:
-    """Return a pull whose ``seen`` has this value."""
+    """Return a pull whose ``seen`` property has this value."""
     lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
@@ -39,7 +39,7 @@ def a_pull(seen: Seen) -> Pull:
 
 
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
-    """Return how the pull ended, as inferred from these image records."""
+    """Return the outcome of the pull, as inferred from these image records."""
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}
@@ -107,7 +107,7 @@ def test_a_download_without_a_lease_counts_as_completed_if_all_its_layers_are_co
 @pytest.mark.parametrize(
     ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
 )
-def test_a_pull_whose_record_another_pull_has_claimed_counts_as_completed_only_if_its_layers_are_complete(
+def test_if_another_pull_claimed_its_record_a_pull_counts_as_completed_only_if_its_layers_are_complete(
     complete, outcome
 ):
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()

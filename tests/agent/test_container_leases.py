@@ -14,7 +14,7 @@ from tests.agent.virtual import Watched
 
 @pytest.mark.parametrize("empty", [0.0, 0.3, 1.3, 4.0], ids=lambda seconds: f"empty for {seconds} s")
 @pytest.mark.parametrize("full", [0.0, 0.3, 2.0], ids=lambda seconds: f"with a snapshot for {seconds} s")
-def test_a_container_lease_ends_without_an_outcome(watched, empty, full):
+def test_a_container_lease_never_results_in_a_completed_or_failed_pull(watched, empty, full):
     watched.poll()
     watched.create_container(empty=empty, full=full, polls_every=0.5)
     watched.polls(3)
@@ -24,7 +24,7 @@ def test_a_container_lease_ends_without_an_outcome(watched, empty, full):
 
 
 def test_a_sandbox_lease_does_not_count_as_a_pull(watched):
-    """A sandbox's lease never expires, and its id is that of the sandbox."""
+    """A sandbox's lease never expires, and has the same id as the sandbox."""
     watched.poll()
     lease = watched.node.new_lease(expires=False)
     watched.polls(5)

@@ -1,4 +1,4 @@
-"""Tests for the calls that a poll makes while layers are being downloaded. Because other calls are skipped, some
+"""Tests for the calls that a poll makes while layers are being downloaded. Such a poll skips all other calls, so some
 changes are reported up to one second late.
 """
 
@@ -121,7 +121,7 @@ async def test_polls_list_only_ingests_and_leases_while_layers_are_downloading(c
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
-async def test_a_pull_from_before_the_agent_started_needs_no_extra_calls_and_is_still_dropped_in_time():
+async def test_a_pull_that_began_before_the_agent_started_needs_no_extra_calls_and_is_still_dropped_in_time():
     registries = Registries()
     image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
     node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)
@@ -226,7 +226,7 @@ class Observer:
         return other
 
     def has_shown(self, other: "Observer") -> bool:
-        """Return whether this agent has reported everything that the other agent has reported."""
+        """Return whether this agent has reported everything that ``other`` has reported."""
         return (
             self.known >= other.known
             and self.ended.items() >= other.ended.items()
@@ -250,7 +250,7 @@ steps = st.one_of(
     st.lists(steps, min_size=3, max_size=12),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-async def test_every_change_is_shown_at_most_a_second_later_than_with_full_polls(images, steps, version):
+async def test_changes_are_shown_at_most_a_second_later_than_if_every_poll_made_all_calls(images, steps, version):
     registries = Registries()
     refs = [
         registries.push(

@@ -1,6 +1,4 @@
-"""Tests with gRPC calls to servers that misbehave. Calls to a server that behaves correctly are tested in
-``tests/demo``.
-"""
+"""Tests for gRPC calls to misbehaving servers. Calls to well-behaved servers are tested in ``tests/demo``."""
 
 import asyncio
 import tempfile

@@ -367,7 +367,7 @@ def test_unknown_and_irrelevant_frames_are_ignored(frame):
     assert list(client.open) == [1]
 
 
-def test_a_response_can_have_padding_and_a_priority():
+def test_response_frames_can_have_padding_and_a_priority():
     first = headers(flags=("END_HEADERS", "PADDED", "PRIORITY"), pad_length=9, depends_on=0, stream_weight=3)
     second = DataFrame(1, b"data", pad_length=255, flags=["PADDED", "END_STREAM"]).serialize()
     events = list(client_with(requests=1).receive(first + second))

@@ -1,4 +1,4 @@
-"""Tests with ingest refs, digests and leases as different versions of containerd and its clients write them."""
+"""Tests for ingest refs, digests and leases in the forms that various versions of containerd and its clients write."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests for the properties of every reported pull, whatever happens on the node and whenever the agent polls."""
+"""Tests for properties that hold for every reported pull, whatever happens on the node and whenever the agent polls."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ steps = st.one_of(
 
 
 def poll(watched):
-    """Poll, then process the same observation again, which must change nothing."""
+    """Poll, then process the same observation a second time and check that nothing changes."""
     watched.poll()
     before = watched.live
     assert watched.tracker.observe(watched.look(), watched.node.now) is not None

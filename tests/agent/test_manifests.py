@@ -1,4 +1,4 @@
-"""Tests with valid, invalid and malicious image documents."""
+"""Tests with valid, invalid and malicious manifests, indexes and configs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The order of writes, and the CRI plugin's label, tell pulls of cached images from imports."""
+"""Tests for the order of writes and the CRI plugin's label, which distinguish pulls of cached images from imports."""
 
 from dataclasses import replace
 
@@ -26,8 +26,8 @@ def origin(
     image: Image | None = IMAGE,
     downloaded: bool = False,
 ) -> Origin:
-    """Return what the client did with a cached image, given when its manifest and its config were labelled (None: the
-    agent does not know), and when its record was written.
+    """Return what the client did with a cached image, given the times at which its manifest and its config were
+    labelled (None if unknown) and at which its record was written.
     """
     facts, ledger = Facts(), RecordLedger()
     for digest, labelled_at in ((TARGET, manifest), (CONFIG, config)):
@@ -62,7 +62,9 @@ LABEL_ADDED = Write(106.0)
     ],
 )
 @pytest.mark.parametrize("guessed", [False, True])
-def test_the_order_of_writes_and_the_label_decide(manifest, config, writes, expected, guessed):
+def test_the_write_order_and_the_label_of_the_cri_plugin_distinguish_pulls_from_imports(
+    manifest, config, writes, expected, guessed
+):
     assert origin(manifest, config, *writes, guessed=guessed) is expected
 
 
@@ -77,14 +79,16 @@ def test_the_order_of_writes_and_the_label_decide(manifest, config, writes, expe
     ],
 )
 @pytest.mark.parametrize(("guessed", "expected"), [(False, Origin.PULL), (True, Origin.UNKNOWN)])
-def test_if_the_order_is_lost_only_a_pull_that_polls_have_seen_counts_as_one(manifest, config, guessed, expected):
+def test_if_the_write_order_is_unknown_only_a_pull_whose_image_polls_have_seen_counts_as_a_pull(
+    manifest, config, guessed, expected
+):
     assert origin(manifest, config, Write(103.0), guessed=guessed) is expected
 
 
-def test_an_image_of_which_a_layer_was_downloaded_was_pulled():
+def test_an_image_counts_as_pulled_if_one_of_its_layers_was_downloaded():
     assert origin(101.0, BEFORE, Write(103.0), downloaded=True) is Origin.PULL
 
 
-def test_an_image_of_which_nothing_is_known_was_pulled():
+def test_an_image_about_which_nothing_is_known_counts_as_pulled():
     assert origin(None, None, Write(103.0), guessed=True) is Origin.PULL
     assert origin(101.0, BEFORE, Write(103.0), image=None) is Origin.PULL

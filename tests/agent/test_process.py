@@ -119,7 +119,7 @@ async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simula
     assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
-async def test_a_pull_that_begins_after_idle_polls_is_not_mistaken_for_one_from_before_the_agent_started(
+async def test_a_pull_that_begins_after_idle_polls_is_not_mistaken_for_one_that_began_before_the_agent_started(
     client, simulated, push
 ):
     poller = Poller(client)
@@ -135,7 +135,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_mistaken_for_one_from_
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
 
 
-async def test_each_document_is_read_only_once(containerd, client, simulated, push):
+async def test_each_manifest_and_config_is_read_only_once(containerd, client, simulated, push):
     poller = Poller(client)
     for name in ("one:1", "one:2"):
         simulated.pull(push(name, ("base", 20))[0])

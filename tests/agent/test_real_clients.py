@@ -55,7 +55,7 @@ async def test_an_import_is_shown_under_the_name_of_its_image(node: Containerd, 
 async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
     node: Containerd, registry: Registry, client: str, then: str
 ) -> None:
-    """Each import begins at a different point between two polls."""
+    """Each import begins at a different time between two polls."""
     program = CTR_2.path if client == "ctr 2.4" else None
     if program and (node.version.startswith("1.") or not program.exists()):
         pytest.skip("ctr 2.4 imports images through the transfer service of containerd 2.x; `make parts` builds ctr")

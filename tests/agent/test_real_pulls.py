@@ -98,7 +98,7 @@ async def test_a_pull_of_a_cached_image_completes_without_downloading_a_byte(
         assert downloaded(pull) == 0 == to_fetch(pull)
 
 
-async def test_two_cached_images_pulled_again_between_two_polls_are_reported_as_completed(
+async def test_two_cached_images_that_are_pulled_again_between_two_polls_are_reported_as_completed(
     node: Containerd, registry: Registry
 ) -> None:
     refs = [registry.push(f"team/{name}:1", make_image(make_layer(MIB))) for name in "ab"]

@@ -206,7 +206,7 @@ async def test_every_call_that_containerd_counts_for_the_agent_is_read_only(
     # calls.
     pattern = r'^grpc_server_(?:started|handled)_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
     called = {f"/{service}/{method}" for method, service in re.findall(pattern, metrics, re.MULTILINE)}
-    # The tests' CRI client also calls runtime.v1, so the test ignores these calls.
+    # The tests' CRI client also calls methods of runtime.v1, which the test ignores.
     assert {call for call in called if "runtime.v1" not in call} == {
         call for call in READ_ONLY if "runtime.v1" not in call
     }

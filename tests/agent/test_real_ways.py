@@ -71,7 +71,7 @@ def sent_of(registry, image):
 
 def check_rows(observer, way, *bases):
     """Check that a pull's row never disappears, never stalls while bytes are arriving, and never counts more bytes than
-    the registry has sent. Return those states of the row in which the pull was live and its size was known.
+    the registry has sent. Return the states of the row in which the pull was live and its size was known.
     """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
@@ -90,8 +90,8 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while its bytes were arriving. It is not an error if a pull really paused
-    because the machine was busy.
+    """Check that no pull was shown as stalled while its bytes were arriving. A pull that really paused because the
+    machine was busy is not an error.
     """
     for stalled in observer.rows:
         if stalled.row.stalled_since:
@@ -255,7 +255,7 @@ async def test_four_layers_shared_with_another_image_count_as_cached_and_only_th
 
 @pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it")
 @pytest.mark.parametrize("line", IMPORT.lines)
-async def test_an_import_has_no_registry_and_does_not_stall_while_its_archive_is_arriving(begin, line):
+async def test_an_import_has_no_registry_and_is_not_shown_as_stalled_while_its_archive_is_arriving(begin, line):
     node = await begin(IMPORT, line)
     image = make_image(*(make_layer(size * MIB) for size in (2, 3, 4)))
     name = "registry.test/team/imported:1"

@@ -1,4 +1,4 @@
-"""Tests that match each image record with the pull that wrote it, and derive the pull's name from the record."""
+"""Tests for matching each image record with the pull that wrote it, and for deriving the pull's name from it."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 
 
-def test_both_pulls_of_an_image_have_completed_if_the_second_pull_has_updated_its_record():
+def test_both_pulls_of_an_image_count_as_completed_if_the_second_one_updated_the_record():
     twice = record("r.io/a:1", updated_at=106.0, created_at=105.0)
 
     def written_at(known: RecordLedger) -> float | None:
@@ -107,7 +107,7 @@ def test_events_reveal_the_first_write_of_a_record_and_whether_the_cri_plugin_ma
 @pytest.mark.parametrize(
     ("oldest", "unseen_since", "kept"), [(104.0, 107.0, True), (107.0, 104.0, True), (106.0, 107.0, False)]
 )
-def test_a_write_is_remembered_while_it_may_have_been_made_by_a_pull(oldest, unseen_since, kept):
+def test_a_write_is_remembered_as_long_as_it_may_have_been_made_by_a_pull(oldest, unseen_since, kept):
     known = RecordLedger()
     known.see_writes({"r.io/a:1": [Write(105.0)]})
     known.after_poll(oldest, unseen_since)
@@ -122,9 +122,9 @@ def test_the_number_of_remembered_writes_is_bounded():
     assert known.first_write("r.io/1", 0.0) == Write(100.0 - MAX_WRITES)
 
 
-def test_an_overlapping_pull_with_complete_layers_has_completed_if_another_pull_has_claimed_its_record():
-    """The second pull updated the record before the first pull's lease was deleted. Many polls may pass until the lease
-    is deleted.
+def test_an_overlapping_pull_counts_as_completed_if_its_layers_are_complete_and_another_pull_claimed_its_record():
+    """The second pull updated the record before the first pull's lease was deleted. Many polls may happen before the
+    lease is deleted.
     """
     known, twice = ledger(earlier={"r.io/a:1": 105.0}), record("r.io/a:1", 105.0)
     for _ in range(60):

@@ -1,5 +1,5 @@
-"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, whose responses each
-test defines.
+"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
+the server's responses.
 """
 
 import json

@@ -106,7 +106,7 @@ def test_a_pull_stays_live_until_the_snapshotter_has_downloaded_all_layers(obser
     assert {layer.fetched_by for layer in fetching} == {SNAPSHOTTER}
 
 
-def test_the_percentage_follows_the_committed_layers_if_the_snapshotter_fetches_them(observe, push):
+def test_the_percentage_is_based_on_the_committed_layers_if_the_snapshotter_fetches_layers_itself(observe, push):
     observed = observe(Mode.PARALLEL)
     ref, _ = push("app:1", ("base", 100), ("middle", 300), ("top", 600))
     pull = observed.watched.node.pull(ref)
@@ -265,7 +265,7 @@ def test_layers_that_a_guest_will_fetch_are_attributed_to_the_guest(observe, pus
     assert [(layer.state, layer.fetched_by) for layer in row.layers] == [(LayerPhase.REMOTE, GUEST)]
 
 
-def test_pulls_are_not_attributed_to_the_default_snapshotter_if_their_runtime_class_selects_another(
+def test_pulls_are_not_attributed_to_the_default_snapshotter_if_their_runtime_class_selects_a_different_one(
     start_simulated, push
 ):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))

@@ -1,4 +1,4 @@
-"""The agent reads SOCI's root directory only if it has the expected layout, and only up to fixed limits."""
+"""Tests that the agent reads SOCI's root directory only if it has the expected layout, and only within fixed limits."""
 
 import logging
 import os

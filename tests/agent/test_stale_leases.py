@@ -72,7 +72,9 @@ def test_a_stale_lease_is_shown_for_no_longer_than_the_progress_timeout_if_the_c
     assert len(watched.history) == 1
 
 
-def test_a_seemingly_stale_pull_from_before_the_agent_started_is_shown_as_soon_as_it_makes_progress(watched, push):
+def test_a_seemingly_stale_pull_that_began_before_the_agent_started_is_shown_as_soon_as_it_makes_progress(
+    watched, push
+):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -129,7 +131,7 @@ def test_a_new_agent_shows_both_pulls_of_the_same_image(watched, push):
     assert len(watched.live) == 2
 
 
-def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_from_before_the_agent_started(watched, push):
+def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_that_began_before_the_agent_started(watched, push):
     ref, image = push("app:1", ("app", 90))
     first = watched.node.pull(ref)
     watched.node.advance(3)
@@ -146,7 +148,7 @@ def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_from_before_the_ag
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_a_pull_from_before_the_agent_started_is_reported_even_if_it_completes_immediately(watched, push):
+def test_a_pull_that_began_before_the_agent_started_is_reported_even_if_it_completes_immediately(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()

@@ -205,7 +205,7 @@ def test_layers_that_containerd_discards_count_as_downloaded(start_simulated, pu
 
 
 @pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
-def test_a_query_without_a_response_is_repeated(watched, push, kind):
+def test_a_query_that_got_no_response_is_sent_again(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)

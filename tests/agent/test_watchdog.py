@@ -1,4 +1,4 @@
-"""The alarm that terminates a hung agent, tested in separate processes."""
+"""Tests for the alarm that terminates a hung agent, each in a separate process."""
 
 import asyncio
 import signal
@@ -59,7 +59,7 @@ def test_a_process_keeps_running_while_it_polls_and_cancels_its_alarm_at_the_end
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_the_agent_works_without_the_alarm_if_seccomp_blocks_its_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_works_without_the_alarm_if_seccomp_blocks_setitimer(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise signal.ItimerError(38, "Function not implemented")
 

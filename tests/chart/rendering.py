@@ -29,8 +29,8 @@ ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.CSafeLoader):
-    """A YAML loader that rejects duplicate keys, as kustomize and Argo CD do. Helm itself uses the last of several
-    values with the same key.
+    """A YAML loader that rejects duplicate keys, as kustomize and Argo CD do. If several values have the same key, Helm
+    itself uses the last one.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

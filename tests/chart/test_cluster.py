@@ -121,8 +121,8 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
 
 
 async def served(cluster: APIServer) -> bool:
-    """Return whether discovery lists all foreign kinds and the objects of each kind can be listed. Both must be
-    checked, because the API server briefly lists a new group without its resources.
+    """Return whether discovery lists all foreign kinds, and whether the objects of each kind can be listed. Both must
+    be checked, because the API server briefly lists a new group without its resources.
     """
     try:
         known = await plurals(cluster)

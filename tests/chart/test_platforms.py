@@ -49,7 +49,7 @@ def test_the_values_for_a_platform_render_with_the_right_containerd_socket(path:
 
 
 @each_platform
-def test_the_user_has_to_acknowledge_the_risks_on_every_platform(path: Path) -> None:
+def test_the_user_must_acknowledge_the_risks_on_every_platform(path: Path) -> None:
     given = yaml.safe_load(path.read_text())
     if SOCKETS[path.stem] is None:
         render(given)
@@ -70,9 +70,7 @@ def template(path: Path, version: str, *flags: str) -> subprocess.CompletedProce
 
 @each_platform
 @pytest.mark.parametrize("version", ["1.25.0", "1.29.15", "1.30.0", "1.37.2"])
-def test_the_values_for_a_platform_render_on_the_oldest_and_newest_supported_kubernetes(
-    path: Path, version: str
-) -> None:
+def test_platform_values_render_for_supported_kubernetes_versions(path: Path, version: str) -> None:
     flags = ["--set=agent.runtimeSocket.risksAcknowledged=true"]
     done = template(path, version, *flags)
     if version < "1.30":
@@ -92,7 +90,7 @@ def test_the_agent_reads_the_soci_directory_in_auto_mode() -> None:
     assert volume == "/var/lib/soci-snapshotter"
 
 
-def test_the_tests_expect_a_socket_for_every_platform() -> None:
+def test_the_expected_sockets_cover_every_platform() -> None:
     assert SOCKETS.keys() == {path.stem for path in PLATFORMS}
 
 

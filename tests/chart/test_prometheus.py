@@ -233,7 +233,8 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # Each of these failures creates a new counter. The alerts must take its first value into account as well.
+        # Each kind of failure below creates a new time series. The alerts must take its first value into account as
+        # well.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

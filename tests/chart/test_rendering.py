@@ -84,7 +84,7 @@ def test_pod_labels_do_not_contain_the_chart_version() -> None:
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
 
-def test_labels_of_an_object_override_common_labels_and_common_labels_override_those_of_the_chart() -> None:
+def test_object_labels_override_common_labels_and_common_labels_override_chart_labels() -> None:
     part_of = "app.kubernetes.io/part-of"
     rendered = render(
         values(

@@ -44,7 +44,7 @@ class Troubles:
     _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
 
     async def next_report(self) -> None:
-        """Wait until the server has accepted a report that was made after this call."""
+        """Wait until the server has accepted a report that was created after this call."""
         async with self._reported:
             await self._reported.wait()
             await self._reported.wait()

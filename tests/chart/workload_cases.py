@@ -1,4 +1,4 @@
-"""Test cases for the workloads' values: the pods, and the settings of the agent and the server."""
+"""Test cases for the values of the workloads: pods, agent settings and server settings."""
 
 from tests.chart.places import (
     AGENT,

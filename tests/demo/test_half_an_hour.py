@@ -39,7 +39,7 @@ class HalfAnHour(VirtualWorld):
                 self.wrong |= {(pull.image_ref, what) for what in self.alarms(pull)}
 
     def alarms(self, pull: PullStatus) -> list[str]:
-        """Return everything that is wrong with a pull's published state."""
+        """Return a description of every error in a pull's published state."""
         return [
             what
             for what, wrong in {
@@ -61,7 +61,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # A cancelled pull may have a different attempt number, because another pod may also have requested the image.
+        # A cancelled pull's attempt number may differ, because another pod may also have requested the image.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

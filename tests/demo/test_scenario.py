@@ -55,7 +55,7 @@ def test_every_kind_of_failure_occurs(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_the_state_of_the_nodes_does_not_grow_without_limit(half_an_hour):
+def test_the_simulated_node_stores_do_not_grow_without_limit(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)
@@ -83,7 +83,7 @@ def test_a_rollout_reaches_every_node(half_an_hour):
     assert nodes == set(scenario.kubelets)
 
 
-def test_the_soci_snapshotter_of_a_gpu_node_fetches_the_layers_itself():
+def test_the_soci_snapshotter_on_a_gpu_node_fetches_layers_itself():
     scenario = Scenario(12, now=NOON)
     play(scenario, 30)
     node = scenario.nodes["gpu-2"]

@@ -20,7 +20,7 @@ def held(pull, kind):
     return [name for resource, name in pull.lease.resources if resource == kind]
 
 
-def test_the_documents_are_json_and_match_their_digests(push):
+def test_the_manifests_and_configs_are_json_and_match_their_digests(push):
     _, image = push("app:1", ("base", 2), ("app", 3))
     for document in image.documents:
         assert document.digest == "sha256:" + sha256(document.data).hexdigest()
@@ -137,7 +137,7 @@ def test_parallel_downloads_are_limited_per_pull_or_per_node_depending_on_the_co
     assert (len(node.store.ingests) == 4) is node.slots_per_node
 
 
-def test_a_shared_layer_is_an_ingest_in_the_first_lease_and_later_a_snapshot_in_the_second(
+def test_a_shared_layer_is_listed_as_an_ingest_in_the_first_lease_and_later_as_a_snapshot_in_the_second(
     node, registries, push, until
 ):
     first_ref, first = push("one:1", ("base", 4), ("one", 1))
@@ -295,7 +295,7 @@ steps = st.one_of(
     st.lists(steps, max_size=20),
     st.sampled_from([CONTAINERD_1, CONTAINERD_2]),
 )
-def test_after_any_sequence_of_steps_new_pulls_complete_and_only_their_images_remain(layers, arrival, version):
+def test_new_pulls_complete_and_leave_no_ingests_after_any_sequence_of_steps(layers, arrival, version):
     registries = Registries()
     refs = [
         registries.push(

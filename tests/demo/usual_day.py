@@ -1,4 +1,4 @@
-"""Compare ``usualSeconds`` with the actual durations of pulls, over a day of the demo in virtual time.
+"""Compare ``usualSeconds`` with the actual durations of pulls, over one day of virtual time in the demo.
 
 The demo's nodes, the agent's tracker and the server's hub run without sockets or waiting. For each pull, only the first
 estimate after the pull's size became known is counted.
@@ -74,8 +74,8 @@ class Comparison:
 
     @property
     def falsely_flagged(self) -> list[Pulled]:
-        """The pulls that the server called slower than usual, although similar pulls before and after them took about
-        as long.
+        """The pulls that the server reported as slower than usual, although similar pulls before and after them took
+        about as long.
         """
         likes = [
             (pull, [other.took for other in self.pulls if other is not pull and other.is_like(pull)])

@@ -29,7 +29,9 @@ TARGET_NAMES = (
 
 
 def fuzz(names: Collection[str], *limits: str) -> dict[str, tuple[int, str]]:
-    """Fuzz these targets. Return each one's number of executions, and the end of its output if it found a problem."""
+    """Fuzz these targets. For each target, return the number of executions and, if it found a problem, the end of its
+    output.
+    """
     FINDINGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as folder:
         command = [sys.executable, "-m", "tests.fuzz.one", folder, ",".join(names), *limits]

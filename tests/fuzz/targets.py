@@ -52,7 +52,7 @@ class _Server:
         self._loop = asyncio.new_event_loop()
 
     def request(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
-        """Send a request to the application and return the status. A server error is a finding."""
+        """Send a request to the application and return the status. Server errors count as findings."""
         return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
 
     async def _ask(self, method: str, path: str, query_string: bytes, body: bytes, headers: dict[str, bytes]) -> int:
@@ -117,7 +117,7 @@ def reference(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """Parse the bytes as an image document, and derive the layers from it."""
+    """Parse the bytes as a manifest, index or config, and derive the layers from the result."""
     found = manifests.parse(data)
     if found is not None:
         digests = ["sha256:" + digit * 64 for digit in "abc"]
@@ -283,4 +283,4 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     ),
     "answer": (answer, [b"\n\x10\n\x0elayer-sha256:a", b""]),
 }
-"""The name of each target, its function, and its seeds."""
+"""The name, function and seeds of each target."""
