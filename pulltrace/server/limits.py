@@ -29,7 +29,7 @@ class Limits:
     readers: int = 256
     readers_per_address: int = 32
     client_timeout: float = 30.0
-    """How long a client may accept no data before it is disconnected."""
+    """Maximum time for which a client may accept no data before it is disconnected."""
     keep_alive: float = 15.0
     """Maximum interval between comments in a stream without changes."""
     tick: float = 0.25

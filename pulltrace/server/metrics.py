@@ -66,7 +66,7 @@ class Metrics:
         self._hosts: dict[str, float] = {}
         """Registries that have their own label, and the time when each registry was last used."""
         self._fetched: dict[str, Counter] = {}
-        """The downloaded-bytes counters, by label."""
+        """The counters of downloaded bytes, by registry label."""
         mine = self.registry
         self._total = Counter(
             "pulltrace_pulls_total", "Pulls that have finished.", ["registry", "result"], registry=mine
@@ -225,8 +225,8 @@ class Metrics:
     def _host(self, registry: str | None) -> str:
         """Return a registry's label: its host, or ``other`` if too many registries already have their own label.
 
-        If a registry has not been used for an hour, a new registry can get a label in its place. The series of the old
-        registry end at that point.
+        If a registry has not been used for an hour, a new registry can get a label in its place. The old registry's
+        time series end at that point.
         """
         if not registry:
             return "unknown"

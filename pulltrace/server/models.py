@@ -127,7 +127,7 @@ class EarlierAttempt(JsonObject, frozen=True):
     cancelled. Otherwise, the attempt failed.
 
     ``started_at`` is absent if no agent and no event reported the start. ``percent`` is the percentage of the attempt's
-    bytes that were downloaded. ``error`` is shortened.
+    bytes that had been downloaded when the attempt ended. ``error`` is shortened.
     """
 
     attempt: int
@@ -142,20 +142,21 @@ class PullStatus(JsonObject, frozen=True):
     """One pull of an image on a node.
 
     ``total_bytes`` is the number of bytes to fetch: ``image_bytes``, the compressed size of all layers, minus
-    ``cached_bytes`` and ``remote_bytes``. ``cached_bytes`` were already on the node. ``remote_bytes`` are not fetched
-    before the container starts. ``percent`` is the percentage of ``total_bytes`` that has been downloaded: 100 for a
-    cached image. The percentage never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are
-    known only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking.
-    ``eta_seconds`` is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref``
-    is a guess. ``next_retry_at`` is always an estimate. ``pods`` lists the containers that are waiting for the image
-    now. ``waited`` lists the containers that waited for the image earlier. ``eta_missing`` explains why a running pull
-    has no estimate. The status ``unobserved`` means that the kubelet requested the image on a node whose agent does not
-    report. ``usual_seconds`` is the median duration of similar earlier pulls. ``usual_basis`` states which kind of
-    earlier pulls ``usual_seconds`` is derived from. If the earlier pulls were pulls of different images, the usual
-    duration is only an estimate. If a pull is unusually slow, ``slower_than_usual`` is the pull's duration divided by
-    ``usual_seconds``. ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node
-    tries them. ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent
-    if the time is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
+    ``cached_bytes`` and ``remote_bytes``. ``cached_bytes`` is the number of bytes that were already on the node, and
+    ``remote_bytes`` is the number of bytes that are not fetched before the container starts. ``percent`` is the
+    percentage of ``total_bytes`` that has been downloaded: 100 for a cached image. The percentage never decreases
+    within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for completed layers.
+    ``eta_seconds`` is the time until the image is ready, including unpacking. ``eta_seconds`` is absent if there is no
+    basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always
+    an estimate. ``pods`` lists the containers that are waiting for the image now. ``waited`` lists the containers that
+    waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved``
+    means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds`` is the median
+    duration of similar earlier pulls. ``usual_basis`` is the kind of earlier pulls from which ``usual_seconds`` is
+    derived. If the earlier pulls were pulls of different images, the usual duration is only an estimate. If a pull is
+    unusually slow, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors
+    that the node tries before ``registry``, in the order in which the node tries them. ``failing_since`` is the time of
+    the first failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts``
+    lists the most recent attempts before the current one, oldest first.
     """
 
     id: str
@@ -233,8 +234,8 @@ class PullRemovedEvent(JsonObject, frozen=True):
 class Hello(JsonObject, frozen=True):
     """The first event of a stream: the server's version, boot id and time.
 
-    ``pulls`` is the number of pulls in the state that follows the hello event. ``pulls`` is omitted if the client
-    resumes or filters the stream.
+    ``pulls`` is the number of pulls whose states follow this event. ``pulls`` is omitted if the client resumes or
+    filters the stream.
     """
 
     version: str
@@ -245,8 +246,8 @@ class Hello(JsonObject, frozen=True):
 
 
 class Reset(JsonObject, frozen=True):
-    """The event that is sent before the states of all pulls. ``pulls`` is the number of pulls. ``pulls`` is omitted if
-    the stream is filtered.
+    """The event that precedes the states of all pulls. ``pulls`` is the number of these pulls, and is omitted if the
+    stream is filtered.
     """
 
     pulls: int | None = None
@@ -313,7 +314,7 @@ class NodeList(JsonObject, frozen=True):
 
 
 class RegistryThroughput(JsonObject, frozen=True):
-    """The download rates from one registry, in bytes per second. The oldest step comes first.
+    """The download rate from one registry in each step, in bytes per second. The oldest step comes first.
 
     If ``registry`` is ``other``, the rates are the totals of all registries that have no entry of their own.
     """

@@ -40,7 +40,7 @@ TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Standard OpenTelemetry variables with the values that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""How long, in seconds, clients have during shutdown to receive the last comment on their stream."""
+"""Maximum time, in seconds, for clients to receive the last comment on their stream during shutdown."""
 
 RESERVED_FILES = 128
 """Number of file descriptors that are reserved for everything except client connections."""
@@ -186,7 +186,7 @@ class _Server(uvicorn.Server):
 
 
 async def _while(task: asyncio.Task[None]) -> None:
-    """Raise an error if a listener ends, so that the server stops. Cancelling this coroutine does not cancel the
+    """Raise an error if a listener stops, so that the server stops too. Cancelling this coroutine does not cancel the
     listener.
     """
     await asyncio.shield(task)
@@ -206,8 +206,8 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
         raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
     with sock:
         # Accepted connections inherit this option. If a client acknowledges no data within the time limit, the kernel
-        # closes the connection and frees the queued data. The kernel's time limit is longer than the server's own
-        # timeouts, which do not apply to small responses.
+        # closes the connection and frees the queued data. This limit is longer than the server's own timeouts, but
+        # unlike them, it also applies to small responses.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # also inherited
         yield sock

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class CertificateError(Exception):
-    """There is no usable certificate. The message states the reason."""
+    """There is no usable certificate. The message contains the reason."""
 
 
 class Certificate:

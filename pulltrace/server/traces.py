@@ -27,10 +27,10 @@ from pulltrace.wire import ErrorReason, PullPhase
 FLUSH_WITHIN = 1.0
 """How long, in seconds, the server waits during shutdown for the last spans to be sent."""
 WARN_EVERY = 300.0
-"""Minimum interval, in seconds, between warnings about a collector that accepts no spans."""
+"""Minimum interval, in seconds, between warnings about a collector that does not accept spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer that a span can contain. Forged sizes may add up to a larger number, in which case the exporter
-would lose the whole batch.
+"""The largest integer that a span attribute can hold. Forged sizes may add up to a larger number, and the exporter
+would then lose the whole batch.
 """
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """The span names of phases that have a different name in the API."""
@@ -79,10 +79,10 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Derives trace and span ids from the pull's id, so that another server exports the same pull with the same ids."""
+    """Derives trace and span ids from the pull's id, so that different servers export a pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Choose which pull, and which part of it, the next span describes."""
+        """Set the pull, and the part of that pull, that the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
