@@ -249,7 +249,7 @@ class Containerd:
             self._process = Process(["unshare", "--mount", *command], self.log)
             self.channel = connect(self.socket)
         else:
-            # Use the shim of the same version, which must come first on the PATH.
+            # The shim must have the same version, so its directory comes first on the PATH.
             path = f"PATH={self.folder / 'bin'}:{SYSTEM_PATH}"
             self._process = Process(["env", path, *command], self.log, inside=self._inside)
             self.channel = connect(self._inside.path(str(self.socket)))

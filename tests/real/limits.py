@@ -13,7 +13,7 @@ _CPU = CGROUPS / "cpu"
 
 
 class UnavailableError(Exception):
-    """The limit cannot be imposed on this machine."""
+    """The limit cannot be applied on this machine."""
 
 
 def _run(*command: str | Path) -> str:

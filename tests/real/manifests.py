@@ -17,7 +17,7 @@ def pod(name: str, *refs: str, policy: str = "IfNotPresent", **spec: Any) -> dic
 
 
 def pod_spec(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """Return the spec of a pod that ends immediately when it is deleted."""
+    """Return the spec of a pod that terminates immediately when it is deleted."""
     return {"terminationGracePeriodSeconds": 0, "containers": list(containers)} | spec
 
 

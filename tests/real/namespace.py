@@ -63,8 +63,8 @@ while True:
 
 
 class Namespace:
-    """A set of Linux namespaces that belong together, as an async context manager. ``folder`` contains the log, and the
-    files ``hosts`` and ``resolv.conf`` for the namespaces. All other files are shared with the host.
+    """A group of Linux namespaces that are used together, as an async context manager. ``folder`` contains the log, and
+    the files ``hosts`` and ``resolv.conf`` for the namespaces. All other files are shared with the host.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,5 +131,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the host's path of a file that is on one of the namespace's own mounts, for example below /run."""
+        """Return the host path of a file that is on one of the namespace's own mounts, for example below /run."""
         return Path(f"/proc/{self.pid}/root{path}")

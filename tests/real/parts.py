@@ -30,8 +30,8 @@ def go() -> str | None:
 
 
 def from_apt(names: set[str]) -> list[str]:
-    """Install missing Debian packages. For each package that is still missing, return a line that states which tests
-    need the package.
+    """Install missing Debian packages. For each package that is still missing, return a message that names the tests
+    that need it.
     """
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -70,8 +70,8 @@ def build(part: Built, compiler: str) -> bool:
 
 
 def from_go(names: set[str]) -> list[str]:
-    """Build missing programs. For each program that is still missing, return a line that states which tests need the
-    program.
+    """Build missing programs. For each program that is still missing, return a message that names the tests that need
+    it.
     """
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()

@@ -18,8 +18,8 @@ def cluster(shared_cluster):
 
 
 async def refusal(cluster, watch):
-    """Return the status code with which the API server immediately ends a watch. The code arrives either as the
-    response's status or in the first event.
+    """Return the status code with which the API server immediately rejects a watch. The code is either the status of
+    the response or part of the first event.
     """
     try:
         event = await cluster.request("GET", watch)

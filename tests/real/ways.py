@@ -54,9 +54,7 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """A way of obtaining an image, with its row in the compatibility table. ``settings`` are arguments for
-    `Containerd`.
-    """
+    """A way of obtaining an image, and its row in the compatibility table. ``settings`` are passed to `Containerd`."""
 
     title: str
     lines: tuple[str, ...] = ("2.4",)

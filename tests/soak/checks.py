@@ -58,8 +58,8 @@ class Checks:
         return wrong
 
     async def differences(self, since: float) -> dict[str, str]:
-        """Return the first difference for each node whose true state differs from the server's. A node that has not
-        reported since ``since`` also counts as different.
+        """For each node whose true state differs from the published state, return the first difference. A node that has
+        not reported since ``since`` is also included.
         """
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
@@ -112,7 +112,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""How many seconds a finished pull may still be shown as live."""
+"""Maximum time, in seconds, for which a finished pull may still be shown as live."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
@@ -122,5 +122,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Return the last label's value and the sample's value, as text, for each sample of a metric."""
+    """For each sample of a metric, return the value of its last label and the value of the sample, as text."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

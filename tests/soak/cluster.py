@@ -25,10 +25,10 @@ from tests.soak.wire import Wire
 TICK = 0.2
 """Seconds between two simulation steps."""
 SEEN_AFTER = 2.0
-"""How many seconds a healthy agent may need to observe a new pull, with two polls per second."""
+"""Maximum time, in seconds, for a healthy agent to observe a new pull, with two polls per second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""How many seconds an agent may need to reconnect to a restarted containerd, with one attempt per poll."""
+"""Maximum time, in seconds, for an agent to reconnect to a restarted containerd, with one attempt per poll."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class Truth:
     pull: Pull
     began: float
     watched: float = 0.0
-    """How many seconds the node's current agent has been able to observe the pull."""
+    """The time, in seconds, for which the node's current agent has been able to observe the pull."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
@@ -128,8 +128,8 @@ class SoakCluster:
         await self._stack.aclose()
 
     def agent_died(self, site: Site) -> None:
-        """Record that an agent has lost its state. The next agent must observe the live pulls again, and only the
-        server still knows about the finished pulls.
+        """Record that an agent has lost its state. The next agent has to observe the live pulls from the beginning, and
+        the server has the only record of the finished pulls.
         """
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
@@ -137,7 +137,7 @@ class SoakCluster:
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Forget the pulls that only the server knew about."""
+        """Forget the pulls of which the server had the only record."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
@@ -174,8 +174,8 @@ class SoakCluster:
                     self.pulls.append(self._living[pull])
                     self.began += 1
                 if not site.ails:
-                    # If a step is late, the simulated containerd was late too, so the agent could not observe the pull
-                    # in that time.
+                    # If a step is late, the simulated containerd is late too, so the agent cannot observe the pull
+                    # during the delay.
                     self._living[pull].watched += min(passed, 2 * TICK)
         for pull in [pull for pull in self._living if pull.state]:
             truth = self._living.pop(pull)

@@ -1,8 +1,9 @@
 """Measure the memory of the server or the agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
-``server`` posts reports from 200 nodes with ten short pulls each, as fast as the server accepts them. All limits have
-their default values, except that a node may send reports less than half a second apart. ``agent`` runs a simulated
-containerd with 220 short pulls at a time, and a real agent that polls it twice a second and reports to a real server.
+With ``server``, the program posts reports from 200 nodes with ten short pulls each, as fast as the server accepts them.
+All limits have their default values, except that a node may send reports less than half a second apart. With ``agent``,
+the program runs a simulated containerd with 220 short pulls at a time, and a real agent that polls it twice a second
+and reports to a real server.
 """
 
 import argparse

@@ -16,13 +16,13 @@ from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import Follower
 
 WITHIN = 10.0
-"""How many seconds after a fault the published state must be correct again."""
+"""Maximum time, in seconds, for the published state to become correct again after a fault."""
 REPORTS = 10
 """A busy machine delays the agents, so a node's state may be wrong until the node has sent this many reports. On an
 idle machine, the state is correct after at most ``WITHIN`` seconds.
 """
 SILENT = 60.0
-"""How soon, in seconds, each node must report again, even on a busy machine."""
+"""Maximum time, in seconds, for each node to report again after a fault, even on a busy machine."""
 GROWTH = {"server": 24.0, "agent": 12.0}
 """The maximum growth of a process's memory after its first minute, in MiB, while the server's history fills up."""
 SETTLES = 60.0
@@ -63,7 +63,7 @@ class Result:
 
 
 class Soak:
-    """A soak test that runs for ``seconds``. The same seed selects the same faults, but not at the same moments in the
+    """A soak test that runs for ``seconds``. The same seed selects the same faults, but not at the same points of the
     load.
     """
 
@@ -106,7 +106,7 @@ class Soak:
 
     def _complain(self, sentence: str) -> None:
         self.result.wrong.append(f"[{self._now}] {sentence}")
-        # Print the complaint immediately, because the run may take another half an hour.
+        # Print the complaint immediately, because the run may take another half hour.
         print(self.result.wrong[-1], file=sys.stderr, flush=True)
 
     async def _break(self, passed: float) -> None:
