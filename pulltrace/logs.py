@@ -20,7 +20,7 @@ _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
 """Maximum number of lines to buffer while nothing reads the output. Further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""How many seconds to wait at exit for the buffered lines to be written."""
+"""Maximum time, in seconds, to wait at exit for the buffered lines to be written."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:

@@ -149,8 +149,8 @@ class PullState(JsonObject, frozen=True):
     """One pull on one node.
 
     ``id`` is the id of containerd's lease. Pulltrace v0.1.0's agent sends no id and uses ingest refs as ``image_ref``.
-    ``total_known`` is true once the manifest has been read. Layers and sizes are then exact. ``imported`` is true if
-    the content comes from an archive (``ctr image import``) rather than a registry.
+    ``total_known`` is true once the manifest has been read. From then on, layers and sizes are exact. ``imported`` is
+    true if the content comes from an archive (``ctr image import``) rather than a registry.
     """
 
     image_ref: Text = UNKNOWN_IMAGE

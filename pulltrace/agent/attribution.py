@@ -1,4 +1,4 @@
-"""Determine which image a lease's pull is fetching, and from which registry and repository. Sans-I/O.
+"""Determine the image that a pull is fetching, and the registry and repository that the image comes from. Sans-I/O.
 
 A pull's layers are read from its manifest, never from its ingests. Some layers, such as those that are already on the
 node or that another pull is fetching, may never appear among the lease's resources. See ``docs/how-it-knows.md``.
@@ -84,8 +84,8 @@ def with_children(content: frozenset[str], documents: Mapping[str, Document | No
 
 
 def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
-    """Return the registry host and repository from which all these documents were pulled; None unless exactly one such
-    pair exists.
+    """Return the registry host and repository from which all these documents were pulled; None if there is no such pair
+    or more than one.
 
     A blob's labels name every repository from which it has been pulled. Each pull adds its own repository to the
     labels, even if the blob was already on the node.

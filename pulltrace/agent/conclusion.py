@@ -146,7 +146,7 @@ class Conclusion:
                 return missing
         targets = _targets(pull)
         held = pull.image.documents if pull.image else pull.resources.content
-        # The labels of blobs may have changed since an earlier poll, so this poll asks for them again.
+        # The labels of blobs may have changed since an earlier poll, so they are requested again.
         once = self._of_layers(pull, snapshotter) | {BlobQuestion(digest) for digest in held}
         records = {ImageQuestion(target) for target in targets if target not in self._facts.images}
         return records | (once - self._facts.asked)
@@ -312,8 +312,8 @@ class Conclusion:
         """Return whether the pull may have written some of the new records, although polls saw too little of it to be
         certain.
 
-        An empty lease may have belonged to a container, to the unpacking of an imported image, or to a pull that
-        created an image after the last poll that saw the lease. An import may have written its manifests after the last
+        An empty lease may have belonged to a container, to the unpacking of an imported image, or to a pull that wrote
+        its image record after the last poll that saw the lease. An import may have written its manifests after the last
         poll that saw its lease.
         """
         images, ledger = self._facts.images.get(""), self._ledger

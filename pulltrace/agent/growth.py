@@ -1,16 +1,16 @@
-"""Decide whether anything about a pull other than the sizes of its downloads may have changed. Sans-I/O.
+"""Decide whether anything other than download sizes may have changed in a pull. Sans-I/O.
 
 Theory of operation. A lease's resources change only in these cases:
 
-- One of the pull's ingests appears, is aborted or is committed. The list of ingests shows this.
+- One of the pull's ingests appears, is aborted or is committed. This is visible in the list of ingests.
 - The pull is resolving its reference: documents arrive, possibly without a visible ingest.
 - A layer is being unpacked, or is about to be: snapshots appear, which are in neither the list of ingests nor the list
   of leases.
 - The snapshotter is fetching the layers: snapshots appear without any ingest.
 
-If none of the last three cases applies, a pull is *steady*: the list of ingests shows every change to it. While every
-pull on a node is steady and no ingest or lease appears or disappears, the poller requests only the lists of ingests and
-leases. As a safety net, the poller requests everything after ten such polls.
+If none of the last three cases applies, a pull is *steady*: every change to it appears in the list of ingests. While
+every pull on a node is steady and no ingest or lease appears or disappears, the poller requests only the lists of
+ingests and leases. As a safety net, the poller requests everything after ten such polls.
 """
 
 from collections.abc import Collection
@@ -50,7 +50,7 @@ def _may_unpack(pull: Pull) -> bool:
     """Return whether a layer is being unpacked or may soon be unpacked.
 
     Normally, a layer may be unpacked once it and all layers below it are complete. If several of the pull's layers are
-    being unpacked at once, containerd unpacks in parallel, and any complete layer may be next.
+    being unpacked at once, containerd is unpacking in parallel, so any complete layer may be next.
     """
     in_parallel = len(pull.resources.unpacking) > 1
     is_next = True

@@ -32,7 +32,7 @@ MAX_PENDING = 32 << 20
 """Maximum number of response bytes that one connection buffers."""
 
 DEADLINE = 10.0
-"""How long a call may take, in seconds, including the time to connect and the wait in the queue."""
+"""Maximum duration of a call, in seconds, including the time to connect and the time in the queue."""
 
 AT_ONCE = 100
 """Maximum number of concurrent calls. RFC 9113 (6.5.2) recommends that servers allow at least 100 streams."""
@@ -278,7 +278,7 @@ class _Connection(asyncio.Protocol):
         return responses
 
     async def listen(self, block: bytes, request: bytes, listener: Listener) -> None:
-        """Make one call, and return when it has ended."""
+        """Make one call, and return when the call has ended."""
         stream = self._send(block, request)
         self._responses[stream] = listener
         try:

@@ -13,7 +13,7 @@ from pulltrace.agent.serving import Serving
 
 
 class LayerEvidence:
-    """What the current poll shows about the layers of all pulls, and which pull owns each layer."""
+    """The layer data of the current poll, and the owner of each layer."""
 
     def __init__(self, facts: Facts, serving: Serving) -> None:
         self._facts = facts
@@ -129,8 +129,8 @@ class LayerEvidence:
             progress.see_no_fetch()
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the open questions about one layer. The first questions determine whether the layer is cached. They are
-        repeated only if the lists show a change to the layer.
+        """Yield the open questions about one layer. The first questions determine whether the layer is cached. These
+        questions are repeated only if the lists show a change to the layer.
         """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
         # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull

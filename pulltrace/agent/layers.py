@@ -35,7 +35,7 @@ class Absence(Enum):
 @dataclass(slots=True)
 class Progress:
     """A layer's progress within one pull. The layer's state only moves forward, unless newer data corrects the state.
-    Downloaded bytes remain in the total when containerd no longer lists the layer's content.
+    Downloaded bytes remain in the total even after containerd stops listing the layer's content.
 
     ``cached_before`` is true if every byte was on the node before the pull. ``committed_in`` is the number of the first
     poll in which all of the layer's snapshots were committed.

@@ -132,21 +132,21 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class BlobQuestion:
-    """Asks whether this blob is committed and, if so, when it was committed and where it was pulled from."""
+    """A request for a blob's commit time and sources, if the blob is committed."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentQuestion:
-    """Asks what this index, manifest or config contains."""
+    """A request for the content of this index, manifest or config."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotQuestion:
-    """Asks when the layer with this chain id was unpacked, and how it was delivered."""
+    """A request for the unpack time and the delivery method of the layer with this chain id."""
 
     chain_id: str
     snapshotter: str
@@ -154,7 +154,7 @@ class SnapshotQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestion:
-    """Asks which image records point to this index or manifest. An empty ``target`` means all records."""
+    """A request for the image records that point to this index or manifest. An empty ``target`` means all records."""
 
     target: str
 

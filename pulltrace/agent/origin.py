@@ -23,7 +23,7 @@ from pulltrace.agent.records import Name, RecordLedger
 
 
 class Origin(Enum):
-    """What the client did with the image."""
+    """How the client obtained the image."""
 
     PULL = "pulled it"
     IMPORT = "imported or unpacked it"
@@ -31,7 +31,7 @@ class Origin(Enum):
 
 
 def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Origin:
-    """Return what the client of a completed pull did with the image. ``name`` is the name under which the pull
+    """Return how the client of a completed pull obtained the image. ``name`` is the name under which the pull
     completed.
     """
     if pull.image is None or _has_downloaded(pull, facts):
@@ -40,7 +40,7 @@ def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Ori
     cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
     if not cached:
         return Origin.PULL
-    # Polls saw too little of a pull that was discovered only after its end, so its record alone proves nothing.
+    # If a pull was discovered only after it had ended, polls saw too little of it, so its record alone proves nothing.
     order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
     manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
     configs = [blobs[digest].updated_at for digest in cached if digest not in targets]

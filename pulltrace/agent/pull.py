@@ -17,7 +17,7 @@ FETCH = "fetch-"
 
 
 class Seen(Enum):
-    """The parts of a pull that polls may have seen."""
+    """How much of a pull the polls have seen."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
@@ -69,7 +69,7 @@ class Pull:
     changed: set[str] | None = None
     """The digests of the layers that have changed since the last reported state; None if any layer may have changed."""
     is_answered: bool = False
-    """True if the last poll had no questions about the pull other than questions about image records."""
+    """True if every question about the pull in the last poll was about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The last reported state of each layer, and the values from which the state was derived, by layer digest."""
     look_back_poll: int | None = None

@@ -65,7 +65,7 @@ class RecordLedger:
         return name in self._this_poll
 
     def claimed_at(self, name: str) -> float:
-        """Return the time when the last pull to claim this record wrote it; 0.0 if no pull has claimed the record."""
+        """Return when the last pull that claimed this record wrote it; 0.0 if no pull has claimed the record."""
         return self._this_poll.get(name, self._earlier.get(name, 0.0))
 
     def written_at(self, record: ImageRecord, lease: Lease) -> float:
@@ -128,7 +128,7 @@ class RecordLedger:
     def after_poll(self, oldest: float, unseen_since: float) -> None:
         """Forget claims and writes that no pull needs any more.
 
-        The oldest live pull began at ``oldest``. Pulls that no poll has seen began after ``unseen_since``.
+        ``oldest`` is the start time of the oldest live pull. Pulls that no poll has seen began after ``unseen_since``.
         """
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}

@@ -30,7 +30,7 @@ first.
 """
 
 MAX_ENDS = 2048
-"""Maximum number of finished pulls to keep. The ids of all kept pulls must fit into a single report, in addition to the
+"""Maximum number of finished pulls to keep. The ids of all kept pulls must fit into a single report, together with the
 report's other content.
 """
 
@@ -178,7 +178,8 @@ class Reporter:
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
-        """Return the live and the finished pulls for the next report, and the ids of the pulls that must wait.
+        """Return the live and the finished pulls for the next report, and the ids of the pulls that must wait for a
+        later one.
 
         The server treats a live pull as ended if a report does not contain its id.
         """
@@ -278,8 +279,8 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return the leading pulls that together fit into one report, at most ``most`` of them. If the first pull alone is
-    too large for a report, return only the first pull.
+    """Return as many of the first ``most`` pulls as fit into one report. If the first pull alone is too large for a
+    report, return only the first pull.
     """
     fitting: _Encoded = {}
     room = _ROOM

@@ -27,7 +27,7 @@ class AgentError(Exception):
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop that closes immediately, even if a name server does not respond."""
+    """Return an event loop that closes without waiting for unresponsive name servers."""
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPerLookup())
     return loop

@@ -35,7 +35,7 @@ class Serving:
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:
-        """Return whether the pull may use a snapshotter that fetches layers itself, although the default snapshotter
+        """Return whether the pull may use a snapshotter that fetches layers itself even though the default snapshotter
         does not.
 
         A runtime class can select another snapshotter. Since containerd 1.7, a lease lists every snapshot that its pull

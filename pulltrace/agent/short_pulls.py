@@ -1,10 +1,10 @@
 """Use image records to recognise pulls that began and ended between two polls. Sans-I/O.
 
 containerd publishes an event when an image record is created or updated. Pulls write records, but so do imports,
-builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content identify a pull. First, a
-source label on the content names the same registry and repository as the record. Second, the source label has just been
-updated, because every pull updates the label, even if every byte was cached. Other writers update only the record, or
-write content without a source label.
+builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content distinguish pulls from other
+writers. First, a source label on the content names the same registry and repository as the record. Second, the source
+label has just been updated: every pull updates it, even if every byte was already on the node. Other writers update
+only the record, or write content without a source label.
 """
 
 from collections.abc import Collection, Iterable
@@ -50,7 +50,7 @@ class ShortPulls:
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
         # An image may have been pulled twice since the last poll. The first pull fetched the content. The second pull
-        # only updated the label, so the label's update time is used for the second pull.
+        # only updated the label, so its start time is the label's update time.
         return [
             _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
             for change in sorted(found.values(), key=lambda item: item.record.updated_at)

@@ -12,7 +12,7 @@ LOCAL = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfil
 """The snapshotters that are part of containerd and unpack blobs that containerd has fetched."""
 
 DEFAULT = "overlayfs"
-"""containerd's default snapshotter, assumed until containerd reports another default."""
+"""containerd's default snapshotter, assumed until containerd reports a different default."""
 
 _STREAMED_LABELS = frozenset(
     {

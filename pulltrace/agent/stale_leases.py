@@ -10,14 +10,18 @@ from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""How long, in seconds, a pull can make no progress before containerd cancels it (``image_pull_progress_timeout``)."""
+"""Maximum time, in seconds, that a pull can go without progress before containerd cancels it
+(``image_pull_progress_timeout``).
+"""
 
 UNPACK_LIMIT = 1800.0
-"""How long, in seconds, unpacking may go without visible progress. No single layer takes this long to unpack."""
+"""Maximum time, in seconds, that unpacking can go without visible progress. Unpacking a single layer never takes this
+long.
+"""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""How long, in seconds, a pull can take to resolve its reference. After this time, the pull must have been cancelled,
-so its lease is stale.
+"""Maximum time, in seconds, for a pull to resolve its reference. After this time, the pull must have been cancelled, so
+its lease is stale.
 """
 
 
@@ -34,9 +38,9 @@ def looks_dead(
     - a newer pull has taken over one of the pull's ingests;
     - the pull has made no progress for too long.
 
-    The last case does not apply while an older pull makes progress. The newer pull may be waiting for a download slot,
-    or for a layer that the older pull is downloading. The last case also does not apply while the snapshotter fetches
-    the layers, because containerd does not show the progress of those layers.
+    The last case does not apply while an older pull is making progress. The newer pull may be waiting for a download
+    slot, or for a layer that the older pull is downloading. The last case also does not apply while the snapshotter
+    fetches the layers, because containerd does not show the progress of those layers.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd's start time may be in the future. A start time in the future is ignored.

@@ -63,7 +63,7 @@ class Tracker:
 
     @property
     def idle(self) -> bool:
-        """Return whether at least one poll has run and there is nothing to follow: no pull, no ingest and no stale
+        """Return whether at least one poll has run and there is nothing to track: no pull, no ingest and no stale
         lease.
         """
         return self._started and not (self._pulls or self._loose or self._dead)
@@ -118,7 +118,7 @@ class Tracker:
 
     def see_change(self, change: Change, since: float) -> None:
         """Record that an image record was written. If no poll has seen the pull that wrote the record, the pull began
-        after ``since``; otherwise, a poll would have seen the pull.
+        after ``since``.
         """
         self._changes_since = since
         self._changes.append(change)
@@ -248,7 +248,7 @@ class Tracker:
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Create an artificial lease for each growing ingest that has no lease, because some clients pull without
+        """Create a placeholder lease for each growing ingest that has no lease, because some clients pull without
         leases.
 
         An ingest that does not grow and does not belong to a live lease is left over from an interrupted pull.
@@ -314,8 +314,8 @@ class Tracker:
         """Determine the registry from the blobs' source labels. containerd sets a blob's label shortly after committing
         the blob. Therefore, the result is final only after a second poll has read the labels.
 
-        Until the result is final, a blob is used only if it was committed after this lease began and belongs to no
-        other pull, because such a blob has only one source.
+        Until the result is final, the registry is derived only from blobs that were committed after this lease began
+        and belong to no other pull, because such a blob has only one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:

@@ -16,15 +16,15 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""How long a poll may take, in seconds, not counting the interval between polls. Each call during a poll has a shorter
-time limit.
+"""Maximum duration of a poll, in seconds, not counting the interval between polls. Each call during a poll has a
+shorter time limit.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """A context manager that makes the process exit if its work hangs.
+    """A context manager that makes the process exit if the code in its block hangs.
 
     Inside the ``with`` block, the process exits with status 1 if ``postpone`` is not called for ``limit`` seconds.
     """
@@ -47,7 +47,7 @@ class Watchdog:
 
     def _set(self, seconds: float) -> None:
         # The seccomp profile of older charts does not permit ``setitimer``. If the system call is blocked, the agent
-        # works without the alarm.
+        # runs without the alarm.
         with suppress(OSError):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
