@@ -1,4 +1,4 @@
-"""Measure the memory, the listing time and the longest event-loop stall of a server that watches 10,000 pods.
+"""Measure the memory, the time to list all pods, and the longest event-loop stall of a server that watches 10,000 pods.
 
 One process acts as the API server, with real HTTP on loopback. The pods are as large as in a real cluster (about 9 kB
 of JSON), and each waiting pod has one Pulling event. A second process watches the API server as Pulltrace's server

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of a report's send time. The time is in microseconds and has sixteen digits."""
+"""The prefix of the time at which a report was sent. The time is in microseconds and has sixteen digits."""
 FAILS = 0.05
 """The fraction of pulls that fail."""
 UNPACKED_AFTER = 0.3
@@ -79,7 +79,7 @@ class SimulatedPull:
 
 
 class SimulatedNode:
-    """One node's simulated agent. The node always has ``images`` concurrent pulls. If ``images`` is 0, the node is
+    """One node's simulated agent. The node always runs ``images`` concurrent pulls. If ``images`` is 0, the node is
     idle.
     """
 
