@@ -26,7 +26,7 @@ TALL = {"width": 1480, "height": 6000}
 """A viewport large enough for all of the demo's rows. Rows outside the viewport are not rendered."""
 
 LIST_SECONDS = 2.5
-"""On an idle machine, the page requests the list of pods again after at most this many seconds."""
+"""On an idle machine, the maximum time, in seconds, between two requests by the page for the list of pods."""
 
 SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''
@@ -44,7 +44,7 @@ SAMPLE = """() => {
 
 
 async def sample(page: Page) -> Json:
-    """Read the rows, the problems in the strip and the number of waiting pods, all at the same moment."""
+    """Read the rows, the problems in the strip and the number of waiting pods, all at the same instant."""
     button = page.locator(f"{STRIP} button[aria-expanded=false]")
     if await button.count():
         await button.first.click()
@@ -95,7 +95,9 @@ def seconds_ago(state: str) -> int:
 
 
 async def persistent(page: Page, wrong: list[str]) -> list[str]:
-    """Return the differences that remain after the page must have received the next list, even on a busy machine."""
+    """Return the differences that persist after the page has had enough time to receive the next list, even on a busy
+    machine.
+    """
     for _ in range(20):
         await asyncio.sleep(LIST_SECONDS)
         now = false_claims(await sample(page))

@@ -92,7 +92,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def axe() -> Callable[[Page], Awaitable[list[str]]]:
-    """Return a function that runs axe in a page and lists each finding with its element."""
+    """Return a function that runs axe in a page and lists each violation with its element."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: npm ci in web/")
     source = await asyncio.to_thread(AXE.read_text)

@@ -2,8 +2,8 @@
 test specifies.
 
 The scripted server creates situations that the real server cannot produce on demand, such as a broken stream, a hostile
-name, two builds, or a restart at a given moment. The server also serves the built page, and follows the rules of the
-stream (hello, reset, ids, resuming, layers on demand).
+name, two builds, or a restart at a given time. The server also serves the built page, and implements the stream
+protocol (hello, reset, ids, resuming, layers on demand).
 """
 
 import asyncio

@@ -68,7 +68,7 @@ async def test_the_page_shows_whether_the_registry_or_the_node_is_slow(
     assert colours == ["rgb(251, 191, 36)"] * 2
 
 
-async def test_the_page_shows_which_waiting_pod_will_be_ready_last_and_why(
+async def test_the_page_shows_which_waiting_pod_is_expected_to_be_ready_last_and_why(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -96,7 +96,7 @@ async def test_the_page_shows_which_waiting_pod_will_be_ready_last_and_why(
     await expect(names).to_have_text(["shop/broken", "shop/shop", "shop/trainer"])
 
 
-async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_page_names_the_pod_that_is_ready_last(
+async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_page_names_the_pod_expected_to_be_ready_last(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

@@ -31,7 +31,7 @@ async def show(server: ScriptedServer, now: float, *pulls: Json) -> None:
     await server.put(*pulls)
 
 
-async def test_an_open_row_lists_earlier_attempts_and_states_how_long_the_image_has_been_failing(
+async def test_an_open_row_lists_earlier_attempts_and_shows_how_long_the_image_has_been_failing(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

@@ -1,4 +1,4 @@
-"""Tests for the first screen, which begins with the live pulls in a quiet cluster and in a cluster with problems."""
+"""Tests for the first screen, which lists the live pulls first, in a quiet cluster and in a cluster with problems."""
 
 import re
 import time

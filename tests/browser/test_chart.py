@@ -174,7 +174,7 @@ async def test_a_click_on_the_chart_or_on_a_total_below_it_lists_the_pulls(
     await expect(rows).to_contain_text(["worker-3"])
 
 
-async def test_a_line_states_what_was_in_progress_at_a_moment_and_the_chart_marks_that_moment(
+async def test_a_caption_shows_what_was_in_progress_at_the_selected_time_and_the_chart_marks_that_time(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -207,7 +207,7 @@ async def test_a_line_states_what_was_in_progress_at_a_moment_and_the_chart_mark
     await expect(chart.locator("> i")).to_have_count(lines)
 
 
-async def test_a_total_below_the_chart_states_how_many_pulls_its_list_shows(
+async def test_a_total_below_the_chart_includes_the_number_of_pulls_in_its_list(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -267,7 +267,9 @@ async def test_the_legend_shows_how_many_registries_do_not_fit(server: ScriptedS
     assert len((await more.get_attribute("title") or "").split(", ")) == hidden
 
 
-async def test_each_count_of_completed_pulls_states_its_period(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_each_count_of_completed_pulls_shows_the_period_that_it_covers(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     at = time.time()
     server.throughput = history(at, completed=12, failed=1, canceled=0, downloadedBytes=4_200_000_000)

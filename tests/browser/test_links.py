@@ -113,7 +113,7 @@ async def test_a_link_to_a_row_and_the_show_button_both_scroll_to_the_row(
         ("?view=nodes&open=gone", "The node in this link no longer exists"),
     ],
 )
-async def test_the_page_explains_that_the_row_in_a_link_no_longer_exists(
+async def test_the_page_explains_that_a_linked_row_no_longer_exists(
     server: ScriptedServer, open_page: OpenPage, address: str, words: str
 ) -> None:
     await set_scene(server)

@@ -72,7 +72,7 @@ async def test_the_advice_in_the_strip_is_not_cut_off_and_the_open_row_repeats_i
 
 
 @pytest.mark.parametrize("width", [390, 720, 1440])
-async def test_the_scale_label_is_beside_the_curve(server: ScriptedServer, open_page: OpenPage, width: int) -> None:
+async def test_the_scale_label_is_next_to_the_curve(server: ScriptedServer, open_page: OpenPage, width: int) -> None:
     await set_scene(server)
     rates = {"registry": "docker.io", "bytesPerSec": [30.0 * MB] * 120}
     server.throughput = {"since": rfc3339(time.time() - 600), "step": 5, "registries": [rates]}

@@ -154,7 +154,7 @@ async def test_every_state_and_limiting_factor_is_suggested(server: ScriptedServ
     await expect(page.locator(f"{ROWS} td[data-column=node]")).to_have_text(["edge-1"])
 
 
-async def test_a_hundred_matching_values_are_suggested_and_the_rest_are_counted(
+async def test_up_to_a_hundred_matching_values_are_suggested_and_the_rest_are_counted(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

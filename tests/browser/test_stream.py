@@ -1,5 +1,5 @@
-"""Tests for the page's stream when a server stops, restarts, loses its state or serves another build, and when a tab
-sleeps.
+"""Tests for the page's stream when a server stops, restarts, loses its state or serves a different build, and when a
+tab sleeps.
 """
 
 import asyncio
@@ -197,7 +197,7 @@ async def test_the_page_offers_to_reload_only_once_if_reloading_does_not_help(op
         await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
 
 
-async def test_all_times_follow_the_clock_of_the_server(
+async def test_all_times_are_based_on_the_clock_of_the_server(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clocks of the server and the browser are three hours apart, but a stall of 48 s is still shown as 48 s."""
@@ -226,7 +226,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # The page announces both changes together, or separately if an announcement is due between them.
+    # The page combines both changes in one announcement, unless the first is announced before the second arrives.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )
@@ -317,7 +317,7 @@ async def test_the_page_reconnects_at_once_after_a_long_outage_and_does_not_blam
         assert not [words for words in announced if words.startswith("Polling")]
 
 
-async def test_the_page_shows_when_its_figures_were_last_updated_if_the_connection_is_lost(
+async def test_the_page_shows_when_its_figures_were_last_updated_after_the_connection_is_lost(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

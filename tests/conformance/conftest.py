@@ -17,7 +17,7 @@ SIMULATED = [pytest.param(version, id=f"simulated-{version}") for version in (CO
 
 @pytest.fixture(params=REAL + SIMULATED)
 async def lab(request, registry) -> AsyncIterator[Lab]:
-    """A lab for each real containerd on this machine, and for both versions of the simulated one."""
+    """One lab for each real containerd on this machine and for each of the two versions of the simulated containerd."""
     if request.param in (CONTAINERD_1, CONTAINERD_2):
         async with SimulatedLab(request.param) as simulated:
             yield simulated

@@ -27,7 +27,7 @@ TICK = 0.01
 
 
 class SimulatedLab:
-    """A lab with a simulated node. The node's clock follows the real clock in steps of ten milliseconds."""
+    """A lab with a simulated node. The node's clock is set to the real time every ten milliseconds."""
 
     def __init__(self, version: str, *, snapshotter: str = "overlayfs", mode: Mode = Mode.UNPACK) -> None:
         self.host = "registry.test"

@@ -49,7 +49,7 @@ class Lab(Protocol):
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes. The unpacked layer is `unpacked` bytes larger."""
+        """Make a layer of about `size` compressed bytes. Unpacked, the layer has `unpacked` more bytes."""
         ...
 
     def image(self, *layers: Any) -> Any:

@@ -32,7 +32,7 @@ async def eventually(look: Callable[[], Awaitable[T]]) -> T:
 
 
 async def during(pull: asyncio.Task[None], condition: Awaitable[T]) -> T:
-    """Wait for a condition that must become true during the pull. If the pull fails first, raise the pull's error."""
+    """Wait for a condition that must be met before the pull ends. If the pull fails first, raise the pull's error."""
     waiting = asyncio.ensure_future(condition)
     await asyncio.wait([pull, waiting], return_when=asyncio.FIRST_COMPLETED)
     if not waiting.done():

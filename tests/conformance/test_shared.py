@@ -69,8 +69,9 @@ async def test_a_shared_layer_on_a_different_base_is_added_to_the_lease_of_the_s
 
 
 async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab, look):
-    """containerd collects garbage several times a second. If it collects the cancelled pull's ingest before the waiting
-    pull has added the ingest to its own lease, the download starts again from 0. In that case, the test tries again.
+    """containerd collects garbage several times a second. If containerd collects the cancelled pull's ingest before the
+    waiting pull has added the ingest to its own lease, the download starts again from 0. In that case, the test tries
+    again.
     """
     for number in range(10):
         if await resumes(lab, look, number):
@@ -79,7 +80,9 @@ async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab,
 
 
 async def resumes(lab, look, number):
-    """Cancel a pull while another one waits for its layer. Return whether the other pull resumed the same ingest."""
+    """Cancel a pull while a second pull waits for a layer that the first is downloading. Return whether the other pull
+    resumed the same ingest.
+    """
     shared = lab.layer(4 * MIB)
     images = [lab.image(lab.layer(MIB), shared) for _ in range(2)]
     refs = [lab.push(f"team/app{number}:{tag}", image) for tag, image in enumerate(images)]

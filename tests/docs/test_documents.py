@@ -271,7 +271,7 @@ def test_the_site_builds_without_warnings(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "site" / about["icon"].removeprefix(site.site_url)).is_file()
 
 
-def test_the_pages_of_a_fork_link_to_the_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_docs_pages_of_a_fork_link_to_the_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")

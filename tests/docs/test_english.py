@@ -1,8 +1,8 @@
 """The project is written in plain English, without words that tend to make a sentence hard to read.
 
-CONTRIBUTING.md contains the rules from which the list of words is derived. The check covers docs, YAML files, and the
-names, docstrings and comments in Python files. It also covers the comments in the page's source code, and the texts
-that the page shows.
+The list of words is derived from the rules in CONTRIBUTING.md. The check covers docs, YAML files, and the names,
+docstrings and comments in Python files. It also covers the comments in the page's source code, and the texts that the
+page shows.
 """
 
 import io
