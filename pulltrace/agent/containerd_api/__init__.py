@@ -1,4 +1,4 @@
-"""The part of containerd's API that the agent reads: our own .proto files and the stubs generated from them.
+"""The part of containerd's API that the agent uses: our own .proto files and the stubs generated from them.
 
 The package names, message names and field numbers are those of containerd, and are the same in versions 1.6 to 2.4. The
 choice of messages and the comments are our own. Stubs generated from containerd's own files would import the standard

@@ -16,7 +16,7 @@ An agent that has reported more recently may still be running.
 GRACE = 5.0
 """How long, in seconds, to keep the pulls of an agent that reported shortly before it was replaced."""
 CONFLICT_LASTS = 60.0
-"""How long, in seconds, a conflict persists after all agents but one have stopped reporting."""
+"""How long, in seconds, a conflict remains visible after all but one agent have stopped reporting."""
 MOST_AGENTS = 5
 
 

@@ -24,7 +24,7 @@ percentile of similar pulls.
 ESTIMATE_AGAIN = 10.0
 """Interval, in seconds, at which to estimate a live pull's usual duration again if no similar pull was known."""
 NO_OWNER = "no known pod"
-"""The name of a pull's owner if no pod was seen waiting for the image."""
+"""The owner recorded for a pull if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0
 """A pull counts as slow only if it takes at least this many seconds longer than usual."""
 

@@ -73,7 +73,7 @@ class Arrival:
     earlier: tuple[EarlierAttempt, ...] = ()
     """The most recent attempts before the newest one, oldest first."""
     failing_since: float | None = None
-    """When the pull first failed after its last success, or None if this time is unknown."""
+    """The time of the first failure since the last success, or None if this time is unknown."""
     _failed_at: float | None = None
     """When the server first learned of a failure that the kubelet had not explained."""
     held: bool = False
@@ -210,7 +210,7 @@ class Arrival:
         return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """Return whether this arrival ended with the success that the kubelet reported."""
+        """Return whether the success that the kubelet reported belongs to this arrival."""
         if demand.pulled_at is None or not self.has_completed:
             return False
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
@@ -371,7 +371,7 @@ class Arrival:
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
         """Turn a failure into a cancellation if the kubelet requested the pull but reported no error in time.
 
-        While the kubelet may still report an error, return None if the lease may have belonged to a different image.
+        Also return None if the lease may have belonged to a different image and the kubelet may still report an error.
         """
         pull = self.pull
         if not pull or not self._lacks_cause(attempt):
@@ -440,7 +440,7 @@ class Arrival:
         )
 
     def _in_published_second(self, status: PullStatus) -> PullStatus:
-        """Once an attempt's end time has been published, keep corrections of the end within the same second. Clients
+        """Once an attempt's end time has been published, later corrections must stay within the same second. Clients
         sort pulls by the second in which they ended.
 
         The kubelet reports end times only in whole seconds. The agent's precise end time may lie just outside that

@@ -1,7 +1,7 @@
 """The ids of arrivals. Sans-I/O.
 
 The API and the dashboard identify an arrival by its id. The id is derived from a seed: the agent's id of the first pull
-or, if the kubelet's request arrived earlier, the image and the time of the request. After a restart of the server, its
+or, if the kubelet's request arrived earlier, the image and the time of the request. When the server restarts, its
 sources report the same values again, so an arrival usually keeps its id. Clients must not depend on the format of the
 id.
 """
@@ -26,8 +26,8 @@ def seed_of(demand: ImageDemand) -> str:
 def free_id(used: Container[str], node: str, seed: str) -> str:
     """Derive a URL-safe id from a node and a seed. ``used`` contains the ids of the node's arrivals.
 
-    If the id is already in use, derive another id. An id may be in use because its arrival continued with a different
-    image, or without the pull from which the id was derived.
+    If the id is already in use, derive another id. An id may already be in use because its arrival was reassigned to a
+    different image, or because its arrival lost the pull from which the id was derived.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -1,8 +1,8 @@
 """Changes that are rendered and compressed once for all the clients that receive them. Sans-I/O.
 
-Each piece of a batch is compressed separately and ends with a full flush. A piece therefore ends at a byte boundary and
-does not refer to earlier data. A client can therefore receive a piece after any other piece of the stream. The first
-piece follows ``GZIP_HEADER``.
+Each chunk of a batch is compressed separately and ends with a full flush. A chunk therefore ends at a byte boundary and
+does not refer to earlier data, so a client can receive it after any other chunk of the stream. ``GZIP_HEADER`` precedes
+the first chunk.
 """
 
 import zlib
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pulltrace.server.pulls.feed import Entry
 
 PIECE = 1 << 14
-"""The approximate size of a piece in bytes, before compression. Between two pieces, the server can serve other clients.
+"""The approximate size of a chunk in bytes, before compression. The server can serve other clients between two chunks.
 
-For a client that stops reading its response, this process and the kernel each buffer one piece.
+For each client that stops reading its response, this process and the kernel each buffer one chunk.
 """
 
 LEVEL = 3
-"""The zlib compression level. Higher levels take twice as long, but the result is only a tenth smaller."""
+"""The zlib compression level. Higher levels take twice as long for a result that is only 10 % smaller."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """A gzip header (RFC 1952, 2.3.1) without a file name, time or operating system."""
@@ -35,14 +35,14 @@ def deflate(data: bytes) -> bytes:
 
 
 class Piece(NamedTuple):
-    """Some of the changes in a batch, in compressed form."""
+    """A compressed chunk of a batch, with the changes that it contains."""
 
     entries: Sequence["Entry"]
     data: bytes
 
 
 class Batch:
-    """Changes in the order in which clients receive them. The same changes are also kept as compressed pieces."""
+    """Changes in the order in which clients receive them. The changes are also kept as compressed chunks."""
 
     __slots__ = ("_is_retired", "_pieces", "entries")
 
@@ -52,12 +52,12 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. Clients that are still receiving these pieces get separate copies."""
+        """Drop the compressed chunks. Clients that are still receiving these chunks get separate copies."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 
     def pieces(self, render: Render, *, layers: bool) -> Iterator[Piece]:
-        """Yield the pieces. Each piece is created when the first client requests it."""
+        """Yield the chunks. Each chunk is created when the first client requests it."""
         start = number = 0
         while start < len(self.entries):
             made = self._pieces[layers]

@@ -15,10 +15,11 @@ WHOLE_SECONDS = 2.0
 """Two times that differ by at most this many seconds may be equal, because kubelets report times in whole seconds."""
 
 REPORT_LATE = 8.0
-"""Maximum delay of a report, in seconds. If a pull is still reported as live after this delay, it is running."""
+"""Maximum delay of a report, in seconds. If a pull is still reported as live after this delay, it is in fact running.
+"""
 
 SKEW_TOLERATED = 2.0
-"""A node's clock is corrected only if it is wrong by more than this many seconds. Smaller differences are attributed to
+"""A node's clock is corrected only if it is wrong by more than this many seconds. Smaller differences are assumed to be
 report delays.
 """
 LATE_REPORTS = 8
@@ -41,7 +42,7 @@ class Clock:
     node's current time.
     """
     late_reports: int = 0
-    """The number of consecutive reports that were late if ``skew`` is correct."""
+    """How many consecutive reports were late, assuming that ``skew`` is correct."""
 
     def set(self, skew: float) -> None:
         """Update ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
@@ -66,8 +67,8 @@ class Clock:
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Convert a time like ``to_server``, but return the time in the wire format. If the node's clock is correct,
-        the time is returned unchanged.
+        """Like ``to_server``, but return the time in the wire format. If the node's clock is correct, the time is
+        returned unchanged.
         """
         if time is None or not is_set(time):
             return None

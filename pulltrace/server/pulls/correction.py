@@ -7,7 +7,7 @@ The agent reports when a pull started, when it ended, and how. Each of these val
 
 - The agent may have missed the start of a short pull. The reported start is then too early.
 - The agent may have been restarted during the pull, or may have stopped reporting. The server then infers a failure.
-  The inferred end (``presumed``) is the time of that inference, so it may be too late.
+  The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be too late.
 - If the image is missing, the agent concludes that the pull failed (``agent.conclusion``). However, the image may have
   been removed right after the pull. The agent never knows why a pull failed.
 
@@ -52,7 +52,7 @@ class Correction(NamedTuple):
     started_at: float
     ended_at: float
     succeeded: bool = False
-    """True if the pull was considered failed, but the image arrived."""
+    """True if the image arrived although the pull was considered failed."""
 
 
 def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
@@ -79,8 +79,8 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
 
 
 def explained_end(pull: Pull, failure: Failure) -> float | None:
-    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. An inferred end time is
-    corrected.
+    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. If the end time was only
+    inferred, it is corrected.
 
     Return None if the failure belongs to a different pull, or if this pull has not failed or already has a reason.
     """
@@ -93,8 +93,8 @@ def explained_end(pull: Pull, failure: Failure) -> float | None:
 
 
 def _proves_success(pulled_at: float, demand: ImageDemand, pull: Pull) -> bool:
-    """If a pull is considered failed but the kubelet had the image at ``pulled_at``, return whether the pull must have
-    succeeded.
+    """Return whether a pull that is considered failed must have succeeded, because the kubelet had the image at
+    ``pulled_at``.
     """
     if not _is_unexplained(pull) or pulled_at < pull.started_at - WHOLE_SECONDS:
         return False

@@ -132,8 +132,8 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When ``join`` must be called again, for example because an arrival expires or settles. Only times that were
-        added since the last call are included.
+        """The times at which ``join`` must be called again, for example because an arrival expires or settles. Only
+        times that were added since the last call are included.
         """
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # the time at which the newest completed pull settles
@@ -184,8 +184,8 @@ class _Open:
     def _is_placed(self, pull: Pull, name: Name) -> bool:
         """Return whether a pull stays assigned to its arrival.
 
-        The pull stays assigned if the arrival has settled, if a newer pull has taken this pull's place in the arrival,
-        if both are for the same image, or if the arrival's image name is more precise than the pull's.
+        The pull stays assigned if any of these is true: the arrival has settled, a newer pull has taken this pull's
+        place in the arrival, both are for the same image, or the arrival's image name is more precise than the pull's.
         """
         if not pull.arrival_id:
             return False
@@ -197,7 +197,7 @@ class _Open:
         return pull is not None and pull.key in names and not self._is_placed(pull, names[pull.key])
 
     def _update_names(self, pulls: Iterable[Pull], names: Mapping[str, Name]) -> list[Pull]:
-        """Update the names of the arrivals that keep their pulls: a name that was a guess may now be certain.
+        """Update the names of the arrivals that keep their pulls, because a name that was a guess may now be certain.
 
         Return the pulls that must leave their arrivals.
         """
@@ -250,7 +250,7 @@ class _Open:
         self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
-        """Return whether a pull's tag is unknown, but may be in an event from the kubelet that has not arrived yet."""
+        """Return whether a pull's tag is still unknown but may arrive in a later event from the kubelet."""
         if not self._context.announced or name.is_full:
             return False
         within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
@@ -359,8 +359,8 @@ def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Na
     """Return the arrival to which a pull belongs.
 
     A pull leaves its arrival if a different arrival has exactly the pull's name, or if its own arrival is for an
-    unknown image. If a live pull has no tag and several tags of its repository may be retried, the pull counts as a
-    retry of none of them.
+    unknown image. If a live pull has no tag and several tags of its repository may be retried, the pull is not treated
+    as a retry of any of them.
     """
     places = {
         arrival: match(pull, arrival)
@@ -382,8 +382,8 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known name. This happens, for example, after pods have been
-    deleted or have started to wait again.
+    """Return whether a name is less precise than the known name. This can happen after pods have been deleted or have
+    started to wait again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 

@@ -12,8 +12,8 @@ tombstone, the client is reset.
 Most pulls in the feed have finished, and clients rarely request the layers of such pulls. Once the frame of a finished
 pull is no longer the newest, the pull's layers are therefore compressed.
 
-The changes in one tick form a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
-that are up to date receive the same ``bytes`` object.
+The changes in one tick form a ``Frame``. Each entry is encoded at most once per kind of client, and all clients that
+are up to date receive the same ``bytes`` object.
 """
 
 import zlib
@@ -61,7 +61,7 @@ class Entry:
         return data
 
     def pack(self) -> None:
-        """Compress the layers. Clients rarely request the layers of a pull that has not changed in the newest frame."""
+        """Compress the layers. Clients rarely request the layers of a pull that did not change in the newest frame."""
         self._bytes = None
         if self.pull and self.pull.layers and self.pull.status.ended:
             self._layers = zlib.compress(encoder.encode(self.pull.layers), 1)
@@ -133,7 +133,7 @@ class Feed:
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor from which a client can continue. For an older cursor, the feed no longer contains all the
+        """The oldest cursor from which a client can resume. For an older cursor, the feed no longer contains all later
         changes.
         """
         self.frame = Frame(0, 0, [])

@@ -41,7 +41,7 @@ MOST_NAMES = 100
 """Maximum number of nodes without an agent to list by name."""
 
 SLICE = 16
-"""The number of nodes whose changes are published at a time, before waiting requests are handled."""
+"""The number of nodes whose changes are published before waiting requests are handled."""
 
 AGENTS_DUE = 15.0
 """How long, in seconds, the server waits for each agent's first report after startup. A node that has not reported in
@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a clock that counts Unix seconds and never jumps. The clock adds the elapsed time to the time at which it
-    was created.
+    """Return a clock that counts Unix seconds and never jumps. The clock returns the time at which it was created plus
+    the time that has elapsed since.
 
     A change to the machine's clock therefore does not make nodes appear lost or history expire early. The returned
     clock keeps counting while the machine is suspended.
@@ -180,7 +180,7 @@ class Hub:
             pass
 
     def _slices(self, now: float) -> Iterator[None]:
-        """Do a tick's work in slices, so that no request has to wait for the whole tick."""
+        """Process a tick in slices, so that no request has to wait for the whole tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self.node_revision += 1
@@ -211,7 +211,7 @@ class Hub:
         self._dropped = dropped
 
     async def next_frame(self) -> None:
-        """Wait until the next frame is ready, the server stops, or idle clients may need a keep-alive comment."""
+        """Wait until the next frame is ready, the server stops, or a keep-alive comment may be due."""
         await self._frame.wait()
 
     def close(self) -> None:

@@ -3,8 +3,9 @@ the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. While the pull is running, a demand with the same
 digest is an exact match. If an earlier pull on this node had the same digest, the pull is assigned to the demand for
-that image. In all other cases, the pull is assigned to the best matching demand. Demands that match equally well are
-assigned in the order of the pulls. Leases are created in the order of the kubelet's requests:
+that image. In all other cases, the pull is assigned to the best matching demand. If several demands match equally well,
+the earliest pull gets the earliest request, because leases are created in the order of the kubelet's requests. A match
+is rated as follows:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -24,9 +25,9 @@ the kubelet never pulls it                          cannot be for it  cannot be 
 
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
 is Always. A live pull keeps its name, with two exceptions: the pull continues for a while after the kubelet's attempt
-has ended, or the pull began after the image had arrived. An assumed name is wrong if the pull fails just when the
-kubelet reports a failure for a different image, but none for the assumed image. In that case, two pulls have been mixed
-up.
+has ended, or the pull began after the image had arrived. An assumed name is wrong if, at the time of the pull's
+failure, the kubelet reports a failure for a different image but not for the assumed one. In that case, two pulls have
+been mixed up.
 """
 
 import math
@@ -179,7 +180,7 @@ def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
     """Return the time of the kubelet's earliest request for the image that is not already served by another live pull.
-    Return None if there is no such request before this pull.
+    Return None if no such request was made before this pull started.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they are waiting for the
     same image. ``taken`` contains the start times of the image's other live pulls.
@@ -248,8 +249,8 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
 
 
 def was_running(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether the kubelet's attempt was still running when the pull started. The kubelet's attempt has ended
-    since, so the agent reported the pull late.
+    """Return whether the kubelet's attempt was still running when the pull started. That attempt has since ended, so
+    the agent reported the pull late.
     """
     ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
     if demand.failure:
@@ -309,8 +310,8 @@ def _of_same_digest(
 def _confused(
     pulls: Sequence[Pull], names: Mapping[str, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
 ) -> set[str]:
-    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. Such a pull failed just
-    when the kubelet reported a failure for a different image, but none for the assumed image.
+    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. When such a pull failed,
+    the kubelet reported a failure for a different image but not for the assumed one.
     """
     found = set[str]()
     for pull in pulls:

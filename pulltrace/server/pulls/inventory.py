@@ -43,7 +43,7 @@ class TooManyNodesError(Exception):
 
 
 class Merged(msgspec.Struct):
-    """The changes to a node's pulls that result from a report or from the absence of reports."""
+    """The changes to a node's pulls that result from a report or from missing reports."""
 
     node: Node
     ended: list[Pull] = []
@@ -216,10 +216,10 @@ class Inventory:
         return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room for a pull. Without this check, a series of reports could add more pulls than a
-        single report may contain.
+        """Return whether there is room for another pull. Without this check, a series of reports could add more pulls
+        than a single report may contain.
 
-        Even if the memory for all nodes is used up, each node may have one pull.
+        Each node may have one pull even if the memory for all nodes is used up.
         """
         if (state.status is not None and state.status.ended) or state.id in node.active or not node.active:
             return True

@@ -23,7 +23,7 @@ def place(
     """Assign one node's leases, oldest first. Return the leases that need a new arrival, each with the probable name of
     its image.
 
-    The name is either unknown, or it belongs to an image whose pods were deleted before the pull began.
+    The name is either unknown or belongs to an image whose pods were deleted before the pull began.
     """
     by_id = {arrival.id: arrival for arrival in arrivals}
     open_ = []

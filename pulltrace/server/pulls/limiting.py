@@ -1,7 +1,7 @@
 """The rules that determine a pull's limiting factor at one moment. Sans-I/O. ``docs/verdicts.md`` explains the rules.
 
-Each rule requires a measurement as proof: the node's load, or a comparison with another registry, node or moment.
-Without a measurement, the factor remains unknown.
+Each rule requires a measurement as proof: the node's load, or a comparison with a different registry or node, or with
+an earlier time. Without a measurement, the factor remains unknown.
 """
 
 from pulltrace.server.models import Factor
@@ -16,8 +16,8 @@ BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 ``DISK_PRESSURE`` percent of the time.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O at least this percentage of the time, the disk limits the pull even if it is not busy: a cgroup
-may be throttling I/O.
+"""If tasks wait for I/O at least this percentage of the time, the disk is the limit even if it is not busy, because a
+cgroup may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O no more
@@ -28,7 +28,8 @@ FASTER = 3.0
 LARGE_LAYER = 0.5
 """A layer is dominant if it contains at least this fraction of the image's bytes to fetch."""
 DROPPED = 0.67
-"""If a pull's rate falls to at most this fraction once only its last layer remains, the single connection is the limit.
+"""If the rate falls to this fraction or less when only the last layer remains, the pull is limited by its single
+connection.
 """
 FULL_LINE = 0.85
 """A node's network is considered saturated if the node's total rate is at least this fraction of its highest total rate
@@ -37,7 +38,9 @@ so far.
 DIAL_TIMEOUT = 30.0
 """How long, in seconds, containerd tries to connect to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. Polling and the request itself take time."""
+"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. The tolerance covers the polling interval and
+the duration of the request itself.
+"""
 MIRROR_WAITS = 2
 """Minimum number of waits of about ``DIAL_TIMEOUT`` each before a mirror is considered dead."""
 SLOTS = 3
@@ -47,8 +50,8 @@ _WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
-    """Return the factor that limits a live pull at this moment. The factor is ``unknown`` unless the measurements prove
-    another factor.
+    """Return the factor that limits a live pull at the given time. The factor is ``unknown`` unless the measurements
+    prove another factor.
     """
     layers = pull.state.layers or []
     load = pull.node.load_at(now)
@@ -120,8 +123,8 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """Return the snapshotter as the limiting factor if it fetches any missing layers, otherwise None. If the disk
-    limits the pull, return the disk instead. The agent cannot observe the snapshotter's downloads.
+    """If the snapshotter is fetching any missing layers, return it as the limiting factor, otherwise None. Return the
+    disk instead if the disk is the limit. The agent cannot observe the snapshotter's downloads.
     """
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:

@@ -43,8 +43,8 @@ Three rules take precedence over the table:
   lease can be replaced at any time.
 - If an agent observed that the newest attempt failed, a pull that starts afterwards is the ``next`` attempt.
 - If several pods are waiting for the same image, the kubelet calls the runtime once for each pod. A later pull is a
-  ``repeat`` if it started while the first pull was running, or if it has no bytes and the image has just arrived. The
-  attempt fails only when the first pull and all its repeats have failed.
+  ``repeat`` if it started while the first pull was running, or if it downloads nothing and the image has just arrived.
+  The attempt fails only when the first pull and all its repeats have failed.
 """
 
 import math
@@ -77,9 +77,7 @@ class Attempt(msgspec.Struct, frozen=True):
     number: int
     source: Source
     started_at: float = -math.inf
-    """The start of the attempt. The start is minus infinity if no agent observed the attempt and no event reported the
-    start.
-    """
+    """The start of the attempt, or minus infinity if no agent observed the attempt and no event reported its start."""
     ended_at: float | None = None
     outcome: PullPhase | None = None
     """The result of the attempt (completed or failed), or None while the attempt is running."""
@@ -134,8 +132,8 @@ class ArrivalState(Protocol):
 _UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
 _EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
 
-# The table above: each pair (state of the latest attempt, state of the pull) maps to the results for a pull before,
-# within and after the attempt.
+# The table in the module's docstring: each pair (state of the latest attempt, state of the pull) maps to the results
+# for a pull before, within and after the attempt.
 TABLE = {
     ("running", "live"): (_UNDECIDED, _SAME, _SAME),
     ("running", "failed"): (_EARLIER, _SAME, _SAME),

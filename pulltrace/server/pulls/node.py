@@ -41,7 +41,7 @@ Interval = tuple[PullPhase, float, float]
 _STILL = Speed(0, 0.0)
 """The speed of a finished pull. If the pull turns out to be still running, its speed is measured from the beginning."""
 _SETTLED = Verdict()
-"""An empty verdict. It replaces a finished pull's verdict after the pull has been published for the last time."""
+"""An empty verdict. It replaces a finished pull's verdict once the pull has been published for the last time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +73,7 @@ class Pull:
     fresh: bool = False
     """True if the pull started after the node's previous report. The agent then observed the entire download."""
     learned_at: float | None = None
-    """When the server received the report of the pull's end."""
+    """When the server received the report that the pull had ended."""
     arrival_id: str = ""
     """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
@@ -170,8 +170,8 @@ class Pull:
     def _take_layers(self, before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
         """Return the changed layers, and update the sums.
 
-        Replace unchanged layers with the objects that are already known, so that later comparisons by identity
-        recognise them.
+        Keep the existing objects of unchanged layers, so that later identity comparisons detect that nothing has
+        changed.
         """
         if not before or not after or len(before) != len(after):
             self.sums = Sums.of(after or ())

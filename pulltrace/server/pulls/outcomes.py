@@ -1,8 +1,8 @@
 """Record each attempt's result exactly once: in the log, in the metrics and, if tracing is enabled, as a trace.
 
 The reason for a failure comes from Kubernetes, and the byte counts come from the agent. The reason and the byte counts
-may arrive shortly after the end of the pull. The feed publishes the end without these details, but this module waits
-for them.
+may arrive shortly after the end of the pull. The feed publishes the end without waiting for these details, but this
+module waits for them.
 """
 
 import logging

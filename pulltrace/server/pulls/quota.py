@@ -1,7 +1,7 @@
 """Count the cluster's pulls from each registry in the last hour, by owner. Sans-I/O.
 
-Registries count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is limited: only the
-``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.
+Registries' rate limits count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is
+limited: only the ``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.
 """
 
 from collections import Counter, OrderedDict, deque

@@ -106,8 +106,8 @@ class Unpacking:
 
 
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
-    """Return the seconds until the image is ready. The download continues at the current rate, and unpacking follows at
-    the node's rate.
+    """Return the number of seconds until the image is ready, assuming that the download continues at the current rate
+    and that unpacking follows at the node's rate.
 
     Return None if a required rate is zero or unknown. Also return None if the result is implausibly long, for example
     because of a wrong report.

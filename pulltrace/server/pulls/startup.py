@@ -1,7 +1,8 @@
 """The start-up phases of pods, from scheduling until all containers are running. Sans-I/O.
 
-The times come from the watched pods and events and from the pulls that agents report. Each moment of a start-up belongs
-to exactly one phase, so a pod's phases add up to its start-up time. ``docs/kubernetes.md`` describes the phases.
+The times come from the watched pods and events and from the pulls that agents report. Every instant of a start-up
+belongs to exactly one phase, so a pod's phases add up to its start-up time. ``docs/kubernetes.md`` describes the
+phases.
 """
 
 import re
@@ -37,7 +38,7 @@ _PRIORITY = (StartPhaseName.PULLING, StartPhaseName.UNPACKING, StartPhaseName.QU
 
 @dataclass(slots=True)
 class _Image:
-    """One image of a pod, with the times of its pull: the announcement, the start, the last byte and the end.
+    """One image of a pod, with the times at which its pull was announced, started, received its last byte and ended.
 
     Times are in unix seconds.
     """

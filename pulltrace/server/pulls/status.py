@@ -180,8 +180,8 @@ def status_without_pull(
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:
-    """Return the seconds until the image is ready, if the pull takes as long as usual. Return None if the pull has
-    already taken longer, or if the usual duration is only a rough estimate.
+    """Return the number of seconds until the image is ready, assuming that the pull takes as long as usual. Return None
+    if the pull has already taken longer, or if the usual duration is only a rough estimate.
     """
     usual = insight.usual
     left = usual.median - elapsed if usual and usual.basis not in ROUGH else 0.0
@@ -252,9 +252,7 @@ def _why_no_estimate(pull: Pull, *, is_overdue: bool) -> str:
 
 
 def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
-    """Return whether the pull is stalled. A stalled pull should be receiving bytes, but no byte has arrived for
-    ``timeout`` seconds.
-    """
+    """Return whether the pull should be receiving bytes but has received none for ``timeout`` seconds."""
     if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or pull.sums.unpacking or pull.sums.elsewhere:
         return False
     return now - pull.arriving.grew_at >= timeout

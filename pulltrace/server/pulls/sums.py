@@ -38,8 +38,8 @@ class Sums(msgspec.Struct):
     """The number of unfinished layers that are being fetched by another pull or by the snapshotter."""
     by_snapshotter: int = 0
     exceeded: int = 0
-    """The number of layers that are larger than the manifest states. If any layer is larger than stated, the manifest's
-    sizes are wrong.
+    """The number of layers that are larger than stated in the manifest. If any layer is larger than stated, the
+    manifest's sizes are wrong.
     """
 
     @classmethod

@@ -12,8 +12,8 @@ MOST_REGISTRIES = 50
 
 
 class Throughput:
-    """Counts bytes as they arrive. Keeps a ring buffer of ``STEPS`` sums for each result, and for each recently used
-    registry.
+    """Counts downloaded bytes and finished attempts. Keeps a ring buffer of ``STEPS`` sums for each recently used
+    registry and for each result of an attempt.
     """
 
     def __init__(self, now: float) -> None:

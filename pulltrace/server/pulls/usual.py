@@ -34,7 +34,7 @@ KEPT = 16
 OVERHEAD = 1.5
 """The assumed fixed cost of a pull, in seconds, until pulls of different sizes show the actual cost."""
 DIFFERENT_SIZE = 2.0
-"""The sizes of two pulls must differ by at least this factor to show the cost per byte."""
+"""The sizes of two pulls must differ by at least this factor for the cost per byte to be derived from them."""
 SAME_SIZE = 1.15
 """Two pulls count as equally large if their sizes differ by at most this factor."""
 SIMILAR_SIZE = 4.0
@@ -55,7 +55,7 @@ class Estimate:
     count: int
     basis: UsualBasis
     is_firm: bool
-    """True if enough of these pulls are similar to justify calling a pull slower than usual."""
+    """True if enough of these pulls are similar for a pull to count as slower than usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """The cost of a pull consists of ``fixed`` seconds and of ``per_byte`` seconds for each byte."""
+    """The estimated cost of a pull: ``fixed`` seconds, plus ``per_byte`` seconds per byte."""
 
     fixed: float
     per_byte: float
@@ -82,14 +82,14 @@ class _Cost:
         return self.fixed + size * self.per_byte + 0.01  # never zero
 
     def reaches(self, size: int) -> bool:
-        """Return whether any of the pulls was large enough to show the cost of a pull of ``size`` bytes."""
+        """Return whether any of the pulls was large enough to estimate the cost of a pull of ``size`` bytes."""
         return self.largest * SIMILAR_SIZE >= size
 
     @classmethod
     def fit(cls, samples: Sequence[_Sample]) -> "_Cost":
-        """Derive the cost from earlier pulls. The pulls are sorted by size, and each pull of the first half is compared
-        with one of the second half. The cost per byte is the median of these comparisons, weighted by the difference in
-        size. A few small pulls or a single stalled pull therefore have little influence on the result.
+        """Derive the cost from earlier pulls. The pulls are sorted by size, and each pull of the smaller half is
+        compared with one of the larger half. The cost per byte is the median of the results, weighted by the difference
+        in size. A few small pulls or a single stalled pull therefore have little influence on the result.
         """
         by_size = sorted(samples, key=attrgetter("size"))
         pairs: list[tuple[float, float]] = [
@@ -109,9 +109,9 @@ class _Scaled(NamedTuple):
 
     seconds: float
     is_compared: bool
-    """True if anything is known about the speed of the other node."""
+    """True if there is any data on the other node's speed."""
     is_firm: bool
-    """True if enough pulls of similar size are known to prove the node's speed."""
+    """True if enough pulls of similar size are known to determine the node's speed."""
 
 
 class _Samples(deque[_Sample]):
@@ -190,8 +190,8 @@ class Usual:
             (registry, UsualBasis.REGISTRY),
             ((None, node), UsualBasis.NODE),
         ):
-            # The duration of a small pull consists mostly of fixed costs. A small pull therefore does not show how long
-            # a large pull takes.
+            # The duration of a small pull consists mostly of fixed costs. A small pull is therefore no basis for
+            # estimating a large one.
             large = [item for item in self._paces.get(key) if is_slow or item.size * SIMILAR_SIZE >= size]
             nearest = sorted(large, key=lambda item: _ratio(item.size, size))
             if found := self._of_others(nearest[: max(len(nearest) // 2, LEAST)], node, size, basis):
@@ -249,8 +249,8 @@ class Usual:
 
 
 def _moved(seconds: float, here: float, there: float) -> float:
-    """Return how long a pull takes on this node if it took ``seconds`` on a different node. A pull of this size usually
-    takes ``here`` seconds on this node and ``there`` seconds on the other node.
+    """Return how long a pull takes on this node if it took ``seconds`` on a different node. ``here`` and ``there`` are
+    the seconds that a pull of this size usually takes on this node and on the other node.
 
     The part of ``seconds`` that exceeds ``there`` is not scaled up, because the registry may have caused it.
     """

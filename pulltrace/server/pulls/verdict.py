@@ -1,9 +1,9 @@
 """Name the factor that limits a pull, and explain it in a sentence that contains the figures. Sans-I/O.
 
-``limiting`` determines what limits a pull at one moment, and a ``Verdict`` combines these moments. For a live pull, the
-verdict names the factor that has been the limit for the last few seconds. For a finished pull, the verdict names the
-factor that was the limit for the largest part of the duration. If the measurements do not identify a single factor, the
-result is ``unknown``.
+``limiting`` determines what limits a pull at a given time, and a ``Verdict`` combines these results over time. For a
+live pull, the verdict names the factor that has been the limit for the last few seconds. For a finished pull, the
+verdict names the factor that was the limit for the largest part of the duration. If the measurements do not identify a
+single factor, the result is ``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ SHARE = 0.4
 EVERY = 1.5
 """Minimum interval, in seconds, between judgements of a pull."""
 LONGEST_STEP = 10.0
-"""Maximum time, in seconds, that is attributed to a single moment. If the gap between two reports is longer, the rest
-of the time counts as unknown.
+"""Maximum time, in seconds, that one measurement accounts for. If the gap between two reports is longer, the rest of
+the time counts as unknown.
 """
 
 
@@ -90,7 +90,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is time to judge the pull again. Judging the pull at every other report is enough."""
+        """Return whether it is time to judge the pull again. Judging the pull at every second report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:

@@ -157,7 +157,7 @@ def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullSt
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
-    # Pulls on nodes that already had the image do not show how long a download takes.
+    # The durations of pulls on nodes that already had the image do not indicate how long a download takes.
     took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
     slowest = max(pulls, key=lambda pull: _need(pull, live.get(pull.node_name, [])))
     return ImageRollout(
@@ -195,8 +195,8 @@ def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
 
 
 def _queue_seconds(pull: PullStatus, live: list[PullStatus]) -> float:
-    """Return the seconds until a queued pull is ready. The estimate assumes that the node continues to pull as many
-    images at a time as now, and that each pull takes as long as usual (web/src/model/queue.ts).
+    """Return the number of seconds until a queued pull is ready. The estimate assumes that the node continues to pull
+    as many images at a time as now, and that each pull takes as long as usual (web/src/model/queue.ts).
     """
     ends = [_estimate(other) for other in live if other.status is not PullPhase.QUEUED]
     queue = sorted((other for other in live if other.status is PullPhase.QUEUED), key=_turn)
