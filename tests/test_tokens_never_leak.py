@@ -47,7 +47,7 @@ def listed(program: Program, *more: str) -> str:
 
 
 async def mistaken_answers(url: str, tokens: tuple[str, ...]) -> str:
-    """Send several kinds of invalid requests with each of the tokens, and return the responses."""
+    """Send several kinds of invalid requests with each token, and return the responses."""
     told = ""
     body = json.dumps({"nodeName": "Not_A_Node", "pulls": 5}).encode()
     async with aiohttp.ClientSession() as session:

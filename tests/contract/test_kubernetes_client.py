@@ -1,4 +1,5 @@
-"""Tests for a method of kubernetes-asyncio's generated client, the only undocumented part that this project uses.
+"""Tests for a method of kubernetes-asyncio's generated client, the only undocumented part of the client that this
+project uses.
 
 `pyproject.toml` restricts the library to versions that pass these tests.
 """

@@ -1,4 +1,6 @@
-"""Tests in which the server watches a real kube-apiserver. The tests write what kubelets would write."""
+"""Tests in which the server watches a real kube-apiserver. The tests write the events and pod statuses that a kubelet
+would write.
+"""
 
 import asyncio
 import logging

@@ -177,7 +177,7 @@ def test_an_event_can_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_ar
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_the_count_of_combined_events_does_not_change_the_attempt_number(cluster):
+def test_the_count_of_aggregated_events_does_not_change_the_attempt_number(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -272,7 +272,7 @@ def test_the_last_events_of_a_deleted_pod_do_not_create_an_image_demand(cluster)
     assert not cluster._deleted
 
 
-def test_a_new_list_removes_only_pods_that_have_vanished_from_its_namespace(cluster):
+def test_a_new_list_removes_only_pods_that_no_longer_exist_in_its_namespace(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)

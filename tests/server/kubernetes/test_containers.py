@@ -1,4 +1,4 @@
-"""The kinds of containers and volumes that wait for images, and their waiting reasons."""
+"""Tests for the kinds of containers and volumes that can wait for an image, and for their waiting reasons."""
 
 import pytest
 

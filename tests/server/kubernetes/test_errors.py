@@ -19,7 +19,7 @@ def test_real_error_messages_are_classified(message):
     assert classify(repeated) is ErrorReason(message["reason"])
 
 
-def test_there_are_at_least_sixty_messages_and_they_cover_every_reason():
+def test_at_least_sixty_example_messages_cover_every_reason():
     assert len(MESSAGES) >= 60
     assert {item["reason"] for item in MESSAGES} == set(ErrorReason)
 
@@ -75,7 +75,7 @@ def test_the_waiting_reason_is_used_if_the_message_is_inconclusive():
         ("", "", ""),
     ],
 )
-def test_the_image_name_is_found_in_a_kubelet_message(message, image, rest):
+def test_the_image_name_is_extracted_from_a_kubelet_message(message, image, rest):
     assert about(message) == (image, rest)
 
 

@@ -1,4 +1,4 @@
-"""Tests with events that arrive in any order, or that come from nodes with wrong clocks."""
+"""Tests with events in arbitrary order and with events from nodes whose clocks are wrong."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -88,7 +88,7 @@ def test_listed_events_lead_to_the_same_state_in_any_order_and_with_duplicates(d
     )
 )
 @example([("pulling", 0, 0, True), ("gone", 0, 0, False)])
-def test_the_cluster_state_stays_valid_for_any_order_of_objects(happenings):
+def test_the_cluster_state_stays_valid_regardless_of_the_order_of_changes(happenings):
     cluster, arrivals = Cluster(), [web(f"web-{number}") for number in range(4)]
     for what, number, at, fresh in happenings:
         arrival, now = arrivals[number], T + at

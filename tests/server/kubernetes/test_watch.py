@@ -223,7 +223,7 @@ async def test_watches_that_end_immediately_are_retried_with_increasing_delays(s
         await it.until(lambda it: it.pods() == {"web-1"})
 
 
-async def test_a_watch_that_stays_silent_is_treated_as_dead(server, kubeconfig, monkeypatch):
+async def test_a_watch_that_receives_nothing_is_considered_lost(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "SILENCE", 0.3)
     server.trouble.silent = True
     async with following(kubeconfig) as it:
@@ -257,7 +257,7 @@ async def test_malformed_lines_do_not_end_a_watch(server, kubeconfig, line):
         await it.until(lambda it: all(it.up().values()))
 
 
-async def test_malformed_objects_in_a_list_are_left_out_and_logged_once(server, kubeconfig, caplog):
+async def test_malformed_objects_in_a_list_are_skipped_and_logged_once(server, kubeconfig, caplog):
     server.put("pods", web(1).pod)
     for number in range(2, 5):
         bad = web(number).pod
@@ -352,7 +352,7 @@ async def test_a_resource_version_that_the_api_server_does_not_know_yet_triggers
         await it.until(lambda it: lists() > before)
 
 
-async def test_an_oversized_page_is_not_read_to_the_end(server, kubeconfig, monkeypatch):
+async def test_an_oversized_list_page_is_not_read_to_the_end(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "LONGEST_PAGE", 100_000)
     for number in range(200):
         server.put("pods", web(number).pod | {"junk": "x" * 1000})
