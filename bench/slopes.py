@@ -3,8 +3,8 @@ pod.
 
 Each figure is the difference between the measurements at two loads, divided by the number of added items. ``--short``
 uses small loads, to check that the benchmark works. The cost of live pulls and clients is measured in a real server
-process. The cost of finished pulls and waiting pods is measured in a process without sockets. It includes only storing
-the state, updating it on each tick, and encoding frames.
+process. The cost of finished pulls and waiting pods is measured in a process without sockets. This cost includes only
+storing the state, updating it on each tick, and encoding frames.
 
 Usage:
 
@@ -41,8 +41,8 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of the benchmark's loads. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the
-    number of finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds``.
+    """The loads of the benchmark. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
+    finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds`` seconds.
     """
 
     few: int = 100
@@ -80,7 +80,7 @@ async def clients(size: Size) -> None:
 
 
 class InProcess:
-    """A hub without sockets, whose clock is advanced by ``spend``."""
+    """A hub without sockets. ``spend`` advances its clock."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -90,7 +90,9 @@ class InProcess:
         )
 
     def spend(self, seconds: float) -> float:
-        """Advance the clock tick by tick, and encode each frame once. Return the CPU seconds per simulated second."""
+        """Advance the clock tick by tick, and encode each frame once. Return the CPU time, in seconds, per simulated
+        second.
+        """
         began, spent = self.now, time.process_time()
         while self.now < began + seconds:
             self.now += self.hub.limits.tick
@@ -104,7 +106,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 
 
 async def ended(size: Size) -> None:
-    """Measure the CPU time and memory per finished pull in the history. Five pulls finish per second."""
+    """Measure the CPU time and memory per finished pull in the history, while five pulls finish per second."""
     server = InProcess()
     server.spend(60)  # the server no longer waits for the agents' first reports
     before, idle = rss(), server.spend(size.seconds)
@@ -144,7 +146,7 @@ async def ended(size: Size) -> None:
 
 
 async def pods(size: Size) -> None:
-    """Measure the CPU time and memory per pod that waits for an image whose pull has not begun."""
+    """Measure the CPU time and memory per waiting pod whose image is not being pulled yet."""
     server = InProcess()
     server.spend(60)
     before, idle = rss(), server.spend(size.seconds)

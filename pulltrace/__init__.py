@@ -1,4 +1,4 @@
-"""Pulltrace shows, live, every image that the nodes of a Kubernetes cluster are pulling.
+"""Pulltrace shows in real time which images the nodes of a Kubernetes cluster are pulling.
 
 The path of the data, from containerd to the browser::
 

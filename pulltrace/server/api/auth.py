@@ -10,7 +10,7 @@ _LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """A report was rejected for the reason given in the message. ``kind`` is a label value in the metrics."""
+    """A report was rejected; the message contains the reason. ``kind`` is a label value in the metrics."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -59,7 +59,9 @@ def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content in slices. ``compressed`` is empty unless compression saves at least a tenth of the size."""
+    """The content of a file, divided into slices. ``compressed`` is empty unless compression saves at least a tenth of
+    the size.
+    """
 
     version: str
     media_type: str

@@ -23,13 +23,13 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
 COLLECT_AFTER = 10.0
-"""Number of seconds between dropping a client and garbage-collecting its data."""
+"""Time, in seconds, between dropping a client and garbage-collecting its data."""
 
 _log = logging.getLogger(__name__)
 
 
 class EventsRoute:
-    """The route for the event stream: a plain ASGI application that also counts its clients."""
+    """The route for the event stream: a plain ASGI application that also counts the clients."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -73,7 +73,7 @@ class EventsRoute:
         """Reserve one of the server's stream slots until the ``with`` block ends.
 
         A connection that carries a stream must not carry another request. If the client sent a second request, the
-        server would not notice the end of the connection.
+        server would not notice when the connection is closed.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")
@@ -91,8 +91,8 @@ class EventsRoute:
         """Schedule a garbage collection, unless one is already scheduled. The scheduled collection will also free this
         client's data.
 
-        A task group that ended with an error is part of a reference cycle that keeps unsent data in memory. Only the
-        garbage collector can free such a reference cycle.
+        A task group that failed is part of a reference cycle, which keeps unsent data in memory. Only the garbage
+        collector can free such a reference cycle.
         """
         if self._collection is None:
             self._collection = asyncio.get_running_loop().call_later(COLLECT_AFTER, self._collect)

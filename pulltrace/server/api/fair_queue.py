@@ -13,7 +13,7 @@ class BusyError(Exception):
 
 
 class FairQueue:
-    """Grants at most ``slots`` slots at the same time.
+    """Grants at most ``slots`` slots at a time.
 
     A free slot goes to the next address in turn. Many requests from one address therefore do not delay requests from
     other addresses.

@@ -19,7 +19,7 @@ class FairShare:
         self.count = 0
 
     def take(self, address: str, number: int = 1) -> bool:
-        """Reserve slots for an address. Return whether enough slots were left."""
+        """Reserve slots for an address. Return whether enough slots were available."""
         after = self.count + number
         if after > self._total or (self._taken[address] + number > self._each and 2 * after > self._total):
             return False

@@ -1,13 +1,13 @@
 """The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
-uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large or
-arrive too slowly, and requests beyond the limits on their number. uvicorn stores no data of rejected requests. The
-guard responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection.
-HTTP/1.1 connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11
-protocol, because HTTP/1.0 clients do not understand chunked responses.
+uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large, arrive
+too slowly, or exceed the limits on the number of requests. uvicorn stores no data of rejected requests. The guard
+responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection. HTTP/1.1
+connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol,
+because HTTP/1.0 clients do not understand chunked responses.
 
 Routes find a request's guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting until the
-connection ends, and aborting the connection.
+connection is closed, and aborting the connection.
 """
 
 import asyncio
@@ -86,12 +86,12 @@ class Guard(asyncio.Protocol):
 
     @property
     def is_closed(self) -> bool:
-        """Return whether the connection has ended."""
+        """Return whether the connection is closed."""
         return self._closed.done()
 
     @property
     def is_pipelined(self) -> bool:
-        """Return whether more than one request on this connection is waiting for a response."""
+        """Return whether several requests on this connection are waiting for a response."""
         return self._meter.pending > 1
 
     @property
@@ -111,7 +111,7 @@ class Guard(asyncio.Protocol):
         self._streaming = False
 
     async def receive_disconnect(self) -> Message:
-        """Wait until the connection ends. For requests whose body is not needed, this method serves as the ASGI
+        """Wait until the connection is closed. For requests whose body is not needed, this method serves as the ASGI
         ``receive``.
 
         uvicorn notifies only the newest request on a connection, so older requests on a pipelined connection would wait
@@ -131,7 +131,7 @@ class Guard(asyncio.Protocol):
             self._transport.abort()
 
     def admit(self, address: str) -> bool:
-        """Count the connection. Return False if there are already too many connections."""
+        """Count the connection. Return False if the limit on the number of connections has been reached."""
         self.address = address
         self._admitted = self._listener.share.take(address)
         return self._admitted

@@ -40,7 +40,7 @@ _MODELS = (
     ReportResponse,
 )
 _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""``wire.NODE_NAME``, as a pattern for JSON Schema."""
+"""``wire.NODE_NAME`` as a JSON Schema pattern."""
 
 _PAGE: list[Json] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
@@ -81,7 +81,7 @@ _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PUL
 def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
     """Return a reference to each model's JSON Schema, and all the schemas by name.
 
-    The descriptions in the schemas are the docstrings of the models, but with the field names that JSON uses.
+    The descriptions in the schemas are the models' docstrings, but with the JSON names of the fields.
     """
     refs, components = msgspec.json.schema_components(models, ref_template=ref_template)
     for schema in components.values():

@@ -10,7 +10,7 @@ from pulltrace.wire import PullPhase
 FILTERS = ("node", "namespace", "pod", "image", "status")
 """The filter parameters."""
 PAGE = ("limit", "cursor")
-"""The parameters for reading a list page by page."""
+"""The parameters for requesting a list page by page."""
 _MAX_VALUES = 100
 _MAX_LIMIT = 100_000
 
@@ -37,7 +37,7 @@ class Query:
 
     @property
     def is_filtered(self) -> bool:
-        """Return whether any filter is set. If a filter is set, some pulls may not match."""
+        """Return whether any filter is set. If so, some pulls may not match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:
@@ -95,7 +95,7 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. ``cursor`` is the position of the previous page's last item."""
+    """One page of a list. ``cursor`` is the position of the last item on the previous page."""
 
     limit: int = _MAX_LIMIT
     cursor: str = ""

@@ -1,4 +1,4 @@
-"""``POST /api/v1/report``: authenticate, read and decode a report, and pass it to the hub.
+"""``POST /api/v1/report``: authenticate the agent, read and decode its report, and pass the report to the hub.
 
 The route is a plain ASGI application, which is faster than a Starlette route.
 """
@@ -19,7 +19,7 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies of at most this size, in bytes, are not counted, because uvicorn buffers this much of every request anyway."""
+"""Bodies up to this size, in bytes, are not counted, because uvicorn buffers this much of every request anyway."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
@@ -33,7 +33,7 @@ class ReportRoute:
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
         """The total size, in bytes, of all large bodies that are currently being received."""
         self._sending: set[str] = set()
-        """The nodes whose agents have sent only part of a body so far."""
+        """The nodes from which only part of a body has arrived so far."""
         # The same response is sent to every client.
         self._accepted = Response(
             msgspec.json.encode(ReportResponse(boot_id=hub.boot_id)), media_type="application/json"
@@ -99,10 +99,10 @@ class ReportRoute:
         return _inflate(body, limits.body) if encoding == b"gzip" else body
 
     async def _arriving(self, receive: Receive, address: str, node: str | None) -> bytes:
-        """Receive a body that arrives in several parts. The time for receiving a body is limited, and so is the total
-        memory for all bodies.
+        """Receive a body that arrives in several parts. Both the time for receiving a body and the total memory for all
+        bodies are limited.
 
-        A client whose token is bound to a node can send only one body in parts at a time.
+        If a client's token is bound to a node, only one such body is received from that node at a time.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})

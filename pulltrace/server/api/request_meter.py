@@ -1,4 +1,4 @@
-"""Measure HTTP/1 requests while they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
+"""Measure HTTP/1 requests as they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
 uvicorn limits these sizes and numbers only if it uses h11. For each report, h11 needs several times as much CPU time as
 httptools. The meter therefore passes all received bytes to a second httptools parser, which stores no data.
@@ -50,7 +50,7 @@ class RequestMeter:
         self.begun = 0
         """The number of requests whose heads have been received completely."""
         self.finished = 0
-        """The number of requests that have received a response. The meter's owner increments this number."""
+        """The number of requests that have received a response. The owner of the meter increments this attribute."""
         self.version = ""
         """The HTTP version of the most recent request."""
 

@@ -1,4 +1,4 @@
-"""Send lists, documents and files of any size in compressed slices."""
+"""Send lists, documents and files of arbitrary size in compressed slices."""
 
 import asyncio
 import re
@@ -15,8 +15,8 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""The number of bytes to encode at a time. Before the next slice is encoded, the client must accept the previous slice,
-and other clients get a turn.
+"""The size of a slice in bytes. Before the next slice is encoded, the client must accept the previous slice, and other
+clients get a turn.
 """
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024
@@ -29,12 +29,14 @@ def accepts_gzip(request: Request) -> bool:
 
 
 def tag_of(request: Request, version: str) -> str:
-    """Return the ETag for a version of the content. The ETag depends on the encoding of the response."""
+    """Return the ETag for this version of the content. The ETag depends on the encoding of the response."""
     return f'"{version}-gzip"' if accepts_gzip(request) else f'"{version}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Return whether the client already has the version with this ETag (RFC 9110, section 13.1.2: weak comparison)."""
+    """Return whether the client already has the version that this ETag identifies (RFC 9110, section 13.1.2: weak
+    comparison).
+    """
     known = request.headers.get("if-none-match", "")
     return known == "*" or any(tag == part.strip().removeprefix("W/") for part in known.split(","))
 

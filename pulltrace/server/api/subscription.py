@@ -15,7 +15,7 @@ from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import to_time
 
 BEFORE_EVERYTHING = -1
-"""A cursor that is older than every change. A client with such a cursor gets the feed from the beginning."""
+"""A cursor that is older than every change. A client with this cursor gets a reset and the whole state."""
 GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 
 
@@ -92,7 +92,7 @@ class Subscription:
     def _is_quiet(self) -> bool:
         """Return whether it is time for a keep-alive comment.
 
-        The comment carries an id, which advances the client's cursor. Otherwise, the cursor could become hours old if
+        The comment contains an id, which advances the client's cursor. Otherwise, the cursor could become hours old if
         no change matches the client's filter.
         """
         now = self._hub.now()
@@ -111,7 +111,7 @@ class Subscription:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _encode(self, data: bytes) -> bytes:
-        """Return data that only this client receives, in the client's content encoding."""
+        """Encode data for this client alone, in the client's content encoding."""
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
@@ -122,7 +122,7 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Yield the changes in pieces, as this client receives them. A piece is shared by all clients whose
+        """Yield the changes in pieces, in the form sent to this client. A piece is shared by all clients whose
         ``layers_of`` contains none of the piece's pulls.
         """
         if not (self._gzip and self._shared):
@@ -146,8 +146,8 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change as this client receives it. Return empty bytes if the pull does not match and the client
-        does not show the pull.
+        """Return one change in the form sent to this client. Return empty bytes if the pull does not match the filter
+        and the client does not show the pull.
         """
         query = self._query
         if not query.is_filtered:

@@ -1,8 +1,8 @@
 """Features for ``curl``, ``watch`` and scripts: tables, and requests that wait until images are ready.
 
 ``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, the lists of pods and images are sent
-once everything that matches is ready. The response has status 200, or 504 if the wait times out, or 404 if nothing has
-matched for a while.
+once everything that matches is ready. The response has status 200, 504 if the wait times out, or 404 if nothing matches
+within ten seconds.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MAX_WAIT = 600.0
 MAX_WAITING = 64
 """Maximum number of requests that may wait at the same time."""
 UNKNOWN_FOR = 10.0
-"""How long, in seconds, to wait for an unknown pod or image before reporting it as not found."""
+"""Time, in seconds, after which an unknown pod or image is reported as not found."""
 MAX_ROWS = 2000
 
 _LOOK_EVERY = 0.5

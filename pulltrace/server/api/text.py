@@ -17,8 +17,8 @@ _ORDER = list(WaitState)
 
 
 def pulls(found: Iterable[PullStatus], now: datetime) -> str:
-    """Return one line for each pull. For a failed pull, the last column states the reason and how long the pull has
-    been failing.
+    """Return one line for each pull. For a failed pull, the last column contains the reason and the time since the
+    first failure.
     """
     rows = [
         (
@@ -161,12 +161,12 @@ def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
 
 
 def _printable(cell: str) -> str:
-    """Replace control characters, which must not reach a terminal. Names of images and pods come from clusters and
+    """Replace control characters, so that they do not reach a terminal. Names of images and pods come from clusters and
     registries, so they cannot be trusted.
     """
     return "".join(char if char.isprintable() else "?" for char in cell)
 
 
 def _shorten(cell: str, width: int) -> str:
-    """Cut off the beginning of a long cell, because the end of a name identifies an image or a pod more clearly."""
+    """Cut off the beginning of a long cell, because the end of an image's or a pod's name is more distinctive."""
     return cell if len(cell) <= width else "..." + cell[len(cell) - width + 3 :]

@@ -1,5 +1,5 @@
 """Accept TLS connections, count them before the handshake, and limit the duration of the handshake. asyncio's own
-servers report a connection only after the handshake.
+servers report a connection to the application only after the handshake.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from pulltrace.server.api.fair_share import address_of
 from pulltrace.server.api.guard import Guard, Listener
 
 _PAUSE = 0.1
-"""How long, in seconds, to pause after failing to accept a connection, for example because of a lack of file
-descriptors.
+"""Pause, in seconds, after a connection could not be accepted, for example because there were no free file descriptors.
 """
 
 

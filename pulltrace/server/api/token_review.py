@@ -1,6 +1,6 @@
 """Authenticate an agent by its service account token: the API server confirms the node to which the token is bound.
 
-With a service account token, an agent can report only for its own node. The kubelet requests tokens that are valid for
+An agent with a service account token can report only for its own node. The kubelet requests tokens that are valid for
 one hour. The token's audience is Pulltrace, so the token cannot be used for the API server itself.
 """
 
@@ -27,21 +27,21 @@ AUDIENCE = "pulltrace"
 """The audience of the tokens that the chart requests for the agents."""
 
 FRESH = 300.0
-"""How long, in seconds, a review remains valid. Until a review expires, a revoked token may still be accepted."""
+"""Lifetime of a review, in seconds. Until a review expires, a revoked token may still be accepted."""
 HELD = 900.0
-"""How long, in seconds, a review remains valid while the API server is unreachable or busy."""
+"""Lifetime of a review, in seconds, while the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
-"""How long, in seconds, a token remains refused before it is reviewed again."""
+"""Time, in seconds, after which a refused token may be reviewed again."""
 PAUSE = 5.0
-"""How long, in seconds, to pause after a failed review."""
+"""Minimum time, in seconds, between a failed review and the next review."""
 MOST_AT_ONCE = 32
 """Maximum number of concurrent reviews, so that a flood of forged tokens cannot overload the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
-"""How long, in seconds, a review may wait in the queue."""
+"""Maximum time, in seconds, that a review may wait in the queue."""
 KNOWN_PATIENCE = 0.5
-"""How long, in seconds, to wait for a new review of a known token. If the new review takes longer, the previous one is
-used.
+"""Maximum time, in seconds, to wait for a new review of a known token. If the new review takes longer, the previous one
+is used.
 """
 MOST_ADMITTED, MOST_REFUSED = 20_000, 1_000
 
@@ -74,7 +74,7 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 class _Verdict:
     """The result of a review.
 
-    If the token was refused, ``node`` is empty, and ``status`` and ``why`` describe the refusal.
+    If the token was refused, ``node`` is empty, and ``status`` and ``why`` contain the HTTP status and the reason.
     """
 
     at: float
@@ -144,8 +144,8 @@ class TokenReviewAuthenticator:
             task.exception()  # retrieve the exception, even if no client is waiting for it any more
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Return the token's claims. Refuse tokens that need no review by the API server: expired tokens, and tokens
-        that were issued for another purpose.
+        """Return the token's claims. Refuse tokens that are obviously invalid, without a review by the API server:
+        expired tokens, and tokens that were issued for a different purpose.
         """
         try:
             payload = token.split(b".")[1]
