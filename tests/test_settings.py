@@ -75,7 +75,7 @@ def test_the_agent_requires_a_node_name() -> None:
     ("text", "seconds"),
     [("500ms", 0.5), ("1s", 1), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2m0.5s", 120.5), ("1h1m1s", 3661)],
 )
-def test_durations_use_go_syntax(text: str, seconds: float) -> None:
+def test_durations_are_parsed_in_go_syntax(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
@@ -112,7 +112,7 @@ def test_an_invalid_address_is_rejected(text: str) -> None:
         load(ServerSettings, {"PULLTRACE_HTTP_ADDR": text})
 
 
-def test_settings_never_show_the_token() -> None:
+def test_the_repr_of_the_settings_does_not_contain_the_token() -> None:
     assert "hunter2" not in repr(load(ServerSettings, {"PULLTRACE_AGENT_TOKEN": "hunter2"}))
 
 

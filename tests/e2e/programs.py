@@ -54,7 +54,7 @@ class Program:
 
     @property
     def output(self) -> str:
-        """All of the process's output so far."""
+        """The output of the process so far."""
         return "".join(self._output)
 
     async def says(self, text: str, seconds: float = PATIENCE) -> None:

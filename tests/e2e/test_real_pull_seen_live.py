@@ -36,8 +36,8 @@ async def local(node: Containerd) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def halves(node: Containerd) -> Callable[..., tuple[Program, Program, int]]:
-    """Return a function that creates a server and an agent as separate programs, and returns both with the server's
-    port.
+    """Return a function that creates a server and an agent as separate programs, and returns the server, the agent and
+    the server's port.
     """
 
     def make(**more: str) -> tuple[Program, Program, int]:

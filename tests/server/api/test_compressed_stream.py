@@ -56,7 +56,7 @@ def _report(sim: SimulatedHub, size: int, at: float = 0.0) -> None:
 
 
 def sent(stream) -> list[bytes]:
-    """Return the chunks that the stream yields before it has to wait."""
+    """Return the chunks that the stream yields before it waits for the next frame."""
     return list(takewhile(bool, stream))
 
 
@@ -119,7 +119,7 @@ def test_a_slow_client_receives_the_rest_of_the_old_state_and_then_the_changes()
     assert text.count(b'"imageRef"') == 50 + 50, "the old state, then every change since"
 
 
-def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
+def test_a_truncated_stream_decompresses_to_a_prefix_of_the_complete_one() -> None:
     sim = busy_world()
     whole = b"".join(sent(Subscription(sim.hub, Query(), None, gzip=True).follow()))
     text = inflate(whole)

@@ -28,7 +28,7 @@ FAST = Limits(report_interval=0.0, tick=0.02)
 
 @dataclass
 class Event:
-    """An event in the stream, with its ``data`` decoded."""
+    """An event in the stream, with decoded ``data``."""
 
     name: str = ""
     id: str = ""
@@ -68,7 +68,7 @@ async def stream(served, query: str = "", **headers: str):
 
 
 class Node:
-    """An agent that reports to the server for one node."""
+    """An agent of one node, which reports to the server."""
 
     def __init__(self, served, name: str = "node-1") -> None:
         self.served, self.name, self.sequence = served, name, 0
@@ -283,7 +283,7 @@ async def test_a_single_address_gets_at_most_half_the_streams_and_the_other_addr
 
 @pytest.mark.parametrize("after", ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("when", ["at once", "later"])
-async def test_a_stream_ends_when_its_connection_ends_even_if_more_requests_follow(server, after, when) -> None:
+async def test_a_stream_ends_when_its_connection_closes_even_if_more_requests_follow(server, after, when) -> None:
     served = await server(limits=FAST)
     stream = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(3):
@@ -331,7 +331,7 @@ async def test_streams_beyond_the_limit_get_503_until_another_stream_ends(server
 
 
 async def test_fast_and_slow_clients_reach_the_same_state(server) -> None:
-    """All clients receive the final state of every pull, no matter when they connect or which stream they request."""
+    """All clients receive the final state of every pull, whenever they connect and whichever stream they request."""
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(5)]
 

@@ -1,4 +1,4 @@
-"""Unit tests for the fair share and the fair queue."""
+"""Unit tests for ``FairShare`` and ``FairQueue``."""
 
 import asyncio
 

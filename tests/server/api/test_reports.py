@@ -1,4 +1,6 @@
-"""Tests for ``POST /api/v1/report`` on a real server: accepted reports, and every reason for rejecting a report."""
+"""Tests for ``POST /api/v1/report`` on a real server: the reports that are accepted, and every reason for rejecting
+one.
+"""
 
 import asyncio
 import gc
@@ -169,7 +171,7 @@ MEBIBYTES = [
 
 
 @pytest.mark.parametrize(("body", "status"), MEBIBYTES)
-async def test_only_the_allowed_pulls_and_layers_of_a_mebibyte_report_are_stored(server, body, status) -> None:
+async def test_pulls_and_layers_beyond_the_limits_are_not_stored(server, body, status) -> None:
     assert len(body) <= Limits().body
     served = await server()
     answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
@@ -297,13 +299,13 @@ async def test_the_authorization_scheme_is_case_insensitive(server) -> None:
 
 
 class Bound:
-    """An authenticator that accepts every client as the agent of node-1."""
+    """An authenticator that treats every client as the agent of node-1."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str:
         return "node-1"
 
 
-async def test_only_one_body_per_node_may_be_received_in_pieces_at_a_time(server, monkeypatch) -> None:
+async def test_a_node_gets_429_while_its_previous_report_is_still_arriving(server, monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.run._authenticator", lambda *_: Bound())
     served = await server()
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(REPORT)

@@ -76,7 +76,7 @@ async def refused(authenticator, token) -> RefusedError:
     return caught.value
 
 
-async def test_the_token_of_an_agent_identifies_the_node(api, accounts):
+async def test_the_token_of_an_agent_identifies_its_node(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for node in ("n1", "n2"):
         assert await authenticator.authenticate(f"Bearer {await accounts.token(node)}".encode()) == node
@@ -170,7 +170,9 @@ async def test_the_server_logs_that_it_lacks_permission_to_review_tokens(cluster
 async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_tokens_cannot_be_reviewed(
     cluster, accounts, registry, tmp_path
 ):
-    """Run the agent and the server with a real containerd. The token is in a file, as if the kubelet had mounted it."""
+    """Run the agent and the server with a real containerd. The token is in a file, as it would be if the kubelet had
+    mounted it.
+    """
     port, file = free_port(), tmp_path / "token"
     file.write_text(await accounts.token("n1"))
     url = f"http://127.0.0.1:{port}"
@@ -194,8 +196,8 @@ async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_t
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 body = await answer.json()
                 assert (answer.status, body["error"]) == (403, "this agent may report only for node n1")
-            # The API server goes down, and the kubelet mounts a new token, which cannot be reviewed until the API
-            # server is back.
+            # The API server stops, and the kubelet mounts a new token, which cannot be reviewed until the API server
+            # runs again.
             fresh = await accounts.token("n1")
             await cluster.kill()
             file.write_text(fresh)
@@ -261,7 +263,7 @@ async def test_a_token_that_cannot_belong_to_an_agent_is_rejected_before_any_rev
     assert reviewer.asked == 0
 
 
-async def test_a_flood_of_forged_tokens_does_not_overload_the_api_server_or_fill_the_memory():
+async def test_a_flood_of_forged_tokens_does_not_overload_the_api_server_or_exhaust_memory():
     reviewer = Counting()
     authenticator = TokenReviewAuthenticator(ACCOUNT, reviewer)
     flood = [asyncio.ensure_future(authenticator.authenticate(forged(number))) for number in range(500)]
