@@ -27,7 +27,7 @@ class ForbiddenError(KubeError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A collection to watch, and a selector for the objects that are of interest."""
+    """A collection to watch, and a selector for the relevant objects."""
 
     name: str
     kind: type[Pod] | type[Event]
@@ -36,8 +36,8 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores all other events that are
-# not about pulls.
+# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores the remaining events that
+# are not about pulls.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -64,7 +64,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch, of type ADDED, MODIFIED, DELETED or BOOKMARK. A watch event of type BOOKMARK has no object.
+    """One line of a watch response, of type ADDED, MODIFIED, DELETED or BOOKMARK. The ``object`` of a BOOKMARK is None.
 
     The next watch must start from ``version``.
     """

@@ -51,7 +51,7 @@ from pulltrace.server.models import PodCorrelation
 from pulltrace.wire import ErrorReason
 
 STATUS_LATE = 30.0
-"""How long after an event, in seconds, a status may still describe an earlier attempt."""
+"""Maximum time, in seconds, after an event during which a status may still describe an earlier attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ class Failure:
     """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
-    """When the kubelet will probably retry, based on its back-off. None if the kubelet will not retry by itself."""
+    """The estimated time of the kubelet's next retry, based on its back-off. None if the kubelet will not retry by
+    itself.
+    """
     started_at: float | None = None
     """When the kubelet began the failed attempt. None if no event reported the start."""
     first_at: float | None = None
@@ -207,7 +209,7 @@ class ImageRequest:
 
     def take_refusal(self, raw: float | None, at: float, message: str, reason: str, first: float | None = None) -> None:
         """Process a failure before the pull: the kubelet did not even call containerd. If ``raw`` is None, the failure
-        comes from a container status, otherwise from an event.
+        comes from a container status; otherwise, it comes from an event.
         """
         if raw is not None:
             self._note_failing(raw, at, first)
@@ -295,8 +297,8 @@ class ImageRequest:
 
     def _start_attempt(self, raw: float, at: float, times: int) -> None:
         before = self.failure
-        # A failure known only from a status may belong to this attempt. The count in the event then determines the
-        # attempt's number.
+        # A failure known only from a status may belong to this attempt. In that case, the count in the event determines
+        # the attempt's number.
         after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
         self.attempt = max(times, after)
         self.start, self.since, self.since_exact = raw, at, True

@@ -32,11 +32,9 @@ REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
 """Minimum timeout of a watch, in seconds. The maximum timeout is twice as long. client-go uses the same range."""
 SILENCE = 150.0
-"""How long, in seconds, a watch may receive no data before it is considered dead. Bookmarks arrive about once a
-minute.
-"""
+"""Time, in seconds, without data after which a watch is considered dead. Bookmarks arrive about once a minute."""
 IDLE = 5.0
-"""How long, in seconds, a watch waits for data before it yields an empty batch."""
+"""Time, in seconds, for which a watch waits for data before it yields an empty batch."""
 LONGEST_LINE = 8 * 2**20
 """Maximum size of one object in a watch, in bytes. etcd stores at most 1.5 MiB per object."""
 LONGEST_PAGE = 64 * 2**20
@@ -127,8 +125,8 @@ class HttpApi:
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Since version 3.13, Python rejects certificate authorities that lack certain extensions of RFC 5280, as the
-        # authorities of older EKS clusters do.
+        # Python 3.13 and newer reject certificate authorities without certain extensions of RFC 5280. The authorities
+        # of older EKS clusters lack these extensions.
         configuration.disable_strict_ssl_verification = True
         configuration.connection_pool_maxsize = 0  # no limit, because each watched namespace needs two connections
         self._client = ApiClient(configuration)

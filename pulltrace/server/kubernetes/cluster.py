@@ -25,8 +25,8 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""Maximum age, in seconds, of a new event. If a new event is older, or its time is in the future, the node's clock is
-assumed to be wrong.
+"""Maximum age, in seconds, of a new event on arrival. If the event is older, or its time is in the future, the node's
+clock is assumed to be wrong.
 """
 
 EVENT_LATE = 100.0
@@ -109,7 +109,7 @@ class Cluster:
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that a node's kubelet needs, in the order of the kubelet's requests.
 
-        While the server is listing a namespace's events, the images of the pods in that namespace are left out, because
+        While the server is listing a namespace's events, the images of the pods in that namespace are omitted, because
         a pod's status does not contain the attempt's number.
         """
         known = self._nodes.get(node)

@@ -51,7 +51,7 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """True if the image is known only because a container was created, and nothing has reported a pull."""
+    """True if no pull was reported, and the image is known only from the creation of a container."""
     starts: tuple[float, ...] = ()
     """When the kubelet emitted Pulling for each pod whose pull has not ended, earliest first."""
     abandoned: bool = False
@@ -222,7 +222,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     # Use the earliest running request, because the pull began with this request. If no request is running, use the
     # latest request.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # If a pod got the image before the newest request, the pod's request belonged to an earlier pull.
+    # If a pod got the image before the newest request began, an earlier pull served that pod.
     current = [
         request
         for request in every

@@ -1,9 +1,10 @@
 """Derive the cause of a failed pull from the messages of kubelets and runtimes, and estimate when the next attempt is
 due.
 
-Sans-I/O. The messages are free text from a dozen programs. The rules in this module are tried in order. URLs and image
-names are removed from the text first, so that an image called ``timeout`` or a tag ``429`` does not affect the result.
-The tests check each rule with messages from public reports, which are in ``tests/server/kubernetes/messages.toml``.
+Sans-I/O. The messages are free-form text from about a dozen programs. The rules in this module are tried in order. URLs
+and image names are removed from the text first, so that an image called ``timeout`` or a tag ``429`` does not affect
+the result. The tests check each rule with messages from public reports, which are in
+``tests/server/kubernetes/messages.toml``.
 """
 
 import math
@@ -11,8 +12,9 @@ import re
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
-# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The back-off is kept per pod and image. The
-# back-off doubles with every failure, and is reset after twice the maximum back-off without a failure.
+# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The kubelet keeps a separate back-off for
+# each pod and image. The back-off doubles with every failure, and is reset after twice the maximum back-off without a
+# failure.
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go#L226 (10 s) and #L180 (300 s);
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
@@ -50,7 +52,7 @@ _LONGEST_TEXT = 16384
 _HTTP_5XX = (
     r"\b5[0-9][0-9] (?:<none>|internal|bad gateway|service|gateway|server|web server|connection timed|origin|"
     r"a timeout|ssl handshake|invalid ssl|\(5[0-9][0-9] ?\))"
-    # Go has no texts for Cloudflare's 52x status codes, so these codes are recognised only by the preceding words.
+    # Go has no status texts for Cloudflare's 52x codes, so these codes are recognised only by the words before them.
     r"|(?:status|response|https?(?:/[12](?:\.[01])?)?|code)(?: ?code)?"
     r"(?: from (?:[a-z]+ request to|[a-z]+))?[\s:=(]+5[0-9][0-9]\b"
 )
@@ -131,7 +133,7 @@ _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
 _DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote these names
 
 COMBINED = "(combined from similar events): "
-"""If more than ten events differ only in their text, the newest one has this prefix (client-go, events_cache.go)."""
+"""The prefix of the newest event if more than ten events differ only in their text (client-go, events_cache.go)."""
 
 # The kubelet's events and waiting messages that contain an image and a cause (image_manager.go).
 _ABOUT_IMAGE = re.compile(

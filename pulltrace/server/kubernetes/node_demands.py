@@ -31,15 +31,15 @@ Place: TypeAlias = tuple[str, str]
 
 
 LINGER = 120.0
-"""How long, in seconds, a demand is kept after its image has arrived. The agent's last report may arrive later than the
-kubelet's event.
+"""Time, in seconds, for which a demand is kept after its image has arrived. The agent's last report may arrive later
+than the kubelet's event.
 """
 
 UNSEEN_POD = 600.0
-"""How long, in seconds, an event is kept if its pod has never been seen."""
+"""Time, in seconds, after which a request is forgotten if its pod has never been seen."""
 
 ABANDONED = 3600.0
-"""How long, in seconds, a deleted pod's pull may wait in the kubelet's queue."""
+"""Maximum time, in seconds, that a deleted pod's pull may spend in the kubelet's queue."""
 
 MAX_REQUESTS = 20_000
 """Maximum number of requests to store for all nodes together. Events and statuses beyond this limit are dropped and
@@ -49,7 +49,7 @@ counted.
 
 @dataclass(slots=True)
 class Budget:
-    """How many more image requests can be stored for all nodes together."""
+    """The number of image requests that can still be stored, for all nodes together."""
 
     left: int = MAX_REQUESTS
     dropped: int = 0
@@ -63,7 +63,7 @@ class Outcome:
     changed: bool = False
     """True if anything visible has changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """Pairs of the time at which a request must be examined again and the request's key."""
+    """When requests must be examined again: pairs of a time and the request's key."""
 
 
 class RequestIndex:
@@ -118,7 +118,7 @@ class NodeDemands:
         self.pods: dict[str, WaitingPod] = {}
         """The waiting pods, by key."""
         self.clock_right = False
-        """True if any event has arrived on time, which proves that the node's clock is correct."""
+        """True once an event has arrived on time, which proves that the node's clock is correct."""
         self._present: dict[str, set[str]] = {}  # pod key → images that the node already had
 
     @property
@@ -193,7 +193,7 @@ class NodeDemands:
             case "Pulling":
                 request.take_pulling(raw, at, event.times)
             case "Failed":
-                # A combined event's count includes failures with other messages.
+                # The count of a combined event includes failures with different messages.
                 times = 1 if event.message.startswith(COMBINED) else event.times
                 request.take_failed(raw, at, text, times, listed=not fresh, first=event.first_at)
                 self._forget_abandoned(request.start)
@@ -208,7 +208,7 @@ class NodeDemands:
         return outcome
 
     def forget(self, key: str, now: float) -> Outcome:
-        """Forget a deleted pod. A request whose image has arrived or is being pulled is kept for a while."""
+        """Forget a deleted pod. Its requests for images that have arrived or are being pulled are forgotten later."""
         outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))

@@ -327,9 +327,7 @@ class PodGone:
 
 @dataclass(frozen=True, slots=True)
 class EventSeen:
-    """An event that was already in the list (``fresh`` is false) or has just been added or updated (``fresh`` is
-    true).
-    """
+    """An event. ``fresh`` is false if it was already in the list, and true if it has just been added or updated."""
 
     event: Event
     fresh: bool

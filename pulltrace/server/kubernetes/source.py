@@ -1,8 +1,8 @@
-"""The server's connection to Kubernetes. It consists of the cluster's state and the watches that update the state. If
-nothing is watched, it contains the reason instead.
+"""The server's connection to Kubernetes: the cluster's state and the watches that update it, or the reason why nothing
+is watched.
 
-The rest of the server works without a cluster. Pulls are then shown as the agents report them. This module logs why
-there is no cluster.
+The rest of the server works without a cluster, in which case pulls are shown as the agents report them. This module
+logs why there is no cluster.
 """
 
 import logging

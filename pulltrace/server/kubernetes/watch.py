@@ -39,16 +39,16 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""How long, in seconds, to wait before retrying a forbidden request."""
+"""Time, in seconds, to wait before retrying a forbidden request."""
 GRACE = 60.0
-"""How long, in seconds, the server remains unready after startup if the API server does not respond."""
+"""Maximum time, in seconds, that the server remains unready after startup if the API server does not respond."""
 SHORT_WATCH = 1.0
 """Minimum duration of a watch, in seconds. If a watch ends sooner, the next watch starts only after a pause, even if
 the short watch delivered changes.
 """
 QUIET = 20.0
-"""How long, in seconds, a watch may deliver no changes or bookmarks. After this time, the server requests the newest
-resource version from the API server.
+"""Maximum time, in seconds, between two changes or bookmarks of a watch. After this time, the server requests the
+newest resource version from the API server.
 """
 YIELD_AFTER = 50
 """The number of objects that are processed before other tasks in the event loop get a turn."""
@@ -130,7 +130,7 @@ class _Follow:
         if self.resource is EVENTS:
             self._take(EventsExpected(self._namespace))
         if self._after:
-            # Listed events matter only for pods that are known to be waiting.
+            # Listed events matter only for pods that are known to be waiting, so list the pods first.
             await self._after.wait()
         while True:
             try:
@@ -194,7 +194,7 @@ class _Follow:
         """Raise ``GoneError`` if the API server's newest version is older than the version of this watch.
 
         An older version means that etcd was restored from a backup. Without this check, the watch would deliver nothing
-        until the version numbers exceed the old ones again.
+        until etcd's version exceeded the version of the watch again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
@@ -222,8 +222,8 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # A single failure may mean only that a proxy closed an idle connection. A second failure counts as an outage,
-        # which is logged once.
+        # A single failure may only mean that a proxy closed an idle connection. Two failures in a row count as an
+        # outage, which is logged once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
             _log.warning("kube.watch.down", extra=extra)
