@@ -1,5 +1,5 @@
 """A load generator: agents that report on schedule, and clients that read the stream. The agents and clients run in one
-process, on bare asyncio protocols.
+process, directly on asyncio protocols.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""How long, in seconds, a slow client pauses after each read."""
+"""Time, in seconds, for which a slow client pauses after each read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """The load that a generator creates. By default, each pulling node has 1 to 3 pulls at once and reports every
-    second.
+    """The load that a generator creates. By default, each pulling node pulls 1 to 3 images concurrently and reports
+    every second.
     """
 
     nodes: int
@@ -42,7 +42,7 @@ class Load:
     report_interval: float = 1.0
     heartbeat: float = 10.0
     images: int = 0
-    """The number of images that each pulling node pulls at once; 0 means a random number from 1 to 3."""
+    """The number of images that each pulling node pulls concurrently; 0 means a random number from 1 to 3."""
 
     @property
     def reports_per_second(self) -> float:
@@ -58,10 +58,10 @@ class Seen:
     responses: Counter[int] = field(default_factory=Counter)
     response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
-    """The delay, in seconds, between sending each report and its arrival at a client."""
+    """The time, in seconds, from the sending of each report to its arrival at a client."""
     late: int = 0
-    """The number of reports that were due before the server had responded to the previous report. An agent skips late
-    reports and reports the newest state afterwards.
+    """The number of reports that became due before the server had responded to the previous report. An agent skips
+    these reports, and sends the newest state afterwards.
     """
     broken: int = 0
     received: int = 0
@@ -106,7 +106,9 @@ class _Agent(asyncio.Protocol):
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """A client that reads and discards the stream. If ``watches`` is true, the client extracts the timestamps first."""
+    """A client that reads and discards the stream. If ``watches`` is true, the client extracts the timestamps from the
+    data first.
+    """
 
     shared = bytearray(1 << 18)  # all clients share one buffer, because the data is used immediately
 
@@ -139,7 +141,7 @@ class _Reader(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Prepare to decompress the body, if the server compresses it. The HTTP parser calls this method."""
+        """Prepare to decompress the body if it is compressed. The HTTP parser calls this method for each header."""
         if (name.lower(), value) == (b"content-encoding", b"gzip"):
             self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress
 

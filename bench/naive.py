@@ -1,9 +1,9 @@
 """A naive server for comparison. Like the real server, the naive server has routes for reports and the stream,
 publishes the same figures, and runs on uvicorn and uvloop.
 
-The naive server converts JSON to dicts and back. For each report, the server searches all stored pulls for the node's
-pulls, as the Go version did. For each change, an event is put into every client's queue and encoded for each client
-separately. A client whose queue is full loses events.
+The naive server converts JSON to dicts and back. For each report, the server searches all stored pulls to find the
+node's pulls, as the Go version did. For each change, the server puts an event into every client's queue, and encodes it
+separately for each client. A client whose queue is full loses events.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class NaiveServer:
         return JSONResponse({"bootId": "naive"})
 
     def status(self, node: str, state: Json, now: float) -> Json:
-        """Return a pull's status, which adds totals, percentages and rates to the reported state."""
+        """Return a pull's status: the reported state with totals, percentages and rates added."""
         layers = [
             layer
             | {
