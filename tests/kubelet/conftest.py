@@ -77,7 +77,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
 
 
 def left_by(folder: Path, processes: str) -> list[str]:
-    """Return the processes, mounts, control groups and files left over from a cluster that has ended."""
+    """Return the processes, mounts, control groups and files left over from a cluster that has been stopped."""
     left = [str(folder)] if folder.exists() else []
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
     # Other workers remove their own control groups at the same time. ``os.walk`` ignores folders that have disappeared.

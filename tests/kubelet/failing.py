@@ -19,8 +19,8 @@ ATTEMPTS = 4
 later attempts may be missing.
 """
 SHOWN_FOR = 15.0
-"""The last failure is shown for this many seconds before the pod is deleted. The next retry would begin 80 seconds
-after the failure at the earliest.
+"""Time, in seconds, for which the last failure is shown before the pod is deleted. The next retry would begin at least
+80 seconds after the failure.
 """
 
 
@@ -84,7 +84,7 @@ async def _push_later(lab: Lab, later: str) -> str:
 
 
 async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
-    """Delete a pod ``SHOWN_FOR`` seconds after its last failure. Return the time of the last poll before that."""
+    """Delete a pod ``SHOWN_FOR`` seconds after its last failure, and return the time of the last poll before then."""
     await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=2 * PATIENCE)
     await asyncio.sleep(SHOWN_FOR)
     until = lab.looks[-1].at

@@ -22,7 +22,9 @@ from tests.real.registry import Served
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 END_SHOWN_WITHIN = 5.0
-"""The end of a pull must be shown within this many seconds, sooner than the agent's next heartbeat (every 10 s)."""
+"""Maximum time, in seconds, for Pulltrace to show the end of a pull. It is shorter than the agent's heartbeat interval
+(10 s).
+"""
 POLL_INTERVAL = 1.0
 SAME_DURATION = 0.3
 SYNC = (10.0, 15.0)
@@ -35,11 +37,11 @@ JUST_FAILED = 5.0
 before it retries.
 """
 ONE_SYNC_WRONG = 18.5
-"""An estimate may be wrong by this many seconds: one kubelet sync interval (10 to 15 s) in either direction."""
+"""Maximum error of an estimate, in seconds: one kubelet sync interval (10 to 15 s) in either direction."""
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
-"""Each pair contains a time, and the event or state at that time."""
+"""Pairs of a time and the event or state at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Lab:
         """The number of bytes to be fetched for each pushed image, keyed by image reference."""
         self._layers: dict[str, tuple[Layer, ...]] = {}
         self.overlapping: set[str] = set()
-        """Images that many pods request within a few seconds of each other. Any of these requests may share a row
+        """Images that many pods request within a few seconds of each other. Several of these requests may share a row
         (docs/limitations.md).
         """
 
@@ -126,7 +128,7 @@ class Lab:
             layer.hold(at)
 
     def release(self, *refs: str) -> None:
-        """Send the bytes that were held back."""
+        """Send the rest of the layers that ``hold`` stopped."""
         for layer in self._held(refs):
             layer.release()
 
@@ -156,7 +158,7 @@ class Lab:
         await self.cluster.delete(manifest)
 
     async def until(self, true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-        """Wait until a condition holds, and return its result."""
+        """Wait until the function returns a true value, and return this value."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (found := true()):  # noqa: ASYNC110 (neither the log nor the API has an event to wait for)
@@ -222,7 +224,7 @@ class Lab:
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)
 
     async def shown(self, begin: float, polls: int = 5) -> None:
-        """Wait until at least this many polls must have shown the change that happened at ``begin``."""
+        """Wait until at least this many polls were late enough to show the change that happened at ``begin``."""
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
@@ -234,29 +236,32 @@ class Lab:
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how many seconds Pulltrace may take to show an event that happened at ``at``. If polls were delayed,
-        the limit is higher.
+        """Return the maximum time, in seconds, for Pulltrace to show an event that happened at ``at``. It is longer if
+        polls were delayed.
         """
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
         """Return whether a row has the duration that the kubelet logged.
 
-        If no poll of the agent observed the pull, the row's duration excludes the time before containerd's first record
-        and after its last record. On a busy machine, up to half of the pull's duration can be missing.
+        If the pull began and ended between two polls of the agent, the row's duration covers only the time between
+        containerd's first and last records of the pull. On a busy machine, this can be as little as half of the pull's
+        duration.
         """
         unrecorded = pulled.seconds / 2 if pulled.seconds < POLL_INTERVAL else 0.0
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
         return abs(seconds(row) - pulled.seconds) <= max(SAME_DURATION, unrecorded) + delay
 
     def delay(self, begin: float, end: float) -> float:
-        """Return the longest time, in seconds, by which a busy machine delayed a poll in the given period."""
+        """Return the longest delay of a poll in the given period, in seconds. Polls are delayed on a busy machine."""
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def sync_delay(self, pod: str, begin: float, end: float) -> float:
-        """Return by how many seconds a busy machine delayed the kubelet's syncs of a failing pod in a period."""
+        """Return the longest delay of the kubelet's syncs of a failing pod in the given period, in seconds. Syncs are
+        delayed on a busy machine.
+        """
         syncs = [event.at for event in self.kubelet.events(pod=pod) if begin <= event.at <= end]
         longest = max((later - earlier for earlier, later in pairwise(syncs)), default=0.0)
         return max(0.0, longest - SYNC[1])
@@ -264,8 +269,9 @@ class Lab:
     def between(self, begin: float, end: float) -> list[Look]:
         """Return the polls between two points in time.
 
-        The first polls are left out because they may still show the previous state. The last polls are left out because
-        they may already show the next state. On a busy machine, the kubelet logs the end of the period late.
+        The first polls are skipped because they may still show the previous state, and the last polls because they may
+        already show the next state. More of the last polls are skipped on a busy machine, where the kubelet logs events
+        late.
         """
         last = end - 0.3 - self.delay(end - 8, end + 2)
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]
@@ -275,15 +281,13 @@ class Lab:
         return {row["id"] for _, row in self.history(ref)}
 
     def the_row(self, ref: str) -> Row:
-        """Return the image's current row, which must be the only row that the image has ever had."""
+        """Return the image's current row, and check that the image has never had another row."""
         assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
         [row] = self.looks[-1].rows(ref)
         return row
 
     def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
-        """Check the duration, size and attempt in a successful pull's row, and when the pull was first shown as
-        completed.
-        """
+        """Check a successful pull's row: its duration, size and attempt, and when it was first shown as completed."""
         ref = pulled.image
         row = self.the_row(ref)
         assert (row["status"], row["attempt"]) == ("completed", attempt), row

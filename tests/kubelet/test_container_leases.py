@@ -1,4 +1,4 @@
-"""Sandboxes and containers have leases that resemble those of pulls, but Pulltrace shows no rows for them."""
+"""Pulltrace shows no rows for the leases of sandboxes and containers, which resemble those of pulls."""
 
 import pytest
 

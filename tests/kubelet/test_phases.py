@@ -60,10 +60,10 @@ async def test_each_phase_of_twenty_pods_matches_the_kubelet_log_to_within_a_sec
 
 
 def kubelets_phases(lab: Lab, name: str, added_at: float) -> dict[str, float]:
-    """Return how many seconds each phase took according to the kubelet.
+    """Return the duration of each phase, in seconds, according to the kubelet.
 
-    ``pulling`` includes unpacking, because the kubelet does not log when unpacking starts. The phase also includes the
-    time that a pod waits for another pod's pull of the same image.
+    ``pulling`` includes unpacking, because the kubelet does not log when unpacking starts. It also includes any time
+    that the pod spends waiting for a different pod's pull of the same image.
     """
     events = lab.kubelet.events(pod=name)
     pulls = [event for event in events if event.is_pull]

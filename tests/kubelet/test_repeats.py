@@ -11,7 +11,7 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""How far apart two pulls are, in seconds. The kubelet reports times in whole seconds, so Pulltrace cannot distinguish
+"""Time, in seconds, between two pulls. The kubelet reports times in whole seconds, so Pulltrace cannot distinguish
 pulls that are closer together.
 """
 

@@ -1,5 +1,5 @@
 """Tests for the failures that Pulltrace shows while the kubelet makes four attempts to pull each failing image. Tests
-of other scenarios run in the meantime.
+of other scenarios run while these tests wait.
 """
 
 import asyncio

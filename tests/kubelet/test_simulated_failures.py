@@ -13,7 +13,9 @@ BACK_OFFS = (10, 20, 40, 80)
 
 
 def check_gap(node: Node, seconds: float, earliest: float, latest: float) -> None:
-    """Check the time between two reports. On a busy machine, a real kubelet and its log lines are delayed."""
+    """Check that the time between two reports is within limits. On a busy machine, a real kubelet and its log lines are
+    delayed.
+    """
     if isinstance(node, SimulatedNode):
         assert earliest <= seconds <= latest + 2
     else:
@@ -49,8 +51,7 @@ async def test_the_reason_for_a_failed_retry_appears_in_the_status_after_the_nex
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     check_gap(failing_node, written - retry, *SYNC)
-    # The back-off appears in the status only at the next sync. By then, the back-off is already over and the kubelet
-    # retries.
+    # The back-off appears in the status only at the next sync, when it is already over and the kubelet retries.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     check_gap(failing_node, backed_off - retry, -2, 0)
     assert backed_off < written

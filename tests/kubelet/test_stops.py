@@ -1,5 +1,5 @@
-"""Tests in which the kubelet, containerd or Pulltrace's server stops during a pull, or the kubelet deletes unused
-images.
+"""Tests in which the kubelet, containerd or Pulltrace's server stops during a pull, or in which the kubelet deletes
+unused images.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ ACTIVE = {"queued", "resolving", "downloading", "extracting"}
 
 
 async def halfway(lab: Lab, name: str) -> str:
-    """Start pulling an image, and wait until part of it has arrived. The registry holds back the rest."""
+    """Start pulling an image, and wait until half of it has arrived. The registry sends the rest on ``release``."""
     ref = lab.push(f"team/{name}:1", 6 * MIB, rate=MIB)
     lab.hold(ref, at=3 * MIB)
     await lab.create(pod(name, ref))
@@ -41,7 +41,7 @@ async def is_unpacked(lab: Lab, layer: Layer) -> bool:
 
 
 def never_two_active(lab: Lab, ref: str) -> bool:
-    """Return whether every poll showed at most one live row for the image."""
+    """Return whether every poll showed at most one active row for the image."""
     return all(len([row for row in look.rows(ref) if row["status"] in ACTIVE]) <= 1 for look in lab.looks)
 
 

@@ -1,4 +1,4 @@
-"""The kubelet's own record of its pulls, which consists of the events in its log, with times in microseconds."""
+"""The kubelet's own record of its pulls: the events in its log, with times in microseconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""If the kubelet calls PullImage for another pod within this many seconds after a pull, the call counts as part of that
-pull.
-"""
+"""A PullImage call for a different pod within this many seconds after a pull counts as part of that pull."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The agent in a runc container with its seccomp profile and the chart's security contexts.
 
 The container has the image's root file system, and the agent observes a real containerd. The test uses all functions of
-the agent: the agent resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a
-containerd that was killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a
-node, such a call only fails.
+the agent: it resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd
+that was killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a node, such
+a call only fails.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# LD_LIBRARY_PATH is needed if this Python was built with an rpath, because the image keeps Python's library elsewhere.
+# If this Python was built with an rpath, LD_LIBRARY_PATH is needed, because the image has Python's library elsewhere.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
-# This program prints which of its attempts are not blocked. A system call outside the profile fails as if the kernel
-# did not support it.
+# This program attempts actions that the profile forbids, and prints each one that is not blocked. A system call outside
+# the profile fails as if the kernel did not support it.
 ATTEMPTS = """
 import ctypes, errno, os, socket
 
@@ -85,8 +85,8 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# This program sends more than a socket accepts at once. Some versions of Python send the remaining data with a
-# different system call.
+# This program sends more data than a socket accepts at once. Some versions of Python use a different system call to
+# send the rest.
 CONGESTED = """
 import asyncio, socket
 
@@ -126,8 +126,8 @@ def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server that resolves every name to 127.0.0.1 and ::1. The server's UDP responses are truncated until a
-    client has used TCP.
+    """A DNS server that resolves every name to 127.0.0.1 and ::1. UDP responses are truncated until the server has
+    received a query over TCP.
     """
 
     def __init__(self, address: str) -> None:
@@ -162,7 +162,7 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """Start a DNS server on the first free loopback address, on port 53: resolvers use no other port."""
+    """Start a DNS server on port 53 of the first free loopback address. Resolvers do not use any other port."""
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):
         names = Names(f"127.83.53.{number}")

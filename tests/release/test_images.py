@@ -1,5 +1,5 @@
-"""Tests for the images' root file systems. The script that the Dockerfiles run assembles each file system from this
-machine's Python and packages.
+"""Tests for the images' root file systems. Here, the Dockerfiles' script assembles each file system from this machine's
+Python and packages.
 
 The released images contain a different Python (3.13, built with Debian's compiler flags) but are otherwise the same.
 """
@@ -71,7 +71,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # LD_LIBRARY_PATH is needed if this Python was built with an rpath, because the image keeps Python's library
+    # If this Python was built with an rpath, LD_LIBRARY_PATH is needed, because the image has Python's library
     # elsewhere. The Python in the released images has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_an_image_contains_no_shell_no_installer_and_no_code_of_the_other_progra
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_party_packages_are_bytecode_and_scanners_can_identify_the_debian_packages(
+def test_third_party_packages_are_shipped_as_bytecode_and_scanners_can_identify_the_debian_packages(
     image: tuple[str, Path],
 ) -> None:
     _, root = image

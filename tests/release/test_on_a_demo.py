@@ -1,4 +1,4 @@
-"""Run the scripts that check a server in a cluster. Here, they check the demo's server."""
+"""Tests for the scripts that check a server in a cluster. In these tests, they check the demo's server."""
 
 import asyncio
 import re
@@ -80,7 +80,9 @@ def failed(pull: dict[str, Any]) -> bool:
 
 @pytest.fixture
 async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """The URL of a server that always returns the same two pulls. (The demo's own list keeps changing.)"""
+    """The URL of a server that always returns the same two pulls. A demo is unsuitable, because its list keeps
+    changing.
+    """
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})

@@ -1,5 +1,5 @@
-"""All files state the same version, every file that differs from the tag is listed, and a release gets the right image
-tags.
+"""Tests that all files have the same version, that every file whose version differs from the tag is listed, and that a
+release gets the right image tags.
 """
 
 import re
@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_files_in_this_repository_state_the_same_version(tree: Path) -> None:
+def test_all_files_in_this_repository_have_the_same_version(tree: Path) -> None:
     assert versions.disagreements(None, tree) == []
 
 

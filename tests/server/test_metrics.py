@@ -1,4 +1,4 @@
-"""Metrics have few labels and correct counters, and scrapes are fast."""
+"""Tests for the metrics: few labels, correct counters and fast scrapes."""
 
 import time
 
@@ -20,7 +20,7 @@ def test_the_number_of_registry_label_values_is_limited() -> None:
     assert sim.metric("pulls_total", registry="other", result="completed") == 5
 
 
-def test_a_new_registry_takes_the_label_of_an_unused_one(monkeypatch) -> None:
+def test_a_new_registry_replaces_an_unused_registry_in_the_metrics(monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.metrics.KEPT", -1.0)
     sim = SimulatedHub()
     for number in range(MAX_REGISTRIES + 1):

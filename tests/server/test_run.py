@@ -14,8 +14,8 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 25.0
-"""How many seconds a shutdown may take, which is less than a pod's grace period. On an idle machine, a shutdown takes
-two seconds.
+"""Maximum duration of a shutdown, in seconds. It is shorter than a pod's grace period. On an idle machine, a shutdown
+takes two seconds.
 """
 
 
@@ -96,7 +96,7 @@ async def test_every_configuration_mistake_is_reported_and_the_exit_status_is_2(
         assert name in err.decode()
 
 
-async def test_each_lifecycle_event_of_a_pull_is_logged_in_one_line_and_polls_are_not_logged(server, caplog) -> None:
+async def test_each_lifecycle_event_of_a_pull_is_logged_as_one_line_and_polls_are_not_logged(server, caplog) -> None:
     caplog.set_level("INFO", "pulltrace")
     served = await server()
     base = '{"nodeName":"n1","bootId":"b","sequence":%d,"pulls":[{"id":"l","status":"%s","layers":[{"digest":"a"}]}]}'

@@ -196,7 +196,7 @@ async def test_an_agent_with_the_wrong_ca_reports_the_error_in_one_line_and_send
     assert nodes[0]["name"] == "n1"
 
 
-async def test_tls_handshakes_count_as_connections_and_have_a_deadline(server, files, authority):
+async def test_tls_handshakes_count_towards_the_connection_limit_and_time_out(server, files, authority):
     cert, key = files
     limits = Limits(head_timeout=1.0, connections=2, connections_per_address=1)
     served = await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key), limits=limits)

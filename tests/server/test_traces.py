@@ -117,7 +117,7 @@ def test_a_finished_pull_is_exported_as_a_span_with_its_phases_as_children(trace
     assert resource["service.name"] == "pulltrace"
 
 
-def test_a_different_server_exports_the_same_pull_with_the_same_ids(received, monkeypatch):
+def test_the_same_pull_has_the_same_trace_and_span_ids_on_every_server(received, monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "pulls-of-tests")
     for _ in range(2):
         exporter = export_traces(os.environ)
@@ -129,7 +129,7 @@ def test_a_different_server_exports_the_same_pull_with_the_same_ids(received, mo
         assert resource["service.name"] == "pulls-of-tests"
 
 
-def test_the_span_of_a_failed_pull_states_the_reason_and_the_retry_is_in_the_same_trace(traces, received):
+def test_the_span_of_a_failed_pull_has_the_reason_and_the_retry_is_in_the_same_trace(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
