@@ -22,7 +22,7 @@ def test_every_command_prints_its_version(arguments: list[str]) -> None:
     assert run(*arguments).stdout == f"pulltrace {__version__}\n"
 
 
-def test_an_invalid_configuration_prints_every_mistake_and_exits_with_2() -> None:
+def test_an_agent_with_an_invalid_configuration_reports_every_mistake_and_exits_with_2() -> None:
     done = run("agent", PULLTRACE_REPORT_INTERVAL="fast", PULLTRACE_LOG_LEVEL="loud")
     assert done.returncode == 2
     assert [line.split("=")[0].split()[0] for line in done.stderr.splitlines()[1:]] == [
@@ -34,7 +34,7 @@ def test_an_invalid_configuration_prints_every_mistake_and_exits_with_2() -> Non
 
 
 @pytest.mark.parametrize("command", ["server", "local"])
-def test_the_server_and_local_commands_also_report_every_mistake(command: str) -> None:
+def test_server_and_local_report_every_mistake_in_their_configuration(command: str) -> None:
     done = run(command, PULLTRACE_HTTP_ADDR="nowhere", PULLTRACE_HISTORY_TTL="0s")
     assert done.returncode == 2
     assert "PULLTRACE_HTTP_ADDR" in done.stderr

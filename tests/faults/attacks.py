@@ -149,7 +149,7 @@ async def all_streams(attack: Attack) -> None:
 
 
 async def unread_lists(attack: Attack) -> None:
-    """Request the whole history with 150 clients that never read their responses."""
+    """Request the whole history from 150 clients that never read the responses."""
     loop = asyncio.get_running_loop()
     sockets = []
     for _ in range(150):

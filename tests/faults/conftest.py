@@ -12,7 +12,7 @@ from tests.real.process import free_port
 
 @pytest.fixture
 async def make_lab():
-    """Return a function that starts labs, which are closed when the test ends."""
+    """Return a function that starts a lab. All labs are closed when the test ends."""
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 

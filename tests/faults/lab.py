@@ -1,4 +1,4 @@
-"""A simulated containerd with a known state, a real agent, a connection that can break, and a real server."""
+"""A simulated containerd with a known state, and a real agent and server, whose connection can be broken."""
 
 import asyncio
 import json
@@ -31,14 +31,14 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The environment variables that the container images also set. Without these variables, glibc would keep the memory
-used for clients and lists instead of returning it to the operating system.
+"""The container images set the same environment variables. Without these variables, glibc would keep the memory used
+for clients and lists instead of returning it to the operating system.
 """
 
 
 class Process(Program):
-    """A pulltrace process. The process can be started through another command (``before``) or with additional
-    environment variables.
+    """A pulltrace process. ``before`` is a command prefix, and ``environment`` contains additional environment
+    variables.
     """
 
     def __init__(
@@ -67,8 +67,7 @@ class Lab:
     """A lab with one node. Each of the node's connections downloads at ``speed``, and the node's clock is ``ahead``
     seconds fast.
 
-    If a ``network`` is given, the agent and the server run on two hosts. Without a ``network``, both use the loopback
-    interface.
+    If a ``network`` is given, the agent and the server run on two hosts. Otherwise, both use the loopback interface.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class Lab:
             self.node.advance(now - then)
             then = now
 
-    # These methods change what happens on the node.
+    # The following methods start, stop and change pulls on the node.
 
     def held(self, name: str, *sizes: float) -> Pull:
         """Start a pull that cannot end until ``release`` is called."""
@@ -156,7 +155,7 @@ class Lab:
         return self.again(reference)
 
     def again(self, reference: str) -> Pull:
-        """Pull the image again, as a kubelet does when it retries."""
+        """Pull the image again, like a kubelet that retries a pull."""
         started = self.node.pull(reference)
         self.pulls.append((reference, started))
         return started

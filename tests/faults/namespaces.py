@@ -12,7 +12,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def entered(namespace: str) -> Iterator[None]:
-    """Move this thread into the namespace until the ``with`` block ends. The block must not await anything."""
+    """Move this thread into the namespace for the duration of the ``with`` block. The block must not await anything."""
     with Path("/proc/self/ns/net").open() as here, Path("/run/netns", namespace).open() as there:
         _enter(there.fileno())
         try:

@@ -39,8 +39,8 @@ class Network:
         self.server, self.agent = (f"pt-{os.getpid()}-{number}{side}" for side in "sa")
         self._links = {self.server: "pts", self.agent: "pta"}
         self.address = "10.213.0.1"
-        """The address at which the agent reaches the server. The networks are isolated from each other, so
-        all of them can use the same address.
+        """The address at which the agent reaches the server. Networks are isolated from each other, so each of them can
+        use this address.
         """
         self._delay: Delay | None = None
 
@@ -60,9 +60,7 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return a command prefix that runs a program in this namespace. The program has the same pid as the
-        command.
-        """
+        """Return a command prefix that runs a program in this namespace. The program keeps the pid of the command."""
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:

@@ -28,7 +28,7 @@ def table(found: list[dict]) -> str:
 
 
 def attacks_table(found: list[dict]) -> str:
-    """Return the table of attacks, and a line for each kind of fuzzing."""
+    """Return the table of attacks, followed by a line for each kind of fuzzing."""
     lines = [
         "| Attack | Bound | Report, p99 | Event, p99 | `/healthz`, p99 | Server, MiB: before, peak, after |",
         "|---|---|---:|---:|---:|---:|",
@@ -55,7 +55,7 @@ def _fuzzed(item: dict) -> str:
 
 
 def write(text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace the table between two markers."""
+    """Replace the table between the two markers."""
     before, _, rest = PAGE.read_text().partition(begin)
     PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 

@@ -41,7 +41,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a stream client and a ``/healthz`` probe, with a record of how long each has to wait."""
+    """An agent, a stream client and a ``/healthz`` probe, which measure their waiting times."""
 
     def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
         self.headers = headers

@@ -107,9 +107,9 @@ async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, f
 
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
-async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_finished_pull(make_lab):
-    """The kernel buffers only a limited amount of data for the client, so the server skips states that newer ones have
-    replaced.
+async def test_a_client_on_a_1_kb_per_second_link_receives_every_finished_pull(make_lab):
+    """The kernel buffers only a limited amount of data for the client, so the server skips states that are already out
+    of date.
     """
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})

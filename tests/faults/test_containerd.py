@@ -26,7 +26,7 @@ async def test_when_containerd_is_killed_the_pull_fails_and_its_retry_completes(
     assert row["percent"] == 100
 
 
-async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_is_running(lab, fault):
+async def test_losing_the_connection_to_containerd_has_no_effect_if_no_pull_is_running(lab, fault):
     await lab.pulled("done", 1)
     async with fault("containerd's socket replaced while no pull is running", "nothing changes") as seen:
         await lab.containerd.close()
@@ -35,7 +35,7 @@ async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_is_run
         seen.over()
 
 
-async def test_a_pull_continues_after_containerd_has_been_unresponsive(lab, fault):
+async def test_a_pull_resumes_once_containerd_responds_again(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd hangs", "the pull waits, and continues afterwards") as seen:

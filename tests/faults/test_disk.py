@@ -56,7 +56,7 @@ class Lab:
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
-        """Do nothing here: ``recovered`` has already waited for all pulls."""
+        """Do nothing, because ``recovered`` has already waited for all pulls to end."""
 
     async def lost(self):
         """Return the number of images that the server does not list."""

@@ -65,7 +65,7 @@ async def followed(cluster, folder, **server):
         await lab.close()
 
 
-async def test_the_pods_are_shown_again_once_a_stopped_api_server_has_restarted(cluster, tmp_path):
+async def test_pods_are_shown_again_once_a_stopped_api_server_restarts(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server down for 12 s", "pulls continue, and pods are shown afterwards") as seen:
             await cluster.kill()
@@ -78,7 +78,7 @@ async def test_the_pods_are_shown_again_once_a_stopped_api_server_has_restarted(
             lab.release(late)
 
 
-async def test_the_pods_are_shown_again_once_a_frozen_api_server_has_resumed(cluster, tmp_path):
+async def test_pods_are_shown_again_once_a_frozen_api_server_resumes(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(
             lab, "API server frozen (SIGSTOP)", "pulls continue, and pods are shown again afterwards"

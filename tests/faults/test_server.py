@@ -37,7 +37,7 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
         seen.over()
 
 
-async def test_a_server_that_was_frozen_continues_where_it_left_off(lab, fault):
+async def test_a_frozen_server_resumes_where_it_left_off(lab, fault):
     await lab.running("app", 12)
     async with fault("server frozen (SIGSTOP)", "the server continues where it stopped") as seen:
         lab.server.signal(signal.SIGSTOP)

@@ -82,7 +82,7 @@ def test_the_second_of_two_serial_pulls_is_queued(sim):
     ]
 
 
-def test_a_failure_that_no_agent_observed_has_a_cause_and_its_retry_uses_the_same_row(sim):
+def test_a_failure_that_no_agent_observed_shows_its_cause_and_its_retry_keeps_the_same_row(sim):
     arrival = web()
     ids = set()
     for attempt, at in ((1, 0), (2, 11), (3, 32)):
@@ -173,7 +173,7 @@ def test_a_failed_pull_keeps_its_name_after_its_pod_is_deleted(sim):
     assert (sim.one.id, sim.one.image_ref, sim.one.error) == (before.id, before.image_ref, NOT_FOUND)
 
 
-def test_pulls_of_two_tags_of_the_same_repository_are_matched_in_order_until_containerd_reports_the_tags(sim):
+def test_pulls_of_two_tags_of_the_same_repository_are_matched_in_request_order_until_containerd_reports_the_tags(sim):
     one, two = web("a", "registry.io/team/app:1"), web("b", "registry.io/team/app:2")
     sim.apply(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW + 1)), at=1)
     facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
@@ -186,7 +186,7 @@ def test_pulls_of_two_tags_of_the_same_repository_are_matched_in_order_until_con
         ("2", True, "b"),
         ("1", False, "a"),
     ]
-    # The server's guess turns out to be wrong: lease-x belongs to tag 1.
+    # The server guessed wrong: lease-x belongs to tag 1.
     done = layer("x", 100 * MIB, state=LayerPhase.EXTRACTED)
     done_facts = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
     other = pull("lease-y", layer("y", 3 * MIB), at=NOW + 1.2, **facts)
@@ -287,8 +287,8 @@ def test_the_precise_end_time_stays_within_the_second_that_was_initially_publish
         assert sim.one.completed_at.timestamp() == pytest.approx(NOW + published)
 
 
-def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
-    """The agent is disconnected while the pull fails and the kubelet starts the next attempt."""
+def test_the_bytes_of_one_attempt_are_not_carried_over_to_the_next_attempt(sim):
+    """The agent is disconnected when the pull fails and the kubelet starts the next attempt."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
@@ -300,7 +300,7 @@ def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
     assert (sim.one.attempt, sim.one.percent, sim.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_a_repeated_pull_of_an_image_gets_its_own_row(sim):
+def test_a_second_pull_of_the_same_image_gets_its_own_row(sim):
     arrival, again = web(), web("web-2")
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.apply(event(arrival.pulled("app", NOW + 1)), at=1)
@@ -312,7 +312,7 @@ def test_a_repeated_pull_of_an_image_gets_its_own_row(sim):
     assert first.id != second.id
 
 
-def test_the_first_attempt_for_the_next_pod_is_shown_as_the_second_attempt_in_the_same_row(sim):
+def test_the_first_attempt_for_a_replacement_pod_is_shown_as_the_second_attempt_in_the_same_row(sim):
     """A pod is deleted in the middle of its pull, and its successor requests the same image."""
     arrival, again = web(), web("web-2")
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -384,7 +384,7 @@ DIGESTS = {name: "sha256:" + number * 64 for name, number in (("nginx", "1"), ("
 
 
 def cached(lease: str, name: str, at: float, *, known: bool = False, **more):
-    """Return the report about a pull of an image that is already on the node. The repository is not known at first."""
+    """Return a pull of an image that is already on the node. The repository is not known at first."""
     repository = {"repository": f"library/{name}", "image_ref": f"docker.io/library/{name}"} if known else UNSEEN
     part = layer(name, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
     more = {"status": PullPhase.EXTRACTING, "manifest_digest": DIGESTS[name]} | more
@@ -397,7 +397,7 @@ def completed(lease: str, name: str, at: float, ended_at: float):
 
 
 def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report_on():
-    """On a busy node, the first report that contains these pulls does not state the repository of any of them."""
+    """On a busy node, the repositories of these pulls are not yet known in the first report that contains them."""
     sim, names = Joined(), ("nginx", "redis")
     sim.report(*(completed(f"first-{name}", name, 0, 1) for name in names), at=1)
     pods = {f"{name}-{number}": web(f"{name}-{number}", f"{name}:1") for number in range(4) for name in names}

@@ -24,7 +24,7 @@ def test_a_late_report_is_not_mistaken_for_a_slow_clock() -> None:
     assert sim.one.completed_at == to_time(NOW + 2)
 
 
-def test_a_clock_that_was_set_back_is_accepted_after_a_few_reports() -> None:
+def test_the_time_of_a_node_whose_clock_was_set_back_is_accepted_after_a_few_reports() -> None:
     sim = SimulatedHub()
     sim.report(timestamp=to_time(NOW + 1), at=1)
     for second in range(2, 2 + LATE_REPORTS):

@@ -1,4 +1,4 @@
-"""Tests for the corrections of a pull by the kubelet's reports: first the rules, then the rows that users see."""
+"""Tests for how the kubelet's reports correct a pull: first the rules, then the resulting rows."""
 
 import pytest
 
@@ -78,7 +78,7 @@ def test_a_failure_for_unknown_reasons_is_corrected_if_the_image_is_present(pres
     assert (found.ended_at, found.succeeded) == expected
 
 
-def test_a_cancelled_pull_is_neither_a_success_nor_explained_by_the_kubelet():
+def test_the_kubelet_neither_turns_a_cancelled_pull_into_a_success_nor_explains_its_end():
     cancelled = ended(reason=ErrorReason.CANCELED)
     assert correction(cancelled, demand(pulled_at=ENDED)) == Correction(STARTED, ENDED)
     assert explained_end(cancelled, failure(ENDED)) is None
@@ -93,7 +93,7 @@ def test_a_cancelled_pull_is_neither_a_success_nor_explained_by_the_kubelet():
         (10.0, ENDED + 3, STARTED),  # the duration is about another pull
     ],
 )
-def test_the_kubelets_duration_corrects_the_start_of_a_pull_that_took_longer(seconds, pulled_at, start):
+def test_the_duration_that_the_kubelet_reports_corrects_the_start_of_a_pull(seconds, pulled_at, start):
     found = correction(ended(PullPhase.COMPLETED), demand(pulled_at=pulled_at, seconds=seconds))
     assert found == Correction(start, ENDED)
 

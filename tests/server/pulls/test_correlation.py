@@ -51,7 +51,7 @@ def test_a_retry_is_the_next_attempt_of_the_same_arrival_even_without_kubernetes
     assert [status.attempt for status in sim.shown] == [2, 1], "a success ends the arrival"
 
 
-def test_without_access_to_kubernetes_a_different_manifest_counts_as_a_different_image() -> None:
+def test_a_different_manifest_counts_as_a_different_image_without_access_to_kubernetes() -> None:
     sim = SimulatedHub()
     sim.report(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
     sim.report(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)
@@ -104,7 +104,7 @@ def test_a_queued_row_is_removed_when_its_pod_stops_waiting() -> None:
     assert sim.hub.feed.frame.entries[0].type is EventType.REMOVED
 
 
-def test_two_tags_of_the_same_repository_are_matched_in_order_until_containerd_reports_the_names() -> None:
+def test_two_tags_of_the_same_repository_are_matched_in_request_order_until_containerd_reports_the_names() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand("1", 0), demand("2", 1)]

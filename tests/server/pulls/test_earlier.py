@@ -21,7 +21,7 @@ def sim():
 
 
 def fail(sim, arrival, *, began, ended, error=NOT_FOUND):
-    """Make an attempt fail, with the events and the status that the kubelet would write."""
+    """Simulate a failed attempt, with the events and the status that the kubelet would write."""
     sim.apply(event(arrival.pulling("app", NOW + began)), at=began)
     sim.apply(event(arrival.failed("app", NOW + ended, error)), seen(arrival), at=ended)
 
@@ -135,7 +135,7 @@ def test_two_pods_that_need_the_same_image_share_the_first_failure_time_of_the_o
     assert since(sim.one) == 3, "the image has not been on the node since then"
 
 
-def test_an_invalid_image_name_has_a_first_failure_time_but_no_earlier_attempts(sim):
+def test_a_pull_with_an_invalid_image_name_has_a_first_failure_time_but_no_earlier_attempts(sim):
     arrival = PodEvents(pod("web-1", "node-1", {"app": "UPPER/Case:1"}, at=NOW))
     for second in (1, 14, 27):
         sim.apply(event(arrival.invalid("app", NOW + second)), seen(arrival), at=second)

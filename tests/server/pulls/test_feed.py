@@ -107,7 +107,7 @@ def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_e
     assert not feed.cut()
 
 
-def test_every_client_must_fetch_the_whole_state_again_after_more_removals_than_the_feed_keeps() -> None:
+def test_every_client_must_fetch_the_whole_state_again_if_there_are_more_removals_than_the_feed_keeps() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):
@@ -119,7 +119,7 @@ def test_every_client_must_fetch_the_whole_state_again_after_more_removals_than_
     assert feed.since(before) is None
 
 
-def test_a_cursor_that_is_older_than_the_kept_entries_is_rejected() -> None:
+def test_a_cursor_that_is_older_than_the_oldest_kept_entry_is_rejected() -> None:
     feed = Feed(3)
     for number in range(10):
         change(feed, f"p{number}")
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only when a test makes it read, and keeps the entries that it receives."""
+    """A client that reads only when the test tells it to, and keeps the entries that it receives."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

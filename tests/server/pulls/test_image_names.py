@@ -1,4 +1,4 @@
-"""Tests for each row of the table in ``image_names``, which states how well a pull fits an image demand."""
+"""Tests for each row of the table in ``image_names``, which defines how well a pull fits an image demand."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_each_live_pull_fits_a_demand_as_described_in_the_docstring(name, report
     assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
 
 
-def test_a_pull_without_bytes_still_gets_the_image_name_if_another_pull_completed_after_the_request():
+def test_a_pull_that_fetches_no_bytes_still_gets_the_image_name_if_another_pull_completed_after_the_request():
     node = Node("n", NOW, NOW)
     done = Pull("done", node, PullState(image_ref=IMAGE), NOW)
     done.end(PullPhase.COMPLETED, NOW + 5, NOW + 5, None, None)

@@ -139,7 +139,7 @@ def test_bytes_add_up_and_the_percentage_never_falls_and_the_end_is_published_on
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_the_end_of_every_pull_is_in_the_feed_exactly_once(ends) -> None:
-    """After many short pulls, a client that was disconnected receives every pull that an agent has reported."""
+    """After many short pulls, a client that reconnects receives every pull that an agent has reported."""
     sim = SimulatedHub()
     expected: Counter[EventType] = Counter()
     for number, (node, well) in enumerate(ends):
@@ -155,7 +155,7 @@ def test_the_end_of_every_pull_is_in_the_feed_exactly_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(count: int) -> None:
-    """Count the statuses that one report creates instead of measuring the time, which would depend on the machine."""
+    """The test counts the statuses that one report creates, because the time taken would depend on the machine."""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)

@@ -118,7 +118,7 @@ def test_a_pull_that_its_node_no_longer_reports_is_marked_as_failed_with_a_reaso
     assert (sim.one.status, sim.one.error, sim.one.percent) == (PullPhase.FAILED, ENDED_UNSEEN, 30.0)
 
 
-def test_a_presumed_failure_is_corrected_by_the_agent() -> None:
+def test_a_presumed_failure_is_corrected_by_a_later_report_of_the_agent() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(at=2)
@@ -192,7 +192,7 @@ def test_a_download_without_progress_is_stalled_until_it_resumes() -> None:
         pytest.param(layer("b", 0, fetched_by="another"), id="another pull's layer"),
     ],
 )
-def test_a_pull_that_waits_for_something_else_is_not_stalled(other) -> None:
+def test_a_pull_is_not_stalled_while_it_unpacks_a_layer_or_waits_for_the_layer_of_another_pull(other) -> None:
     sim = SimulatedHub(STALL_TIMEOUT="5s")
     for second in range(1, 12):
         sim.report(pull("l", layer("a", MIB), other), at=second)
@@ -253,7 +253,7 @@ def test_the_pulls_of_a_lost_node_are_live_again_when_the_node_returns() -> None
     assert sim.one.bytes_per_sec == 10 * MIB, "the rate leaves out bytes that arrived while no agent reported"
 
 
-def test_a_pull_that_is_reported_again_as_queued_is_shown_as_resolving() -> None:
+def test_a_pull_that_reappears_as_queued_is_shown_as_resolving() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", MIB)), at=1)
     sim.report(at=2)

@@ -152,7 +152,7 @@ def test_a_completed_pull_is_published_only_when_its_byte_count_is_known(sim, ca
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_the_log_line_of_a_pull_is_delayed_until_a_late_report_with_its_byte_count(sim, caplog):
+def test_the_log_line_of_a_pull_is_delayed_until_a_late_report_provides_the_byte_count(sim, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.report(at=0)

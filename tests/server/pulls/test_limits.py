@@ -77,7 +77,7 @@ def test_the_limit_on_pulls_per_node_is_also_enforced_across_several_reports() -
     assert len(sim.shown) == 4, "ended pulls are published despite the limit"
 
 
-def test_finished_pulls_make_room_for_new_ones() -> None:
+def test_finished_pulls_do_not_count_towards_the_limit_on_live_pulls_per_node() -> None:
     sim = SimulatedHub(Limits(active_per_node=2))
     sim.report(*(pull(name, layer(name), repository=name) for name in "ab"), at=1)
     end = pull("a", layer("a"), repository="a", status=DONE, ended_at=NOW + 2)
@@ -115,7 +115,7 @@ def test_the_second_of_two_simultaneous_reports_from_the_same_node_is_rejected()
     sim.report(node="node-2", at=1)
 
 
-def test_a_pull_whose_end_time_was_corrected_to_a_later_time_is_still_forgotten() -> None:
+def test_a_pull_whose_end_time_was_corrected_to_a_later_time_still_expires() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("a", layer("a", 100 * MIB), at=NOW, status=DONE, ended_at=NOW + 1), at=1)
     inventory = sim.hub._pulls
@@ -128,7 +128,7 @@ def test_a_pull_whose_end_time_was_corrected_to_a_later_time_is_still_forgotten(
     assert (len(inventory.nodes["node-1"].ended), inventory.bytes) == (0, 0)
 
 
-def test_pulls_with_corrected_end_times_are_still_removed_to_make_room_for_others() -> None:
+def test_pulls_with_corrected_end_times_are_still_removed_to_make_room_for_new_pulls() -> None:
     sim = SimulatedHub(Limits(report_interval=0.0, history=20))
     inventory = sim.hub._pulls
     for number in range(1500):

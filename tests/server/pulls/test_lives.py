@@ -37,7 +37,7 @@ class Attempt:
     seconds: float
     well: bool
     resolves_after: float
-    """Seconds until the manifest is known. If the attempt ends earlier, agents see only the attempt's lease."""
+    """Seconds until the manifest is known. If the attempt ends before then, agents see only its lease."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ lives = st.builds(
 )
 delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, max_size=8)
 status_delays = st.lists(st.sampled_from([0.0, 0.2, 2.0, 10.5, 12.0, 15.0, 20.0]), min_size=1, max_size=8)
-"""A kubelet writes a container's status when it next syncs the pod, 10 to 15 s after the event."""
+"""A kubelet updates a container's status when it next syncs the pod, 10 to 15 s after the event."""
 SLOWEST = 22.0
-"""How long, in seconds, a row may take to show that its pull has ended. Reports and events may be late."""
+"""Maximum time, in seconds, between the end of a pull and the update of its row. Reports and events may be late."""
 silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
 
 
@@ -109,8 +109,8 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """The number of pods whose pull failed before they found the image on the node, because another pod had pulled
-        it. An arrival also ends when such a pod finds the image.
+        """The number of pods whose own pull failed, and which then found the image on the node because another pod had
+        pulled it. Finding the image also ends the pod's arrival.
         """
         self.images = set[str]()
         """Images that are on the node."""
@@ -196,7 +196,7 @@ class Follower:
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """For each end that was published: whether the pull succeeded, and the time at which it ended."""
+        """The published outcomes: whether the pull succeeded, and when it ended."""
 
     def look(self, node: Node) -> None:
         for entry in self.sim.hub.feed.since(self.cursor) or ():
@@ -303,6 +303,6 @@ def test_a_published_state_never_has_to_be_retracted(lives, events_late, statuse
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
                 "what arrived is published"
             )
-    # The simultaneous pulls for two pods may be swapped as long as nothing distinguishes them. In that case, the end of
-    # one pull belongs to two rows.
+    # While nothing distinguishes the simultaneous pulls for two pods, each pull may be shown for the other pod. In that
+    # case, the end of one pull may be published in two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

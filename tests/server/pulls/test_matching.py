@@ -81,7 +81,7 @@ def test_a_pull_that_is_reported_as_live_long_after_the_failure_counts_as_the_ne
     assert match(live, Arrival(attempt("failed"))) is expected
 
 
-def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_attempt():
+def test_a_pull_that_begins_after_an_observed_failed_attempt_is_the_next_attempt():
     failed = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.FAILED, observed=True)
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     for kind in ("live", "failed", "completed", "presumed"):
@@ -94,7 +94,7 @@ def test_an_arrival_with_a_running_pull_is_not_matched_with_another_pull():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
 
 
-def test_a_pull_that_overlapped_a_failed_pull_for_another_pod_belongs_to_the_same_attempt():
+def test_a_pull_that_overlaps_the_failed_pull_of_another_pod_belongs_to_the_same_attempt():
     """If the agent missed the end of the first pull and the kubelet has since begun another attempt, the two pulls did
     not run at the same time.
     """

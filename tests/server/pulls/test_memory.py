@@ -86,7 +86,7 @@ def test_layers_of_finished_pulls_on_an_idle_node_are_not_stored_twice() -> None
     assert [entry.shown(layers=True).layers is not None for entry in sim.hub.feed.current()] == [True] * 3
 
 
-def test_the_security_page_states_the_limits() -> None:
+def test_the_security_page_lists_the_limits() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "SECURITY.md").read_text())
     limits = Limits()
     for words in (

@@ -74,7 +74,7 @@ def test_an_image_is_shown_as_queued_again_if_the_lease_turns_out_not_to_belong_
     assert outcomes(caplog) == [("pull.completed", ONE), ("pull.started", ONE)]
 
 
-def test_if_the_outcome_of_a_pull_is_unknown_the_failure_event_of_the_kubelet_decides(sim, caplog):
+def test_a_failure_event_from_the_kubelet_decides_the_outcome_of_a_pull_if_it_is_otherwise_unknown(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)
@@ -87,7 +87,7 @@ def test_if_the_outcome_of_a_pull_is_unknown_the_failure_event_of_the_kubelet_de
 
 
 @pytest.mark.parametrize("event_first", [True, False])
-def test_if_two_leases_are_confused_there_is_still_one_failure_and_one_success(sim, caplog, event_first):
+def test_one_failure_and_one_success_are_shown_even_if_two_leases_are_mixed_up(sim, caplog, event_first):
     """The kubelet pulls two images in parallel, and containerd creates the second image's lease first."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0.5)

@@ -55,8 +55,8 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return what the agent reports about the lease once this many polls have seen the lease, or None if the agent
-        reports nothing.
+        """Return the state that the agent reports for the lease after this many polls have seen it, or None if the
+        agent does not report it.
         """
         known = self.image and now - self.began >= self.empty
         if now < self.ended:
@@ -107,7 +107,7 @@ class Node:
         self.reports = list(self._polls(leases, polls_from))
 
     def _pull(self, name: str, pod: Any, attempt: Attempt, count: int, *, at: float, began: float) -> Lease:
-        """Have the kubelet request an image at time ``at``, and containerd begin the pull at time ``began``."""
+        """Have the kubelet request an image at time ``at``. containerd begins the pull at time ``began``."""
         self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
         ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
         phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
@@ -200,7 +200,7 @@ def test_the_rows_match_what_the_kubelet_does(
 
 
 def check(sim: Joined, node: Node, ids: dict[str, set[str]]) -> None:
-    """Compare every row with what happened on the node."""
+    """Compare each row with the actual pulls on the node."""
     now = sim.now - NOW
     for row in sim.shown:
         assert row.image_ref != UNKNOWN_IMAGE, "a lease that may belong to a container has no row"

@@ -1,9 +1,9 @@
-"""Tests for the number of pulls that each owner has made from each registry in the last hour."""
+"""Tests for counting each owner's pulls from each registry in the last hour."""
 
 from pulltrace.server.pulls.quota import HOUR, MAX_PULLS, MAX_REGISTRIES, Quota
 
 
-def test_pulls_are_counted_per_owner_for_an_hour_and_the_highest_count_is_first():
+def test_pulls_are_counted_per_owner_for_an_hour_and_the_highest_count_is_listed_first():
     quota = Quota()
     for at, owner in ((0, "a"), (10, "b"), (20, "b"), (30, "c")):
         quota.record("docker.io", owner, at)

@@ -36,7 +36,7 @@ def test_the_rate_follows_a_change_in_speed_within_the_window() -> None:
 
 
 @pytest.mark.parametrize("rate", [60_000, 100_000, 200_000, 500_000])
-def test_the_rate_of_a_slow_download_does_not_jump_if_the_offset_grows_in_steps_of_one_mebibyte(rate: int) -> None:
+def test_the_rate_of_a_slow_download_does_not_jump_if_the_offset_grows_in_one_mebibyte_steps(rate: int) -> None:
     speed = Speed(0, 0.0)
     seen = []
     for second in range(1, 200):
@@ -63,7 +63,7 @@ def test_omitting_unchanged_samples_does_not_change_the_rate() -> None:
     assert fewer.rate(12.0) == every.rate(12.0) > 0
 
 
-def test_the_rate_measurement_starts_again_if_the_byte_count_falls() -> None:
+def test_the_rate_measurement_restarts_if_the_byte_count_decreases() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
     assert speed.saw(MIB, 6.0) == 0
@@ -72,7 +72,7 @@ def test_the_rate_measurement_starts_again_if_the_byte_count_falls() -> None:
     assert speed.rate(8.0) == MIB
 
 
-def test_a_download_that_waited_for_a_long_time_shows_its_full_rate_immediately() -> None:
+def test_a_download_that_resumes_after_a_long_wait_shows_its_full_rate_immediately() -> None:
     speed = Speed(0, 0.0)
     for second in range(100):
         speed.saw(0, float(second))
@@ -126,7 +126,7 @@ def test_the_time_to_ready_is_the_sum_of_the_download_and_unpacking_times(
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copied_speed_has_the_same_samples_at_first_and_then_changes_independently() -> None:
+def test_a_copy_of_a_speed_starts_with_the_same_samples_and_then_changes_independently() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

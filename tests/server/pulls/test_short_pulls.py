@@ -32,7 +32,7 @@ def sim():
 
 
 def short(at, id_="image-a", *, live=False):
-    """Return the agent's report of a pull of the cached image."""
+    """Return the state that the agent reports for a pull of the cached image."""
     ended = {} if live else {"status": PullPhase.COMPLETED, "ended_at": NOW + at + 0.06} | FULL
     return pull(id_, CACHED, at=NOW + at, **ended)
 
@@ -95,8 +95,8 @@ def test_a_short_pull_that_is_seen_before_the_kubelet_event_has_its_full_name(si
     check(sim)
 
 
-def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(sim):
-    """A poll sees the pull before the kubelet's event arrives. No pod is waiting: the container already exists."""
+def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_on(sim):
+    """A poll sees the pull before the kubelet's event arrives. No pod is waiting, as the container already exists."""
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2

@@ -1,5 +1,5 @@
-"""Tests for the phases of a pod's start-up: every moment belongs to exactly one phase, and the durations add up to the
-total.
+"""Tests for the phases of a pod's start-up: each point in time belongs to exactly one phase, and the durations add up
+to the total.
 """
 
 import pytest
@@ -143,7 +143,7 @@ def test_an_image_that_was_present_adds_no_time_to_the_start_up(sim, web):
     assert seconds(started) == {"scheduled": 2.0, "created": 1.0}
 
 
-def test_a_pod_is_queued_while_its_failed_pull_waits_for_the_next_attempt(sim, web):
+def test_a_pod_is_queued_between_a_failed_pull_and_the_next_attempt(sim, web):
     sim.apply(seen(web), event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, "timeout")), at=2)
     sim.at(30)
     assert sim.phases() == {"scheduled": 1.0, "queued": None}
@@ -156,7 +156,7 @@ def test_a_pod_is_not_listed_before_an_event_about_its_image_arrives(sim, web):
     assert sim.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_the_phases_also_add_up_if_containers_start_one_after_another(sim):
+def test_the_durations_of_the_phases_also_add_up_if_containers_start_one_after_another(sim):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
     sim.apply(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
     sim.apply(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)

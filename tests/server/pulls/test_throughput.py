@@ -29,7 +29,7 @@ def test_throughput_steps_are_kept_for_ten_minutes() -> None:
     assert rates == {"a": [step / STEP for step in range(STEPS + 1, 2 * STEPS)]}
 
 
-def test_an_unused_registry_is_forgotten_and_a_pause_counts_as_zero_throughput() -> None:
+def test_a_registry_without_recent_pulls_is_removed_and_a_pause_counts_as_zero_throughput() -> None:
     throughput = Throughput(NOW)
     throughput.add("a", 5, NOW)
     throughput.add("b", 5, NOW + STEPS * STEP - 1)

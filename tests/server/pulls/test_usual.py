@@ -42,7 +42,7 @@ def test_there_is_no_usual_duration_without_earlier_pulls():
     assert estimate(Usual(), size=None) is None
 
 
-def test_before_the_size_of_an_image_is_known_only_pulls_of_the_same_image_are_compared():
+def test_only_pulls_of_the_same_image_are_compared_while_the_size_of_the_image_is_unknown():
     usual = Usual()
     record(usual, 10)
     assert estimate(usual, size=None).median == 10.0
@@ -67,7 +67,7 @@ def test_durations_from_another_node_are_adjusted_for_a_slow_node():
     assert (found.basis, found.median) == ("image", 24.0), "four seconds more than such pulls usually take on this node"
 
 
-def test_durations_from_a_slow_node_are_scaled_down_for_a_fast_node():
+def test_durations_measured_on_a_slow_node_are_scaled_down_for_a_fast_node():
     usual = Usual()
     for node, slowness in (("fast", 1), ("slow", 5)):
         for number in range(3):
@@ -157,7 +157,7 @@ def test_a_new_repository_is_compared_with_images_of_similar_size_from_the_same_
     assert (found.basis, found.count, found.median) == ("size", 2, 11.0)
 
 
-def test_the_estimate_uses_the_next_larger_images_of_a_registry_that_has_none_of_similar_size():
+def test_the_estimate_uses_the_next_larger_images_from_the_registry_if_none_are_of_similar_size():
     usual = Usual()
     for number, size in enumerate((1, 1, 400, 800, 900)):
         record(usual, 1.5 + size / 20, image=f"{number}/a:1", size=size * MB)
@@ -175,7 +175,7 @@ def test_a_new_registry_is_compared_with_other_registries_on_the_same_node():
     assert estimate(usual, image="n/n:1", registry="quay.io", node="new") is None
 
 
-def test_a_node_without_finished_pulls_is_compared_by_its_current_rate():
+def test_the_estimate_for_a_node_without_finished_pulls_is_scaled_by_the_current_rate_of_the_node():
     paces = Paces()
     usual = Usual(paces)
     record(usual, 10)
@@ -293,7 +293,7 @@ def test_a_restarted_server_restores_usual_durations_from_the_histories_that_age
 
 
 @pytest.mark.parametrize("state", [LayerPhase.CACHED])
-def test_a_cached_pull_is_not_used_as_a_measurement(state):
+def test_the_duration_of_a_cached_pull_is_not_used_for_estimates(state):
     sim = SimulatedHub()
     cached = layer("a", 0, state=state, cached_bytes=100 * MIB)
     sim.report(pull("old", cached, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 1, **FACTS), at=1)

@@ -1,4 +1,4 @@
-"""Tests for the verdict on what limits a pull. Each rule is tested with and without the measurement that proves it."""
+"""Tests for the verdict on what limits a pull. Each rule is tested with and without the measurement it requires."""
 
 import logging
 
@@ -123,7 +123,7 @@ def test_the_verdict_on_a_slow_download_is_unknown_without_another_download_for_
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_comparison_that_is_half_an_hour_old_is_ignored() -> None:
+def test_a_rate_that_was_measured_half_an_hour_ago_is_not_used_for_comparison() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -186,7 +186,7 @@ def test_one_large_layer_is_not_the_limiting_factor_if_one_connection_is_as_fast
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_pull_that_waits_for_the_layers_of_another_pull_is_limited_by_the_queue() -> None:
+def test_a_pull_that_waits_for_layers_which_another_pull_is_fetching_is_limited_by_the_queue() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)
@@ -211,7 +211,7 @@ def test_since_containerd_2_1_all_pulls_on_a_node_share_the_download_slots(versi
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_the_verdict_on_a_queued_image_still_names_the_pull_ahead_after_both_pulls_have_ended() -> None:
+def test_the_verdict_on_a_queued_image_still_names_the_pull_that_was_ahead_of_it_after_both_pulls_have_ended() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))

@@ -58,7 +58,7 @@ def test_running_pulls_are_listed_in_the_same_order_as_on_the_page():
 
 
 def unpack_something(sim):
-    """Have the node unpack an image in two seconds, because estimates need an unpacking rate."""
+    """Have the node unpack an image in two seconds, because an estimate requires a measured unpacking rate."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
@@ -167,7 +167,7 @@ def test_the_view_of_a_rollout_counts_the_nodes_in_each_state(sim):
     assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
 
 
-def test_a_queued_pull_first_waits_for_the_pulls_ahead_of_it():
+def test_the_slowest_node_of_an_image_accounts_for_pulls_that_are_ahead_in_the_queue():
     one = SimulatedHub()
     one.report(pull("l", layer("a", 1)))
     example = one.one
