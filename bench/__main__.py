@@ -1,5 +1,5 @@
 """``make bench`` measures the server under the reference load, and compares the server with a naive server. The
-benchmark also measures what each kind of load costs, and finds the load at which the server reaches its limits.
+benchmark also measures the cost of each kind of load, and finds the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once under a small load and writes nothing, to check that the benchmarks work. ``--soak
 MINUTES`` runs the reference load for the given time. All traffic uses loopback. CPU figures cover only the server
@@ -38,9 +38,7 @@ CONDITIONS = (
     "client. The column *late* counts reports that were due before the server\nhad responded to the previous report."
 )
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""The reference load with a fifth of the nodes. With a quarter of the nodes, the naive server would already lose
-events.
-"""
+"""The reference load with a fifth of the nodes. At a quarter of the nodes, the naive server already loses events."""
 
 
 @dataclass(frozen=True)

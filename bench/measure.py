@@ -32,7 +32,7 @@ class Row:
     late: int
     broken: int
     mib_per_second: float
-    """The rate at which all clients together received data."""
+    """The combined rate at which the clients received data."""
     load_cpu: float
     scrape: float
     """The duration of the slowest scrape of /metrics, or 0 if there was no scrape."""
