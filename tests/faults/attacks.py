@@ -1,8 +1,7 @@
 """Run an attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT``.
 
 Each attack prints a line when it begins, and lasts until the process receives SIGTERM. It then prints a JSON line with
-the number of responses by status. ``closed`` counts connections that
-the server closed without responding.
+the number of responses by status. ``closed`` is the number of connections that the server closed without responding.
 """
 
 import asyncio
@@ -268,7 +267,7 @@ ATTACKS = {
 
 
 def stop(attack: Attack) -> None:
-    """Exit the process, even if the attack is still waiting for something."""
+    """Exit the process even if the attack is still blocked."""
     sys.stdout.write(json.dumps(attack.seen))
     sys.stdout.flush()
     os._exit(0)

@@ -19,7 +19,7 @@ _LARGEST = 65536
 
 
 class Delay:
-    """Carry IP packets between the devices called ``name`` in two namespaces, delaying each packet by ``seconds``."""
+    """Forward IP packets between the devices called ``name`` in two namespaces, delaying each packet by ``seconds``."""
 
     def __init__(self, namespaces: tuple[str, str], name: str, seconds: float) -> None:
         self._seconds = seconds

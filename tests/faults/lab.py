@@ -297,8 +297,8 @@ FINDINGS = os.environ.get("FAULTS_JSON", "")
 
 
 class Fault:
-    """Record a fault: ``async with fault(...) as seen: … seen.over()``. On leaving the block, wait until everything has
-    recovered.
+    """Record a fault: ``async with fault(...) as seen: … seen.over()``. At the end of the block, wait until everything
+    has recovered.
     """
 
     WITHIN = 10.0 if FINDINGS else PATIENCE

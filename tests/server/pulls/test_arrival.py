@@ -1,4 +1,4 @@
-"""The rows that users see, which combine agents' reports with Kubernetes events."""
+"""Tests for the rows that users see, which combine agents' reports with Kubernetes events."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests for a pull's earlier attempts, and for the time at which the pull began to fail."""
+"""Tests for a pull's earlier attempts, and for the time of its first failure."""
 
 import pytest
 

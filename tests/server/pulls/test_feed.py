@@ -129,7 +129,7 @@ def test_a_cursor_that_is_older_than_the_oldest_kept_entry_is_rejected() -> None
     assert feed.since(feed.revision + 1) is None
 
 
-def test_all_clients_share_one_encoding_with_layers_and_another_without_layers() -> None:
+def test_all_clients_share_one_encoding_with_layers_and_one_without() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only when the test tells it to, and keeps the entries that it receives."""
+    """A client that reads only when a test calls ``take`` or ``read``, and keeps the entries that it receives."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

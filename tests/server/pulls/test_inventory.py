@@ -1,4 +1,4 @@
-"""The rows that the server publishes while a few nodes report to it, without Kubernetes."""
+"""Tests for the rows that the server publishes while a few nodes report to it, without Kubernetes."""
 
 import pytest
 
@@ -163,7 +163,7 @@ def test_the_time_to_ready_decreases_while_a_layer_is_being_unpacked() -> None:
     assert left(43) == (None, "unpacking takes longer than usual on this node")
 
 
-def test_a_layer_that_unpacks_slowly_does_not_hide_the_time_to_ready_of_a_downloading_pull() -> None:
+def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_layers_are_downloaded() -> None:
     sim = SimulatedHub()
     unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 1)}
     first = layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))

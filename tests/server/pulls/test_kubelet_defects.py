@@ -62,7 +62,7 @@ def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_being_pu
 
 
 @pytest.mark.parametrize("report_first", [True, False])
-def test_a_failure_event_from_the_kubelet_shows_which_of_two_tags_failed(sim, report_first):
+def test_a_failure_event_from_the_kubelet_determines_which_of_two_tags_failed(sim, report_first):
     """Both tags are pulled at the same time, and at first each pull gets the other tag's name."""
     wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
     sim.apply(seen(wrong), seen(right), event(right.pulling("app", NOW)), event(wrong.pulling("app", NOW)), at=0)
@@ -134,7 +134,7 @@ def test_a_pull_that_began_before_a_pod_existed_does_not_belong_to_that_pod(sim)
     assert rows(sim)["docker.io/library/nginx:1.27"] == (PullPhase.FAILED, 1)
 
 
-def test_a_completed_pull_is_published_only_when_its_byte_count_is_known(sim, caplog):
+def test_a_completed_pull_is_published_only_once_its_byte_count_is_known(sim, caplog):
     """The kubelet's event arrives before the agent's first report of the pull."""
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()

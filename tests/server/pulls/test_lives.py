@@ -115,7 +115,7 @@ class Node:
         self.images = set[str]()
         """Images that are on the node."""
         self.witnessed: dict[str, Lease] = {}
-        """The leases whose end an agent has reported, by id."""
+        """The leases whose end an agent has reported, keyed by id."""
         going = [self._live(f"web-{number}", life) for number, life in enumerate(lives)]
         due = [(next(life), number, life) for number, life in enumerate(going)]
         heapq.heapify(due)
@@ -172,7 +172,7 @@ class Node:
 
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
         """Yield a report every second. During each of the ``silences``, no agent is running, and the next agent does
-        not know which pulls have ended in the meantime.
+        not know which pulls ended during that time.
         """
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
@@ -229,7 +229,7 @@ class Follower:
 def channel(
     messages: Iterable[tuple[float, object]], late: list[float], apart: float = 0.0
 ) -> Iterator[tuple[float, object]]:
-    """Delay each message, but keep the order of the messages and a minimum time between them."""
+    """Delay the messages, but keep them in order and at least ``apart`` seconds apart."""
     before = 0.0
     for (at, message), delay in zip(messages, itertools.cycle(late)):
         before = max(before + apart, at + delay)

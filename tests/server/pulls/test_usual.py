@@ -200,7 +200,7 @@ def test_a_rate_measured_at_the_beginning_of_a_download_does_not_mark_a_node_as_
     assert paces.slow_node("b") is None
 
 
-def test_an_estimate_is_reliable_only_if_enough_pulls_of_similar_size_show_the_speed_of_the_node():
+def test_an_estimate_is_reliable_only_after_enough_similar_pulls_by_the_node_from_the_registry():
     usual = Usual()
     record(usual, 10)
     record(usual, 10)
