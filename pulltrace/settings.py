@@ -153,8 +153,8 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that conflicts with it, and ``along`` names a variable that it
-    requires.
+    """Declare a variable. ``without`` names a variable that conflicts with this variable, and ``along`` names a
+    variable that this variable requires.
     """
     return field(
         metadata={

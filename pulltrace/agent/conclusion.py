@@ -237,7 +237,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
-        """Return whether the blobs that polls saw were all on the node already and include no index or manifest.
+        """Return whether all blobs that polls saw were already on the node, and none of them is an index or manifest.
 
         A pull's lease lists a manifest before any other blob. Therefore, a lease without a manifest belongs to a client
         that imported the blobs again.
@@ -299,7 +299,7 @@ class Conclusion:
         """Return whether an empty lease that was reported as a pull may belong to a container. A container's lease is
         also empty at first.
 
-        A doubtful lease must not be paired with an image, because the server would then show the image's pull with this
+        Such a lease must not be paired with an image, because the server would then show the image's pull with this
         lease's id and start time.
         """
         return pull.is_worth_reporting and self._may_be_of_container(pull)

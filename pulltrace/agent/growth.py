@@ -4,8 +4,8 @@ Theory of operation. A lease's resources change only in these cases:
 
 - One of the pull's ingests appears, is aborted or is committed. This is visible in the list of ingests.
 - The pull is resolving its reference: documents arrive, possibly without a visible ingest.
-- A layer is being unpacked, or is about to be: snapshots appear, which are in neither the list of ingests nor the list
-  of leases.
+- A layer is being unpacked, or is about to be: snapshots appear, which neither the list of ingests nor the list of
+  leases contains.
 - The snapshotter is fetching the layers: snapshots appear without any ingest.
 
 If none of the last three cases applies, a pull is *steady*: every change to it appears in the list of ingests. While

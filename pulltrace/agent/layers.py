@@ -126,7 +126,7 @@ class Progress:
             self._forget()
 
     def see_other_snapshotter(self) -> None:
-        """Discard everything that was derived from the snapshots of a snapshotter that this pull does not use."""
+        """Discard everything that was derived from the snapshots of a snapshotter other than the pull's."""
         if self.extracted_at is not None:
             self._forget()
 

@@ -62,8 +62,8 @@ class Poller:
         # containerd has restarted.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # A pull may have ended after the last poll had listed its lease but before that poll requested the lease's
-        # resources. Therefore, a pull that no poll has seen may have begun at any time since the poll before the last.
+        # In the last poll, a pull may have ended after its lease was listed but before the lease's resources were
+        # requested. Therefore, a pull that no poll has seen may have begun at any time since the second-to-last poll.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | self._changed_images()
         self._changed = set()

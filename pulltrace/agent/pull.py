@@ -38,7 +38,7 @@ class Pull:
     """
     moved_at: float
     seen_at: float = 0.0
-    """The start time of the last poll that saw the pull's resources."""
+    """The start time of the last poll that read the pull's resources."""
     guessed: bool = False
     """True if the image is a guess, because the pull ended before any poll saw its content."""
     polls: int = 0
@@ -49,7 +49,7 @@ class Pull:
     asking: set[Question] = field(default_factory=set)
     """The questions about the pull that must be answered during this poll."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that containerd has answered. The answer may be that an object does not exist."""
+    """The questions that containerd has answered. An answer can be that an object does not exist."""
     suspect: bool = False
     """True if the lease seems to have outlived the pull."""
     cause: str | None = None

@@ -33,8 +33,8 @@ class RecordLedger:
     """The records that completed pulls have claimed, each with the time at which its pull wrote it.
 
     Each version of a record proves that one pull completed. If a later pull updates the record, the new version proves
-    that the later pull completed. If two pulls of the same image end in the same poll, the agent cannot tell which pull
-    made which update. In this case, both pulls may claim the record, and their tags may be swapped.
+    that the later pull completed. If two pulls of the same image end in the same poll, the agent cannot tell which
+    update was made by which pull. In this case, both pulls may claim the record, and their tags may be swapped.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,9 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""How long, in seconds, to use a file before reading it again. containerd itself reads the file for each pull."""
+"""How long, in seconds, the content of a file is used before the file is read again. containerd itself reads the file
+for each pull.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _log = logging.getLogger(__name__)

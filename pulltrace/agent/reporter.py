@@ -109,9 +109,9 @@ class Reporter:
     #    only once. If there is something to report but no poll ends within two intervals, the report is sent without
     #    waiting any longer.
     # 2. If there is nothing to report for a heartbeat interval, a heartbeat is sent.
-    # 3. A report is sent no sooner than half a second (or one interval, if shorter) after the response to the previous
-    #    report. The server rejects reports that arrive too close together, and network delays can shorten the gap
-    #    between two reports.
+    # 3. The time between the response to a report and the next report is at least half a second, or one interval if
+    #    that is shorter. The server rejects reports that arrive too close together, and network delays can shorten the
+    #    gap between two reports.
     # 4. After a failure, the next report is delayed. The delay grows with each failure, and is at least as long as the
     #    server's Retry-After, which is capped at a minute.
 
@@ -181,7 +181,7 @@ class Reporter:
         """Return the live and the finished pulls for the next report, and the ids of the pulls that must wait for a
         later one.
 
-        The server treats a live pull as ended if a report does not contain its id.
+        If a report does not contain the id of a live pull, the server treats the pull as ended.
         """
         live = self._live[:MAX_PULLS]
         turn = self._turn % len(live) if live else 0

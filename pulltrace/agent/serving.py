@@ -79,7 +79,7 @@ class Serving:
     def _use(self, pull: Pull, snapshotter: str) -> None:
         """Record which snapshotter the pull uses.
 
-        The contents of one snapshotter prove nothing about a pull that uses another snapshotter.
+        The contents of one snapshotter prove nothing about a pull that uses a different snapshotter.
         """
         if snapshotter != self.snapshotter_of(pull):
             for progress in pull.layers.values():

@@ -1,4 +1,4 @@
-"""Follow pulls from poll to poll. Each pull has one lease in containerd. Sans-I/O.
+"""Track pulls from poll to poll. Each pull has one lease in containerd. Sans-I/O.
 
 ``observe`` takes one poll's lists and returns the open questions. The poller obtains the answers, passes them to
 ``learn``, and calls ``observe`` again with the same lists, until there are no new questions. Finally, the poller calls

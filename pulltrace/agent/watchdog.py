@@ -1,7 +1,7 @@
-"""Make a hung agent exit, so that Kubernetes restarts it. Every poll postpones a kernel alarm that would otherwise end
+"""Make a hung agent exit, so that Kubernetes restarts it. Every poll postpones a kernel alarm that would otherwise kill
 the process.
 
-An alarm costs one system call per poll. An exec probe would instead start a Python process on every node every few
+The alarm costs one system call per poll. An exec probe would instead start a Python process on every node every few
 seconds.
 """
 
