@@ -36,7 +36,7 @@ async def test_axe_finds_no_problems_in_any_view(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_the_last_known_state_is_grey_and_readable_in_every_view(
+async def test_the_last_known_state_is_greyed_out_but_readable_in_every_view(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_scene(server)

@@ -61,7 +61,9 @@ async def test_the_count_of_stalled_pulls_in_another_view_links_to_these_pulls(
     await expect(page.locator(ROWS)).to_have_count(1)
 
 
-async def test_the_search_suggests_and_creates_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_search_box_suggests_tokens_and_creates_them_from_typed_text(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     # The search box may be visible before it can handle keys.
