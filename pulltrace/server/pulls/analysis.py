@@ -22,7 +22,7 @@ SLOWER = 1.5
 percentile of similar pulls.
 """
 ESTIMATE_AGAIN = 10.0
-"""Interval, in seconds, at which to estimate a live pull's usual duration again if no similar pull was known."""
+"""If no similar pull was known, a live pull's usual duration is estimated again at this interval, in seconds."""
 NO_OWNER = "no known pod"
 """The owner recorded for a pull if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0

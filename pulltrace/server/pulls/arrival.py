@@ -1,4 +1,4 @@
-"""The arrival of one image on one node, attempt after attempt. Sans-I/O.
+"""The arrival of one image on one node, with its successive attempts. Sans-I/O.
 
 A ``Pull`` is one attempt, as reported by an agent. An ``ImageDemand`` describes an image that the kubelet needs. Pulls
 and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
@@ -41,7 +41,7 @@ The kubelet's event usually arrives first, but contains no byte counts.
 """
 
 EXPLAINED_WITHIN = 5.0
-"""How long, in seconds, to wait for the kubelet to explain a failed pull."""
+"""How long, in seconds, to wait for the kubelet to report why a pull failed."""
 
 MOST_WAITED = 50
 """Maximum number of listed containers that are no longer waiting for the image."""
@@ -85,7 +85,7 @@ class Arrival:
     pull.
     """
     _pull_number: int = 0
-    """The number of the attempt that ``pull`` belongs to, counted from 1."""
+    """The number of the attempt that ``pull`` belongs to. The first attempt has the number 1."""
     _failure: Failure | None = None
     """The kubelet's report of why ``pull`` failed."""
     _arrived_at: float | None = None
@@ -201,7 +201,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image had arrived, but the demand shows that it is needed again."""
+        """Return whether the image had already arrived but the demand shows that it is needed again."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -371,7 +371,7 @@ class Arrival:
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
         """Turn a failure into a cancellation if the kubelet requested the pull but reported no error in time.
 
-        Also return None if the lease may have belonged to a different image and the kubelet may still report an error.
+        Return None if the lease may have belonged to a different image and the kubelet may still report an error.
         """
         pull = self.pull
         if not pull or not self._lacks_cause(attempt):

@@ -45,7 +45,7 @@ _Abandoned: TypeAlias = Mapping[str, ImageDemand]
 
 
 class Changed(NamedTuple):
-    """A change to an arrival that must be published."""
+    """A change to an arrival that has not been published yet."""
 
     arrival: Arrival
     status: PullStatus | None
@@ -150,7 +150,7 @@ class _Open:
         moving = self._update_names(known, names)
         for pull in moving:
             self._detach(pull, names[pull.key])
-        # Start with the pulls that are leaving their arrivals, to make room for the other pulls.
+        # First process the pulls that are leaving their arrivals, to make room for the other pulls.
         for pull in sorted(moving, key=lambda pull: (not pull.arrival_id, pull.ended_at is None)):
             yield from self._place_pull(pull, names, abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)

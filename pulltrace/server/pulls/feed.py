@@ -155,7 +155,7 @@ class Feed:
         return self._newest.values()
 
     def pulls(self) -> Iterator[PullStatus]:
-        """Return the latest state of every pull as an object. Finished pulls may lack their layers."""
+        """Return the latest state of every pull as an object. The layers of finished pulls may be missing."""
         return (entry.pull for entry in self._newest.values() if entry.pull)
 
     def current(self) -> list[Entry]:

@@ -38,14 +38,14 @@ TOP_OWNERS = 5
 CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100
-"""Maximum number of nodes without an agent to list by name."""
+"""Maximum number of nodes without an agent that are listed by name."""
 
 SLICE = 16
 """The number of nodes whose changes are published before waiting requests are handled."""
 
 AGENTS_DUE = 15.0
-"""How long, in seconds, the server waits for each agent's first report after startup. A node that has not reported in
-this time is considered to have no agent.
+"""How long, in seconds, the server waits for each agent's first report after startup. A node that has not reported
+within this time is considered to have no agent.
 """
 SLOW_LATELY = 600.0
 """How long, in seconds, a node counts as slow after a slow pull has ended."""

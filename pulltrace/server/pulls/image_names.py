@@ -46,7 +46,7 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Maximum time, in seconds, by which the kubelet's ``Pulling`` event can appear to be later than the pull's lease. The
+"""Maximum number of seconds by which the kubelet's ``Pulling`` event can appear to be later than the pull's lease. The
 clocks may differ, and the event's time is in whole seconds.
 """
 
@@ -179,8 +179,8 @@ def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return the time of the kubelet's earliest request for the image that is not already served by another live pull.
-    Return None if no such request was made before this pull started.
+    """Return the time of the kubelet's earliest request for the image that no other live pull is serving. Return None
+    if no such request was made before this pull started.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they are waiting for the
     same image. ``taken`` contains the start times of the image's other live pulls.

@@ -60,8 +60,8 @@ class Merged(msgspec.Struct):
 
 
 class Inventory:
-    """The pulls of all nodes. ``born`` is the time when this server started. Pulls that ended before that time are
-    history.
+    """The pulls of all nodes. ``born`` is the time when this server started. Pulls that ended before that time are kept
+    only as history.
     """
 
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:

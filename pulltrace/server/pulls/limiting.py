@@ -1,4 +1,4 @@
-"""The rules that determine a pull's limiting factor at one moment. Sans-I/O. ``docs/verdicts.md`` explains the rules.
+"""The rules that determine a pull's limiting factor at a given time. Sans-I/O. ``docs/verdicts.md`` explains the rules.
 
 Each rule requires a measurement as proof: the node's load, or a comparison with a different registry or node, or with
 an earlier time. Without a measurement, the factor remains unknown.
@@ -20,8 +20,8 @@ HIGH_DISK_PRESSURE = 60.0
 cgroup may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O no more
-than ``IDLE_DISK`` percent of the time.
+"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O at most
+``IDLE_DISK`` percent of the time.
 """
 FASTER = 3.0
 """A comparison of two rates proves a limit only if one rate is at least this many times the other."""
@@ -159,7 +159,7 @@ def _dead_mirror(pull: Pull, now: float) -> Moment | None:
 
 
 def _is_dial_timeout(seconds: float) -> bool:
-    """Return whether a wait lasted about as long as containerd's connection timeout, or a multiple of the timeout."""
+    """Return whether a wait lasted about as long as containerd's connection timeout, or about a multiple of it."""
     beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
     return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 

@@ -9,7 +9,7 @@ from pulltrace.wire import PullState
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
 """The memory, in bytes, to count for a running pull and for each of its layers. A layer's strings are included. The
-pull's own strings are counted separately.
+strings of the pull itself are counted separately.
 """
 ENDED_PULL, ENDED_LAYER = 3584, 512
 """The memory, in bytes, to count for a finished pull and for each of its layers. Strings are counted separately."""

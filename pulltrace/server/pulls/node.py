@@ -111,7 +111,7 @@ class Pull:
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
     """The image name and size for which the usual duration was last estimated, and the resulting estimate."""
     usual_due: float = 0.0
-    """If no similar pull was known, the time at which to estimate the usual duration again."""
+    """The time at which to estimate the usual duration again if no similar pull was known."""
     recorded: bool = False
     """True if the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None

@@ -80,7 +80,7 @@ class Paces:
             del self._registries[registry][node]
 
     def of(self, node: str, registry: str, now: float) -> Pace | None:
-        """Return the best rates at which a node has fetched from a registry, or None if no rate is recent."""
+        """Return the best rates at which a node has fetched from a registry, or None if there is no recent rate."""
         pace = self._nodes.get(node, {}).get(registry)
         return pace if pace and now - pace.at <= MEMORY else None
 

@@ -14,14 +14,15 @@ measure of the speed.
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""Maximum remaining time to publish, in seconds."""
+"""Maximum estimate of the remaining time, in seconds. Longer estimates are not published."""
 
 
 class Speed:
     """The speed at which a byte count grows.
 
-    Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so a slow
-    download may show no growth for many seconds. For a slow download, the window covers the last two samples.
+    Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so the
+    offset may not grow for many seconds during a slow download. For a slow download, the window covers the last two
+    samples.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")

@@ -28,7 +28,7 @@ class Sums(msgspec.Struct):
     remote_bytes: int = 0
     extracted_bytes: int = 0
     to_unpack: int = 0
-    """The compressed bytes of the layers that have not been unpacked yet."""
+    """The compressed size, in bytes, of the layers that have not been unpacked yet."""
     done: int = 0
     """The number of layers that no longer need to be fetched."""
     cached: int = 0

@@ -9,8 +9,8 @@ These costs are used to adjust the durations of pulls that had a different size 
 node has not completed a pull of similar size, the cost per byte is derived from the node's download and unpacking
 rates.
 
-Memory is limited: only the last pulls of each image, each repository, and each pair of registry and node are kept. If
-there are too many keys, the least recently used key is dropped.
+Memory is limited: only the most recent pulls of each image, each repository, and each pair of registry and node are
+kept. If there are too many keys, the least recently used key is dropped.
 """
 
 from bisect import bisect_left
@@ -32,7 +32,7 @@ KEPT = 16
 """Maximum number of pulls to keep for each image, each repository, and each pair of registry and node."""
 
 OVERHEAD = 1.5
-"""The assumed fixed cost of a pull, in seconds, until pulls of different sizes show the actual cost."""
+"""The assumed fixed cost of a pull, in seconds, until the actual cost can be derived from pulls of different sizes."""
 DIFFERENT_SIZE = 2.0
 """The sizes of two pulls must differ by at least this factor for the cost per byte to be derived from them."""
 SAME_SIZE = 1.15
@@ -125,7 +125,7 @@ _NO_SAMPLES = _Samples(maxlen=0)
 
 
 class _Recent:
-    """The last pulls for each key. The least recently used key is dropped first."""
+    """The most recent pulls for each key. The least recently used key is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -14,11 +14,11 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn when
-it has not been the limit for this long.
+"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn once
+it has not been the limit for this many seconds.
 """
 SHORT = 5.0
-"""Minimum duration, in seconds, of a pull with a verdict."""
+"""Minimum duration, in seconds, for a finished pull to get a verdict."""
 SHARE = 0.4
 """The verdict on a finished pull names a factor only if it was the limit for at least this fraction of the duration."""
 EVERY = 1.5

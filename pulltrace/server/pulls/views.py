@@ -79,7 +79,7 @@ def running(pulls: Iterable[PullStatus]) -> list[PullStatus]:
 
 
 def _is_running(pull: PullStatus) -> bool:
-    """Return whether the pull is stalled or in progress. The page lists a retry with the failed pulls."""
+    """Return whether the pull is stalled or in progress. The page lists a retry among the failed pulls."""
     if pull.status == "resolving" and pull.attempt > 1 and not pull.downloaded_bytes:
         return False
     return not pull.status.ended and (
