@@ -2,10 +2,10 @@
 version.
 
 Each poller is a separate process, as in the agent's image. All pollers watch the same containerd at the same time, so
-the conditions are the same for all. By default, the containerd is simulated (gRPC on a Unix socket, in this process).
-With ``--real``, a real containerd pulls from a slow registry. A server in this process accepts all reports. Memory use
-is read from /proc after the run, and CPU time during the run. CPU times from different runs cannot be compared with
-each other, but the ratios within a run can.
+the conditions are the same for all. By default, containerd is simulated (gRPC on a Unix socket, in this process). With
+``--real``, a real containerd pulls from a slow registry. A server in this process accepts all reports. Memory use is
+read from /proc after the run, and CPU time during the run. CPU times from different runs cannot be compared with each
+other, but the ratios within a run can.
 
 Usage:
 
