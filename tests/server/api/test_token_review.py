@@ -82,7 +82,7 @@ async def test_the_token_of_an_agent_identifies_its_node(api, accounts):
         assert await authenticator.authenticate(f"Bearer {await accounts.token(node)}".encode()) == node
 
 
-async def test_tokens_for_another_audience_or_account_are_rejected(api, accounts):
+async def test_tokens_for_a_different_audience_or_account_are_rejected(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for audience in ("https://kubernetes.default.svc", "vault"):
         assert "audience" in str(await refused(authenticator, await accounts.token("n1", audience=audience)))
