@@ -12,9 +12,9 @@ two:
 =========  ==========================  =============================  ======================================
 event      before the last start       before the last end            after both
 =========  ==========================  =============================  ======================================
-Pulling    ignored                     gives the start of the         starts the next attempt
+Pulling    ignored                     sets the start of the          starts the next attempt
                                        attempt that ended
-Failed     gives the failure of the    ignored, unless only a status  ends the attempt; if none is running,
+Failed     sets the failure of the     ignored, unless only a status  ends the attempt; if none is running,
            previous attempt            has reported this failure      its Pulling event was lost
 Pulled     ignored                     ignored                        the image is present
 =========  ==========================  =============================  ======================================
@@ -22,7 +22,7 @@ Pulled     ignored                     ignored                        the image 
 If two events have the same time, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
 A kubelet writes the status ``ErrImagePull`` at the pod's next sync, at least ten seconds after the event. If the
-kubelet is pulling another image for the same pod, the status arrives even later. A status therefore normally repeats a
+kubelet is pulling another image for the same pod, the status arrives even later. A status therefore usually repeats a
 failure that events have already reported. A status counts as a separate failure only if statuses have reported more
 failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,
 because kubelets limit how many events they send.

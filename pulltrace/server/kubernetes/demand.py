@@ -190,7 +190,7 @@ _SEARCHED = 4096
 """Maximum number of characters of a waiting message to search for an image's name."""
 
 Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
-"""The containers that are waiting for one image. Each is listed with its pod and the pod's key."""
+"""The containers that are waiting for one image, each with its pod and the pod's key."""
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
