@@ -1,5 +1,5 @@
-"""A naive server for comparison. Like the real server, the naive server has routes for reports and the stream,
-publishes the same figures, and runs on uvicorn and uvloop.
+"""A naive server for comparison. Like the real server, the naive server has routes for reports and the stream, computes
+the same totals and rates, and runs on uvicorn and uvloop.
 
 The naive server converts JSON to dicts and back. For each report, the server searches all stored pulls to find the
 node's pulls, as the Go version did. For each change, the server puts an event into every client's queue, and encodes it
