@@ -1,8 +1,8 @@
 """Clusters with a real kubelet for the tests in this directory. The `serial` cluster pulls one image at a time, and the
 `parallel` cluster pulls several.
 
-The tests spend most of their time waiting, so with pytest-xdist (``-n 3``), three workers run in parallel, each with
-its own cluster.
+The tests spend most of their time waiting. Run them with pytest-xdist (``-n 3``), so that three workers run in
+parallel, each with its own cluster.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Lab:
         assert counters == lines
 
     def _logged(self, ref: str) -> Pulls:
-        """Count the log lines about an image's finished pulls, including log lines from before a server restart."""
+        """Count the log lines about an image's finished pulls, including lines written before a server restart."""
         ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
         return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
 
@@ -218,7 +218,9 @@ class Lab:
         return pulled
 
     def _shows_end(self, pulled: Event) -> bool:
-        """Return whether the last poll shows that this pull has ended. Some compared times are in whole seconds."""
+        """Return whether the last poll shows that this pull has ended. The comparison has a tolerance, because some
+        times are in whole seconds.
+        """
         since = pulled.at - pulled.seconds - 1.5
         rows = self.looks[-1].rows(pulled.image)
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)

@@ -145,9 +145,7 @@ async def test_helm_test_passes(installed: aiohttp.ClientSession, helm: Helm) ->
     assert "Phase:          Succeeded" in await helm("test", "pulltrace", "--timeout", "5m")
 
 
-async def test_a_pull_is_shown_with_its_pod_through_the_service(
-    parallel: Lab, installed: aiohttp.ClientSession
-) -> None:
+async def test_the_service_returns_a_pull_with_its_pod(parallel: Lab, installed: aiohttp.ClientSession) -> None:
     ref = parallel.push("team/through-chart:1", 5 * MIB, rate=MIB)
     parallel.hold(ref, at=3 * MIB)
     await parallel.create(pod("through-chart", ref))

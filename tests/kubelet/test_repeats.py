@@ -27,7 +27,7 @@ def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> None:
 
 
 def waited(lab: Lab, ref: str, known: set[str]) -> set[str]:
-    """Return the names of the pods that waited for an image's new pulls and are no longer waiting."""
+    """Return the names of the pods that waited for the new pulls of an image and are no longer waiting."""
     new = [row for row in lab.looks[-1].rows(ref) if row["id"] not in known]
     return {one["podName"] for row in new for one in row.get("waited", ())}
 

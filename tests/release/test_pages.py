@@ -100,7 +100,7 @@ def test_publishing_three_releases_and_the_docs_twice_loses_nothing(clone: Path,
     assert run("git", "worktree", "list", cwd=clone).count("\n") == 1
 
 
-def test_the_index_entry_of_the_original_project_is_kept(clone: Path, package, monkeypatch) -> None:
+def test_publishing_a_chart_keeps_the_index_entries_of_earlier_versions(clone: Path, package, monkeypatch) -> None:
     digest = "0773d7230dd7be37cb796524eca8d6e2574dd110128d6ee3a65d79647ce7dfae"
     old = {"name": "pulltrace", "version": "0.1.0", "digest": digest, "urls": [f"{URL}/pulltrace-0.1.0.tgz"]}
 
