@@ -82,7 +82,7 @@ class Registries:
         return str(ref)
 
     def refuse(self, reference: str, why: Refusal | None) -> None:
-        """From now on, refuse an image for the given reason. If ``why`` is None, serve the image again."""
+        """Make the registry refuse an image for the given reason. If ``why`` is None, serve the image again."""
         self.refusals.pop(normalise(reference), None)
         if why:
             self.refusals[normalise(reference)] = why
