@@ -8,8 +8,8 @@ ARGS ?=
 PORT ?= 8080
 # Most tests wait for other programs, so there are more workers than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
-# Some machines disable the writing of bytecode files. Without them, each test worker would compile all tests and
-# modules again.
+# On some machines, Python is configured not to write bytecode files. Without these files, each test worker would
+# compile all tests and modules again.
 unexport PYTHONDONTWRITEBYTECODE
 # NPM is the path of npm, or empty if the installed Node cannot run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)

@@ -45,7 +45,7 @@ def notes(version: str, root: Path = ROOT) -> str | None:
 
 
 def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
-    """Return a sentence for each version that differs from the others. Without a tag, the changelog need not have a
+    """Return one sentence for each version that differs from the others. Without a tag, the changelog need not have a
     section for the version yet.
     """
     versions = found(root)
