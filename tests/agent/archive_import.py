@@ -73,7 +73,7 @@ class Unpacking:
         self.lease.resources[node.store.snapshotter.resource_type, self._key] = None
 
     def commit(self) -> None:
-        """Commit the snapshots. The lease holds the snapshots until it is released."""
+        """Commit the snapshots. The lease holds the snapshots until the lease is deleted."""
         self.node.store.content[self.image.config.digest].updated_at = self.node.now
         snapshotter = self.node.store.snapshotter
         snapshotter.commit(self._key, self.image.chain_ids[0], self.node.now)

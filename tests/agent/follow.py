@@ -75,7 +75,7 @@ class Follow:
             await asyncio.sleep(TICK)
 
     async def until(self, true: Callable[[], object], seconds: float = PATIENCE) -> None:
-        """Wait until the condition holds. If polling fails first, raise the error."""
+        """Wait until the condition holds. If polling fails first, raise that error."""
         async with asyncio.timeout(seconds):
             while not true():
                 if self._task.done():
@@ -89,7 +89,7 @@ class Follow:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Do not poll while the block runs."""
+        """Suspend polling while the ``async with`` block runs."""
         async with self._polling:
             yield
 

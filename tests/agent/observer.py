@@ -88,7 +88,7 @@ class Observer:
         self.rows += [Seen(row, self.server.now, self._sent(), sent_before) for row in shown]
 
     async def completed(self) -> Seen:
-        """Wait until the newest row shows that the pull has ended, and return that row."""
+        """Wait until the newest row shows that the pull has ended, and return the row."""
         await self.follow.until(lambda: self.rows and self.rows[-1].row.status.ended)
         return self.rows[-1]
 
@@ -98,6 +98,6 @@ class Observer:
 
 
 def outcome(row: PullStatus) -> object:
-    """Return the parts of a row that must not depend on which agent reports the pull."""
+    """Return the parts of a row that must be the same no matter which agent reports the pull."""
     layers = [(layer.digest, layer.state, layer.downloaded_bytes, layer.cached_bytes) for layer in row.layers or ()]
     return row.status, row.image_ref, row.snapshotter, row.downloaded_bytes, row.cached_bytes, row.remote_bytes, layers

@@ -168,7 +168,7 @@ def test_the_reason_why_a_blob_is_missing_determines_how_its_bytes_are_counted(a
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
-def test_a_streamed_layer_does_not_count_as_downloaded_or_cached_even_if_a_poll_saw_it_live(seen_before):
+def test_a_streamed_layer_does_not_count_as_downloaded_or_cached_even_if_a_poll_saw_it_being_fetched(seen_before):
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     if seen_before:
         progress.see_snapshotter(None, 104.0)
@@ -219,7 +219,7 @@ def test_a_blob_that_was_already_on_the_node_stays_cached_even_if_the_snapshotte
     assert amounts(progress) == (LayerPhase.EXTRACTED, 0, 100)
 
 
-def test_a_layer_that_the_snapshotter_declines_is_left_to_containerd():
+def test_a_layer_that_the_snapshotter_declines_waits_for_containerd_to_fetch_it():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
     progress.see_no_fetch()

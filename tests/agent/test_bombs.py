@@ -43,7 +43,7 @@ FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Return the difference, in bytes, between Python's peak memory and ``before``."""
+    """Return Python's peak memory minus ``before``, in bytes."""
     return tracemalloc.get_traced_memory()[1] - before
 
 

@@ -23,7 +23,7 @@ _reports = msgspec.json.Decoder(AgentReport)
 
 
 class Node:
-    """A node, its reporter and a server. ``send`` carries the reporter's requests to the server."""
+    """A node, its reporter and a server. ``send`` passes the reporter's requests to the server."""
 
     def __init__(self) -> None:
         self.reporter = Reporter(load(AgentSettings, SETTINGS))

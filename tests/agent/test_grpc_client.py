@@ -24,7 +24,7 @@ FLAGS = ("END_HEADERS", "END_STREAM")
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of a client connection."""
+    """The server side of a client connection."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server

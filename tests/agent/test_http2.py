@@ -54,7 +54,7 @@ OK = [(b":status", b"200")]
 
 
 class Pair:
-    """A client connected to h2's server side."""
+    """A client that is connected to the server side of h2."""
 
     def __init__(self, settings: dict[SettingCodes, int] | None = None) -> None:
         self.client = Http2()

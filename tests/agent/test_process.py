@@ -1,4 +1,4 @@
-"""Tests for the agent's calls to a simulated containerd, its deadlines, and the exit of its process."""
+"""Tests for the agent's calls to a simulated containerd, their deadlines, and the exit of the agent's process."""
 
 import asyncio
 import json

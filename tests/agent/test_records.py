@@ -84,7 +84,7 @@ def test_a_pull_that_claims_a_tag_also_claims_the_records_named_by_digest_and_by
     assert [known.is_claimed(item.name) for item in (tag, digest, image_id, other)] == [True, True, True, False]
 
 
-def test_claims_from_before_the_oldest_live_pull_are_forgotten():
+def test_claims_that_are_older_than_the_oldest_live_pull_are_forgotten():
     known = ledger(earlier={"r.io/a:1": 105.0, "r.io/b:1": 107.0})
     known.after_poll(oldest=106.0, unseen_since=106.0)
     assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)

@@ -47,7 +47,7 @@ def test_the_pull_after_a_crash_resumes_the_download_and_counts_bytes_from_the_r
     assert layer.cached_bytes + layer.downloaded_bytes == image.size
 
 
-def test_a_new_agent_does_not_show_leases_from_before_containerd_started(watched, push):
+def test_a_new_agent_does_not_show_leases_that_were_created_before_containerd_started(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -104,7 +104,7 @@ def test_an_agent_that_starts_after_a_crash_shows_only_the_pull_that_began_after
     assert set(watched.history) == {again.lease.id}
 
 
-def test_a_new_agent_shows_a_pull_that_has_been_waiting_for_another_pull_for_a_long_time(watched, push):
+def test_a_new_agent_shows_a_pull_that_has_waited_a_long_time_for_another_pull(watched, push):
     first, image = push("one:1", ("base", 60), ("one", 1))
     second, _ = push("two:1", ("base", 60), ("two", 1))
     watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB

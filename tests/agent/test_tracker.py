@@ -12,7 +12,7 @@ from tests.agent.virtual import Watched, restart_containerd
 DEAD = "containerd restarted"
 
 
-def test_a_pull_is_followed_from_its_lease_to_its_image(watched, push):
+def test_a_pull_is_reported_from_the_creation_of_its_lease_until_its_image_exists(watched, push):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended, every=0.5)

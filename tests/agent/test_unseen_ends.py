@@ -7,7 +7,7 @@ from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 from tests.agent.conftest import HOST
 
 
-def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched, push):
+def test_pulls_that_ended_between_two_polls_are_reported_as_completed_with_guessed_names(watched, push):
     refs = [push(f"app-{number}:1", (f"app-{number}", 1))[0] for number in range(3)]
     for ref in refs:
         watched.node.pull(ref)
@@ -63,7 +63,7 @@ def test_repeated_pulls_that_ended_between_two_polls_are_not_reported_as_failed(
     assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
 
 
-def test_a_pull_that_ended_between_two_polls_while_the_clock_was_set_back_is_not_reported_as_failed(watched, push):
+def test_if_the_clock_was_set_back_a_pull_that_ended_between_two_polls_is_not_reported_as_failed(watched, push):
     watched.node.pull(push("app:1", ("app", 1))[0])
     watched.polls(2, every=0.05)
     watched.node.now -= 30

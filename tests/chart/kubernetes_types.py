@@ -72,7 +72,7 @@ TYPES = {
 
 OMITTED = {
     CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # a new field, and a field for block devices
-    # The following fields are new in Kubernetes, and are disabled in most clusters.
+    # The following fields are new in Kubernetes and still disabled in most clusters.
     CORE + "ConfigMapVolumeSource": {"defaultUser"},
     CORE + "ClusterTrustBundleProjection": {"user"},
     CORE + "DownwardAPIVolumeFile": {"user"},

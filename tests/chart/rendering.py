@@ -41,8 +41,8 @@ class Strict(yaml.CSafeLoader):
 
 
 class Rendered:
-    """The objects and notes of a release. The keys of the objects are ``Kind/name``, or ``Kind/namespace/name`` if that
-    name is already taken.
+    """The objects and the notes in a rendered release. The keys of the objects are ``Kind/name``, or
+    ``Kind/namespace/name`` if that name is already taken.
     """
 
     def __init__(self, files: dict[str, str]) -> None:

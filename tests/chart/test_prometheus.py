@@ -121,7 +121,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Return every query in the dashboard, with its variables replaced by values, as in Grafana."""
+    """Return every query in the dashboard, with its variables replaced by values, as Grafana does."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):

@@ -311,14 +311,14 @@ def test_a_parent_chart_can_depend_on_this_chart_conditionally(tmp_path: Path, e
     assert image == ("mirror.example.org/d44b/pulltrace-server:0.2.0" if enabled else None)
 
 
-def test_environment_variables_from_the_user_replace_those_of_the_chart() -> None:
+def test_user_defined_environment_variables_replace_those_of_the_chart() -> None:
     for component, kind in (("agent", "DaemonSet"), ("server", "Deployment")):
         rendered = render(values({f"{component}.extraEnv": [{"name": "PULLTRACE_LOG_LEVEL", "value": "debug"}]}))
         env = rendered.at(f"{kind}/pulltrace-{component}#spec.template.spec.containers.0.env")
         assert [item["value"] for item in env if item["name"] == "PULLTRACE_LOG_LEVEL"] == ["debug"]
 
 
-def test_a_probe_handler_from_the_user_replaces_the_default_one() -> None:
+def test_a_user_defined_probe_handler_replaces_the_default_one() -> None:
     rendered = render(values({"server.livenessProbe": {"tcpSocket": {"port": "http"}}, "server.tls.secretName": "tls"}))
     probe = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0.livenessProbe")
     assert probe == {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "timeoutSeconds": 3}

@@ -87,8 +87,8 @@ async def test_the_schema_has_the_same_fields_as_a_real_api_server(cluster: APIS
 
 
 def substituted(tree: Any, old: Any, new: Any) -> Any:
-    """Return a copy of an object in which one value is replaced. If the value is a list, occurrences of it within
-    longer lists are replaced as well.
+    """Return a copy of an object with one value replaced. If the value is a list, occurrences of it within longer lists
+    are replaced as well.
     """
     if tree == old:
         return new

@@ -169,7 +169,7 @@ async def test_a_client_resumes_the_stream_without_losing_events(demo):
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A pull that failed may already be in its next attempt, so an event counts as lost only if no newer state has
+    # A failed pull may already have started its next attempt, so an event counts as lost only if no newer state has
     # arrived.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 

@@ -50,7 +50,7 @@ async def test_the_server_returns_the_version_of_containerd(agent, node):
     assert await agent.version() == node.version
 
 
-async def test_the_agent_follows_a_pull_from_lease_to_image(node, agent, push):
+async def test_the_agent_reports_a_pull_from_its_lease_to_its_image_record(node, agent, push):
     ref, image = push("app:1", ("base", 4), ("app", 6))
     poller = Poller(agent)
     await poller.poll(node.now)

@@ -15,7 +15,7 @@ from tests.demo.conftest import HOST
 from tests.patience import PATIENCE
 
 
-def test_everything_listens_on_loopback_by_default():
+def test_all_servers_listen_on_loopback_by_default():
     server, agent = load({})
     assert (server.http_addr, server.metrics_addr) == (Address("127.0.0.1", 8080), Address("127.0.0.1", 9090))
     assert agent.node_name == node_name(socket.gethostname())

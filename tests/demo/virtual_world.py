@@ -22,7 +22,7 @@ STEP = 1.0
 
 
 class VirtualWorld:
-    """A simulated cluster. Each call to ``step`` advances its time by one second."""
+    """A simulated cluster. Each call to ``step`` advances the cluster's time by one second."""
 
     def __init__(self, nodes: int, seed: int = 20261123) -> None:
         self.now = NOON

@@ -42,7 +42,7 @@ _GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=Fals
 
 
 class _Server:
-    """The server's application, without a socket. The limits are low enough for the fuzzer to reach them."""
+    """The server's ASGI application, without a socket. The limits are low enough for the fuzzer to reach them."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -102,7 +102,7 @@ def report(data: bytes) -> None:
 
 
 def zipped(data: bytes) -> None:
-    """Post the bytes with the content encoding gzip. Only half of the bodies are actually compressed."""
+    """Post the bytes with the header ``Content-Encoding: gzip``. Only half of the bodies are really compressed."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
