@@ -99,7 +99,7 @@ class LayerStatus(JsonObject, frozen=True):
 class PodCorrelation(JsonObject, frozen=True):
     """A container that is waiting for an image.
 
-    ``image`` is the image as written in the pod. ``owner`` has the form ``Deployment/web``.
+    ``image`` is the image reference as written in the pod spec. ``owner`` has the form ``Deployment/web``.
     """
 
     namespace: str
@@ -114,7 +114,7 @@ class PodCorrelation(JsonObject, frozen=True):
 class Bound(JsonObject, frozen=True):
     """The factor that limits a pull: its name, and a sentence that explains it.
 
-    ``figures`` contains the numbers that the sentence ``why`` mentions, keyed by name.
+    ``figures`` contains the numbers that are mentioned in ``why``, keyed by name.
     """
 
     by: Factor
@@ -341,7 +341,9 @@ class ThroughputList(JsonObject, frozen=True):
 
 
 class WaitState(StrEnum):
-    """The state of the pull that a container needs. ``waiting`` means that the kubelet has not requested the image."""
+    """The state of the pull that a container is waiting for. ``waiting`` means that the kubelet has not requested the
+    image.
+    """
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -456,7 +458,7 @@ class RolloutNodes(JsonObject, frozen=True):
 
 
 class ImageRollout(JsonObject, frozen=True):
-    """One image on all nodes. Durations include only completed pulls that fetched at least one byte.
+    """One image on all nodes. Durations are based only on completed pulls that fetched at least one byte.
 
     ``total_bytes`` is the total number of bytes that all nodes have to fetch. ``image_bytes`` is the compressed size of
     the image.
