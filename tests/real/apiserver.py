@@ -72,8 +72,8 @@ class APIServer:
     """An API server as an async context manager. The server keeps its port, certificate and tokens across restarts.
 
     Without the watch cache, every watch reads from etcd. After a compaction, watches from earlier revisions therefore
-    get 410 immediately. With the watch cache, a watch gets 410 only after the API server has been restarted. Inside a
-    namespace, the API server works as in a real cluster: pods can reach it, and it can reach the kubelet.
+    receive 410 immediately. With the watch cache, a watch receives 410 only after the API server has been restarted.
+    Inside a namespace, the API server works as in a real cluster: pods can reach it, and it can reach the kubelet.
     """
 
     def __init__(self, *, watch_cache: bool = True, inside: Namespace | None = None) -> None:

@@ -1,8 +1,8 @@
 """A single-node cluster with a real kubelet. ``make cluster`` starts a cluster that also has a dashboard.
 
 All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. When the cluster is stopped, all its processes are ended and all its files are
-removed. The kubelet's log (``kubelet_log``) records the actual events, in JSON.
+kubelet, a DNS server and a registry. When the cluster is stopped, all its processes are terminated and all its files
+are removed. The kubelet's log (``kubelet_log``) records the actual events, in JSON.
 
 Example:
 
@@ -96,7 +96,7 @@ class Cluster:
 
     def __init__(self, **kubelet: Any) -> None:
         self.program = make_program(PAUSE.path, "pause")
-        """The layer with the program, which is part of every image and is on the node from the start."""
+        """The layer that contains the program. This layer is part of every image, and is on the node from the start."""
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.static_pods = self.folder / "static"
         self._settings = kubelet

@@ -177,8 +177,8 @@ class Containerd:
         containerd starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a
         snapshotter in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. If
         ``client`` is true, containerd 2.x pulls images as 1.x does, with its own client instead of the transfer
-        service. ``images``, ``runtime`` and ``transfer`` contain additional settings for the configuration sections of
-        these names.
+        service. ``images``, ``runtime`` and ``transfer`` contain additional settings for the configuration sections
+        with these names.
         """
         self.binary = binary
         client = client or is_version_1(binary)

@@ -30,7 +30,7 @@ from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
 APART = 0.6
-"""The minimum number of seconds between two reports. The server rejects reports that arrive sooner."""
+"""Minimum interval, in seconds, between two reports. The server rejects reports that arrive sooner."""
 
 
 class Observed:

@@ -1,5 +1,5 @@
-"""Run a cluster for experiments until Ctrl-C is pressed. The command is ``make cluster`` or ``python -m
-tests.real.local_cluster 8080``.
+"""Run a cluster for experiments, with ``make cluster`` or ``python -m tests.real.local_cluster 8080``. Ctrl-C stops the
+cluster.
 
 The cluster's dashboard and API server are forwarded to loopback, and the images of one Deployment are being pulled.
 """

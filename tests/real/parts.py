@@ -1,4 +1,4 @@
-"""Install the real components that tests use. The command is ``make parts`` or ``python -m tests.real.parts [name…]``.
+"""Install the real components that tests use, with ``make parts`` or ``python -m tests.real.parts [name…]``.
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
 and kept in the cache directory, so that a second run does not build the programs again. If a component is unavailable,

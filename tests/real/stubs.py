@@ -1,4 +1,4 @@
-"""Generate the gRPC stubs from the .proto files. The command is ``make stubs`` or ``python -m tests.real.stubs``.
+"""Generate the gRPC stubs from the .proto files, with ``make stubs`` or ``python -m tests.real.stubs``.
 
 Generated code does not work with versions of protobuf and grpcio that are older than the generator. The stubs are
 therefore generated with the oldest supported tools. The tools are installed in a separate virtual environment in the

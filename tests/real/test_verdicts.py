@@ -151,7 +151,7 @@ async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
         first = asyncio.create_task(pull(real, observed, f"{FAST}/team/busy:1"))
         await registry.reached(busy[0].digest)
         second = asyncio.create_task(real.cri.pull(f"{FAST}/team/late:1"))
-        # Until containerd has created a lease for the second pull, this pull is really still in the queue.
+        # Until containerd has created a lease for the second pull, the verdict "queue" would be correct.
         await observed.until(lambda: len(observed.hub.feed.pulls()) == 2)
         late = PodEvents(pod("late", "node-1", {"app": f"{FAST}/team/late:1"}, at=observed.hub.now()))
         observed.apply(seen(late), event(late.pulling("app", observed.hub.now())))
