@@ -78,7 +78,7 @@ class Analysis:
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
     def ended(self, pull: PullStatus) -> None:
-        """Add a finished attempt to the counted pulls from its registry."""
+        """Count a finished attempt as a pull from its registry."""
         if pull.registry and pull.completed_at:
             pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER

@@ -5,9 +5,9 @@ Theory of operation
 
 The agent reports when a pull started, when it ended, and how. Each of these values may be wrong:
 
-- The agent may have missed the start of a short pull. The reported start is then too early.
-- The agent may have been restarted during the pull, or may have stopped reporting. The server then infers a failure.
-  The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be too late.
+- The agent may have missed the start of a short pull. In that case, the reported start is too early.
+- The agent may have been restarted during the pull, or may have stopped reporting. In that case, the server infers a
+  failure. The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be too late.
 - If the image is missing, the agent concludes that the pull failed (``agent.conclusion``). However, the image may have
   been removed right after the pull. The agent never knows why a pull failed.
 

@@ -174,8 +174,8 @@ class _Open:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
     def _settle_at(self, at: float) -> None:
-        """Schedule another ``join`` for this node. Without another ``join``, an idle node would keep the layers of its
-        last pulls in memory.
+        """Schedule another ``join`` for this node. Otherwise, an idle node would keep the layers of its last pulls in
+        memory.
         """
         if at > self._settles_at:
             self._settles_at = at

@@ -18,7 +18,7 @@ def with_attempt(
     """Add a failed attempt to the list, and return the new list. The attempt's values come from its last published
     status. ``requested`` is true if pods waited for the image.
 
-    An attempt that ended without an error was cancelled: a kubelet always reports a failure before it retries.
+    An attempt that ended without an error was cancelled, because a kubelet always reports a failure before it retries.
     """
     if status.completed_at is None or (earlier and earlier[-1].attempt >= attempt.number):
         return earlier

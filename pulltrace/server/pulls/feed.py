@@ -199,7 +199,7 @@ class Feed:
     def since(self, cursor: int) -> list[Entry] | None:
         """Return the changes after a cursor, oldest first.
 
-        Return None if some of the changes have been dropped. The client must then be reset.
+        Return None if some of the changes have been dropped. In that case, the client must be reset.
         """
         if not self.floor <= cursor <= self.revision:
             return None

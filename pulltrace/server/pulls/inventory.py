@@ -319,7 +319,7 @@ class Inventory:
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
         """Forget a pull that was known only from its lease. The lease may have belonged to a container.
 
-        If there was a pull after all, the kubelet still reports its result.
+        If the lease did belong to a pull, the kubelet still reports its result.
         """
         node = pull.node
         del node.active[pull.state.id]

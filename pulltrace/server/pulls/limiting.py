@@ -136,8 +136,8 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
     """Return the mirror as the limiting factor if the mirror seems to be dead, otherwise None. A mirror is assumed to
-    be dead if the pull is making no progress and has waited at least ``MIRROR_WAITS`` times for as long as containerd
-    takes to give up on a host.
+    be dead if the pull is making no progress and has run into containerd's connection timeout at least ``MIRROR_WAITS``
+    times.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -199,7 +199,7 @@ def _connections(pull: Pull) -> int:
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
     """Return the layer as the limiting factor if a single large layer limits the pull, otherwise None. A layer limits
-    the pull if no other layer is being downloaded, and the pull was faster with several connections.
+    the pull if no other layer is being downloaded and the pull was faster when it used several connections.
     """
     if len(left) != 1 or not left[0].total_known:
         return None

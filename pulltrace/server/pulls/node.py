@@ -71,7 +71,8 @@ class Pull:
     such a pull.
     """
     fresh: bool = False
-    """True if the pull started after the node's previous report. The agent then observed the entire download."""
+    """True if the pull started after the node's previous report. In that case, the agent observed the entire download.
+    """
     learned_at: float | None = None
     """When the server received the report that the pull had ended."""
     arrival_id: str = ""
@@ -132,9 +133,9 @@ class Pull:
         self.state = state
         came = untimed = own = other = 0
         since = self.seen_at or now
-        # `whole` is true if all downloaded bytes of a newly reported layer arrived after the previous report. The agent
-        # then observed the whole download, or earlier reports listed only other layers of the pull. (Bytes that were on
-        # the node before the pull are reported as cached.)
+        # `whole` is true if all downloaded bytes of a newly reported layer arrived after the previous report. This is
+        # the case if the agent observed the whole download, or if earlier reports listed only other layers of the pull.
+        # (Bytes that were on the node before the pull are reported as cached.)
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed = self.arriving = Speed(0, now)
@@ -218,9 +219,7 @@ class Pull:
         self.speed = self.arriving = _STILL
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of a finished attempt, the last phase first. Each phase begins at the end of the previous
-        phase.
-        """
+        """Return the phases of a finished attempt, the last phase first. Each phase begins when the previous one ends."""
         found: list[Interval] = []
         end = self.ended_at or self.started_at
         for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):

@@ -27,7 +27,7 @@ LONGEST = 24 * 3600.0
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""Maximum time, in seconds, from the end of a pull to the time in the kubelet's event. The event's time is in whole
+"""Maximum time, in seconds, between the end of a pull and the time in the kubelet's event. The event's time is in whole
 seconds.
 """
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")

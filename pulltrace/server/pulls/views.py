@@ -28,7 +28,7 @@ includes the image because a volume and a container may have the same name.
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> Iterator[PodWait]:
-    """Yield the pods in which a container is waiting for a requested image, the longest wait first.
+    """Yield the pods in which a container is waiting for a requested image, starting with the longest wait.
 
     A container whose image has not been requested may be waiting for a volume instead. Such a container is listed only
     if another container of its pod is waiting for an image.
@@ -70,7 +70,8 @@ def running(pulls: Iterable[PullStatus]) -> list[PullStatus]:
     """Return the running pulls in the same order as on the page (web/src/model/pullRows.ts). The page lists running
     pulls before all other pulls.
 
-    Stalled pulls come first, then pulls that a pod is waiting for. Within each group, the newest pull comes first.
+    Stalled pulls come first, followed by pulls that a pod is waiting for. Within each group, the newest pull comes
+    first.
     """
     return sorted(
         filter(_is_running, pulls),
@@ -180,8 +181,8 @@ def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullSt
 
 
 def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
-    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest pull. A
-    queued pull without an estimate is assumed to end later than a running pull.
+    """Return how much a node delays a rollout: failures count most, followed by the longest estimate and the slowest
+    pull. A queued pull without an estimate is assumed to end later than a running pull.
 
     ``live`` contains the live pulls of the node.
     """
