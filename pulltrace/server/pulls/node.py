@@ -219,7 +219,7 @@ class Pull:
         self.speed = self.arriving = _STILL
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of a finished attempt, the last phase first. Each phase begins when the previous one ends."""
+        """Return the phases of a finished attempt, last phase first. Each phase begins when the previous one ends."""
         found: list[Interval] = []
         end = self.ended_at or self.started_at
         for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):

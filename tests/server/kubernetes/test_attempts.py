@@ -156,7 +156,7 @@ def test_a_failure_after_a_success_has_its_own_row() -> None:
     assert [row.status for row in node.sim.shown].count(PullPhase.FAILED) == 1
 
 
-def test_a_failure_from_a_status_remains_when_the_events_arrive_later() -> None:
+def test_a_failure_reported_in_a_status_is_kept_when_the_events_arrive_later() -> None:
     sim, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
     states = []
