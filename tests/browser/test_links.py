@@ -1,5 +1,6 @@
 """Tests for links to a view, for the Back button, and for arbitrary query strings."""
 
+import re
 import time
 from urllib.parse import quote
 
@@ -66,6 +67,31 @@ async def test_the_link_to_the_current_view_can_be_copied(server: ScriptedServer
     assert await page.evaluate("window.copied") == page.url
     assert page.url.endswith("?view=images&q=status:done%20pytorch&sort=-size")
     await expect(button).to_be_visible()
+
+
+@pytest.mark.parametrize("typed", ["at:5m", "at:{clock}", "since:6m"])
+async def test_a_copied_link_names_the_same_moment_in_every_time_zone(
+    server: ScriptedServer, open_page: OpenPage, typed: str
+) -> None:
+    at = time.time()
+    nginx = "docker.io/library/nginx:1"
+    await server.put(
+        pull("during", "worker-1", nginx, "completed", now=at, ago=310, completedAt=rfc3339(at - 290)),
+        pull("before", "worker-2", nginx, "completed", now=at, ago=900, completedAt=rfc3339(at - 800)),
+    )
+    clock = time.strftime("%H:%M:%S", time.gmtime(at - 300))
+    page = await open_page(f"{server.url}?q={typed.format(clock=clock)}", timezone_id="UTC")
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await page.evaluate(
+        """() => Object.defineProperty(navigator, 'clipboard',
+             {value: {writeText: async text => { window.copied = text }}})"""
+    )
+    await page.get_by_role("search").get_by_role("button", name="Copy link").click()
+    link = await page.evaluate("window.copied")
+    there = await open_page(link, timezone_id="Asia/Tokyo")
+    await expect(there.locator(ROWS)).to_have_count(1)
+    await expect(there.locator(ROWS)).to_contain_text("worker-1")
+    assert re.search(r"q=(at|since):\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", link)
 
 
 async def test_copying_works_without_a_clipboard_api_and_keeps_the_focus(

@@ -4,7 +4,7 @@ import { type Concern, concerns } from '../model/attention'
 import { secondOfDay } from '../model/format'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { changeUrl, showPulls } from '../url/useUrl'
+import { showPulls, showView } from '../url/useUrl'
 import styles from './Attention.module.css'
 import { Icon } from './Icon'
 import { Quiet } from './Quiet'
@@ -103,7 +103,7 @@ function Item({ concern, onShow }: ItemProps) {
   const { kind, subject, query, rowKey } = concern
   const show = () => {
     onShow()
-    if (kind === 'lost') changeUrl({ view: 'nodes', query, sort: undefined, open: [] })
+    if (kind === 'lost') showView('nodes', query)
     else showPulls(query, rowKey)
   }
   return (

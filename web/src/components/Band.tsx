@@ -3,6 +3,7 @@ import { classes } from '../classes'
 import { joined, quantity, rate, secondOfDay, timeOfDay } from '../model/format'
 import { placeOf } from '../model/moment'
 import { searchPulls } from '../model/pullRows'
+import { linkTime } from '../model/query'
 import {
   areas,
   axis,
@@ -131,7 +132,7 @@ function Chart({
   const at = `${(100 * (place ?? 0)) / PLACES}%`
   const ended = marksAt(events, place ?? PLACES)
   const time = moment === undefined ? '' : secondOfDay(moment.at)
-  const list = () => showPulls(`at:${time}`, undefined)
+  const list = () => moment && showPulls(`at:${linkTime(moment.at)}`)
   return (
     <div className={styles.chart}>
       <div role="img" aria-label={`Throughput by registry: ${figures || sum}`}>

@@ -1,6 +1,6 @@
 import { classes } from '../classes'
 import { VIEWS, type View } from '../url/urlState'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { showView, useUrl } from '../url/useUrl'
 import { Agents } from './Agents'
 import { ConnectionBadge } from './ConnectionBadge'
 import styles from './Header.module.css'
@@ -33,7 +33,7 @@ export function Header() {
             onClick={event => {
               if (event.metaKey || event.ctrlKey || event.shiftKey) return
               event.preventDefault()
-              changeUrl({ view: name, query, sort: undefined, open: [] })
+              showView(name, query)
             }}
           >
             {TITLES[name]}

@@ -1,4 +1,4 @@
-import { Fragment, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from 'react'
+import { Fragment, type ReactNode, useLayoutEffect, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type PullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
 import { KEYS as SEARCH_KEYS, STATUS_WORDS } from '../model/query'
@@ -9,8 +9,8 @@ import rollout from '../views/Rollout.module.css'
 import styles from './Help.module.css'
 import { Icon } from './Icon'
 import { GUESSED } from './ImageLabel'
-import { isShortcut } from './isShortcut'
 import bars from './ProgressBar.module.css'
+import { useShortcut } from './useShortcut'
 import { LEGEND } from './Waterfall'
 import phases from './Waterfall.module.css'
 
@@ -77,16 +77,10 @@ const LAYERS: Legend = LEGEND.map(([phase, word]) => [phases[phase], word])
 export function Help() {
   const dialog = useRef<HTMLDialogElement>(null)
   const [isOpen, setOpen] = useState(false)
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (!isShortcut(event, '?')) return
-      event.preventDefault()
-      if (dialog.current?.open === true) dialog.current.close()
-      else setOpen(true)
-    }
-    document.addEventListener('keydown', onKey)
-    return () => document.removeEventListener('keydown', onKey)
-  }, [])
+  useShortcut('?', () => {
+    if (dialog.current?.open === true) dialog.current.close()
+    else setOpen(true)
+  })
   // The content is rendered only when the dialog is opened, which makes the page load faster.
   useLayoutEffect(() => {
     if (isOpen) dialog.current?.showModal()

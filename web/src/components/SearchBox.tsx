@@ -15,12 +15,12 @@ import {
 import { factsOf } from '../model/rollout'
 import type { Context } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { changeUrl, linkToView, useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { CopyButton } from './CopyButton'
 import { Icon } from './Icon'
-import { isShortcut } from './isShortcut'
 import styles from './SearchBox.module.css'
+import { useShortcut } from './useShortcut'
 
 const NO_SUGGESTIONS: Suggestions = { shown: [], more: 0 }
 
@@ -34,8 +34,8 @@ export function SearchBox() {
   const [marked, setMarked] = useState(-1)
   const [typing, setTyping] = useState('')
   const words = splitWords(query)
-  const chips = words.filter(word => parseToken(word) !== undefined && !splitWords(typing).includes(word))
-  const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
+  const chips = words.filter(word => isToken(word) && !splitWords(typing).includes(word))
+  const draft = typing !== '' ? typing : words.filter(word => !isToken(word)).join(' ')
 
   // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
   // state or pods change.
@@ -48,15 +48,7 @@ export function SearchBox() {
     focused && !dismissed && known !== undefined ? suggest(lastWord, known) : NO_SUGGESTIONS
   const isOpen = suggestions.length > 0
 
-  useEffect(() => {
-    const onKey = (event: globalThis.KeyboardEvent) => {
-      if (!isShortcut(event, '/')) return
-      event.preventDefault()
-      input.current?.focus()
-    }
-    document.addEventListener('keydown', onKey)
-    return () => document.removeEventListener('keydown', onKey)
-  }, [])
+  useShortcut('/', () => input.current?.focus())
 
   // The focus stays in the input, so the browser does not scroll to the marked suggestion by itself.
   useEffect(() => {
@@ -65,7 +57,6 @@ export function SearchBox() {
 
   /** The input keeps the text being typed, including spaces. Typing a space after a token turns it into a chip. */
   const write = (text: string) => {
-    const isToken = (word: string) => parseToken(word) !== undefined
     const written = splitWords(text)
     const ended = text.endsWith(' ') ? written : written.slice(0, -1)
     setTyping(
@@ -167,7 +158,7 @@ export function SearchBox() {
       <kbd className={styles.hint} title="Press / to search">
         /
       </kbd>
-      <CopyButton text={window.location.href}>Copy link</CopyButton>
+      <CopyButton text={linkToView(context.now)}>Copy link</CopyButton>
       <div className={styles.list} hidden={!isOpen}>
         <div id={listId} role="listbox" aria-label="Suggestions">
           {suggestions.map((suggestion, at) => (
@@ -217,6 +208,10 @@ function TokenWords({ word }: { readonly word: string }) {
       <bdi>{word.slice(colon)}</bdi>
     </span>
   )
+}
+
+function isToken(word: string): boolean {
+  return parseToken(word) !== undefined
 }
 
 /** All values that a search can currently find. */

@@ -6,7 +6,7 @@ import { toggleValue, valuesOf, withValues } from '../model/query'
 import { firstDone, type StateCounts } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { changeUrl, useUrl } from '../url/useUrl'
+import { changeUrl, showPulls, showView, useUrl } from '../url/useUrl'
 import styles from './Tiles.module.css'
 
 interface Filter {
@@ -33,8 +33,7 @@ export function Tiles() {
   const shown = isPulls ? query : ''
   const statuses = valuesOf(shown, 'status')
   const isStalled = statuses.join() === 'stalled'
-  const show = (changed: string) =>
-    changeUrl({ query: changed, ...(!isPulls && { view: 'pulls', sort: undefined, open: [] }) })
+  const show = (changed: string) => (isPulls ? changeUrl({ query: changed }) : showPulls(changed))
   return (
     <ul
       className={classes(styles.tiles, isOld && styles.old)}
@@ -45,7 +44,7 @@ export function Tiles() {
         <Tile
           number={counts && waitingPodCount(pods, pulls.values())}
           isChosen={view === 'pods'}
-          onClick={() => changeUrl({ view: view === 'pods' ? 'pulls' : 'pods', sort: undefined, open: [] })}
+          onClick={() => showView(view === 'pods' ? 'pulls' : 'pods', query)}
         >
           Waiting pods
         </Tile>

@@ -3,7 +3,17 @@ import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { secondOfDay } from './format'
 import { pullFacts as factsOf } from './pullRows'
-import { type Known, matches, parseQuery, STATUS_WORDS, suggest, toggleValue, withValues } from './query'
+import {
+  type Known,
+  linkTime,
+  matches,
+  parseQuery,
+  STATUS_WORDS,
+  suggest,
+  toggleValue,
+  withLinkTimes,
+  withValues,
+} from './query'
 
 const pod = aPod('trainer-0', { namespace: 'ml' })
 const pull = aPull({ imageRef: 'nvcr.io/nvidia/pytorch:24.05-py3', nodeName: 'gpu-03', pods: [pod] })
@@ -65,8 +75,30 @@ describe('a search', () => {
     expect(parseQuery('since:5m at:1:xx at:99999999999m', T0).moments).toEqual([])
   })
 
-  it.each(['at:', 'at:1', 'at:1:xx', 'since:10', 'since:soon'])('ignores the incomplete time %j', text =>
-    expect(fits(text)).toBe(true),
+  it('reads times with a date and a time zone', () => {
+    const at = Date.UTC(2026, 10, 23, 14, 5, 30)
+    const texts = ['2026-11-23T14:05:30Z', '2026-11-23t14:05:30z', '2026-11-23T23:05:30+09:00']
+    for (const text of texts) expect(parseQuery(`at:${text}`, T0).moments).toEqual([at])
+    expect(parseQuery('at:2026-11-23T14:05:30.25Z', T0).moments).toEqual([at + 250])
+    expect(parseQuery('at:2026-11-99T14:05:30Z,2026-,2026-11-23T', T0).moments).not.toContain(Number.NaN)
+  })
+
+  it('gets times for links that do not depend on the time and the time zone', () => {
+    const typed = `status:failed since:10m,5m cart at:${secondOfDay(T0)}`
+    const text = withLinkTimes(typed, T0)
+    expect(text).toBe(
+      `status:failed since:${linkTime(T0 - 600_000)},${linkTime(T0 - 300_000)} cart at:${linkTime(T0)}`,
+    )
+    expect(linkTime(Date.UTC(2026, 10, 23, 14, 5, 30, 999))).toBe('2026-11-23T14:05:30Z')
+    const days = 86_400_000
+    expect(parseQuery(text, T0 + 3 * days)).toEqual(parseQuery(typed, T0))
+    expect(withLinkTimes(text, T0 + 3 * days)).toBe(text)
+    expect(withLinkTimes('Image:A,B x', T0)).toBe('Image:A,B x')
+  })
+
+  it.each(['at:', 'at:1', 'at:1:xx', 'since:10', 'since:soon', 'at:2026-12-01Tx'])(
+    'ignores the incomplete time %j',
+    text => expect(fits(text)).toBe(true),
   )
 
   it('ignores an unfinished token', () => {

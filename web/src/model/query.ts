@@ -79,17 +79,34 @@ export function parseQuery(text: string, now = Date.now()): Query {
 const AROUND_MS = 30_000
 const HOUR_MS = 3_600_000
 
-/** The times in a token: `10m` is ten minutes ago, and `14:05:30` is the last such time of day in the reader's time
- * zone. Incomplete and invalid values are ignored. */
+/** The times in a token: `10m` is ten minutes ago, `14:05:30` is the last such time of day in the reader's time zone,
+ * and `2026-12-01T14:05:30Z` is the same moment in every time zone. Incomplete and invalid values are ignored. */
 function timesOf({ values }: Token, now: number): readonly number[] {
   return values.map(value => timeOf(value, now)).filter(at => at > 0)
 }
 
 function timeOf(value: string, now: number): number {
   if (/^\d+m$/.test(value)) return now - Number.parseInt(value, 10) * 60_000
+  if (/^\d{4}-/.test(value)) return Date.parse(value.toUpperCase())
   const [hours = 0, minutes = Number.NaN, seconds = 0] = value.split(':').map(Number)
   const at = new Date(now).setHours(hours, minutes, seconds, 0)
   return at > now + HOUR_MS ? at - 24 * HOUR_MS : at
+}
+
+/** The form in which links contain a time: `2026-12-01T14:05:30Z`. */
+export function linkTime(at: number): string {
+  return new Date(at).toISOString().replace(/\.\d+/, '')
+}
+
+/** The query with each time in the form that links contain. */
+export function withLinkTimes(text: string, now: number): string {
+  const words = splitWords(text).map(word => {
+    const token = parseToken(word)
+    return token?.key === 'at' || token?.key === 'since'
+      ? tokenText({ key: token.key, values: timesOf(token, now).map(linkTime) })
+      : word
+  })
+  return words.join(' ')
 }
 
 export function splitWords(text: string): readonly string[] {

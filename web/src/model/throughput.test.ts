@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
-import { secondOfDay } from './format'
+import { linkTime } from './query'
 import {
   areas,
   axis,
@@ -151,7 +151,7 @@ it('describes what happened, during which period, and how many pulls the list of
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
   const period = (change: object, pulls = 1) =>
     happened({ ...history, ...change }, T0 + WINDOW_MS, () => pulls)
-  const since = `since:${secondOfDay(T0)}`
+  const since = `since:${linkTime(T0)}`
   expect(period({})).toEqual({
     words: 'last 10 min',
     happenings: [

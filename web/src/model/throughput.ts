@@ -1,11 +1,12 @@
 /** The bytes per second from each registry over the last few minutes. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
 import { groupBy, REASON_WORDS } from './failureGroups'
-import { bytes, count, duration, secondOfDay } from './format'
+import { bytes, count, duration } from './format'
 import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { shortName } from './limit'
 import { hasEnded } from './pullState'
+import { linkTime } from './query'
 
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this would be hard to tell apart. */
@@ -60,7 +61,7 @@ export function happened(
 ): Period | undefined {
   if (history?.completed === undefined) return undefined
   const { since, completed, failed, canceled, downloadedBytes } = history
-  const queryOf = (status: string) => `status:${status} since:${secondOfDay(since)}`
+  const queryOf = (status: string) => `status:${status} since:${linkTime(since)}`
   const attempts = (ended: number, word: string) => {
     const query = queryOf(word)
     const pulls = pullCount(query)

@@ -37,9 +37,7 @@ export function writeUrl(state: UrlState): string {
   const add = (key: string, value: string) => {
     // Colons, commas and slashes are legal in a query, and keep links readable.
     if (value !== '')
-      params.push(
-        `${key}=${encodeURIComponent(value).replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%2F', '/')}`,
-      )
+      params.push(`${key}=${encodeURIComponent(value).replace(/%(3A|2C|2F)/g, decodeURIComponent)}`)
   }
   add('view', state.view === 'pulls' ? '' : state.view)
   add('q', state.query)

@@ -1,8 +1,9 @@
 /** The state that is stored in the URL, and functions that change it. */
 import { useSyncExternalStore } from 'react'
+import { withLinkTimes } from '../model/query'
 import type { Pull } from '../wire/wire'
 import { pendingReveal } from './reveal'
-import { readUrl, toggleOpen, type UrlState, writeUrl } from './urlState'
+import { readUrl, toggleOpen, type UrlState, type View, writeUrl } from './urlState'
 
 const listeners = new Set<() => void>()
 let search = window.location.search
@@ -32,7 +33,7 @@ export function useUrl(): UrlState {
 /** Changing the view adds an entry to the browser's history; all other changes replace the current entry. */
 export function changeUrl(change: Partial<UrlState>): void {
   const next = { ...current(), ...change }
-  const address = `${window.location.pathname}${writeUrl(next)}`
+  const address = addressOf(next)
   if (next.view === current().view) window.history.replaceState(null, '', address)
   else window.history.pushState(null, '', address)
   for (const listener of listeners) listener()
@@ -43,10 +44,18 @@ export function toggleRow(key: string): void {
   changeUrl({ open: toggleOpen(current().open, key) })
 }
 
-/** Shows the results of a search in the Pulls view, and opens the row with the given key, if any. */
-export function showPulls(query: string, key: string | undefined): void {
+/** Shows the results of a search in a view, in the default order, and opens the row with the given key, if any. */
+export function showView(view: View, query: string, key?: string): void {
   pendingReveal.request(key)
-  changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })
+  changeUrl(viewState(view, query, key))
+}
+
+export function showPulls(query: string, key?: string): void {
+  showView('pulls', query, key)
+}
+
+function viewState(view: View, query: string, key?: string): UrlState {
+  return { view, query, sort: undefined, open: key === undefined ? [] : [key] }
 }
 
 /** Opens a pull's own row in the Pulls view. */
@@ -56,6 +65,16 @@ export function showPull({ id, imageRef, nodeName }: Pull): void {
 
 /** The page's URL with one pull open, without a search and with the default order. */
 export function linkTo(id: string): string {
+  return addressOf(viewState('pulls', '', id))
+}
+
+/** A link to what the page shows now. The times in its search do not depend on when and where the link is opened. */
+export function linkToView(now: number): string {
+  const state = current()
+  return addressOf({ ...state, query: withLinkTimes(state.query, now) })
+}
+
+function addressOf(state: UrlState): string {
   const { origin, pathname } = window.location
-  return `${origin}${pathname}${writeUrl({ view: 'pulls', query: '', sort: undefined, open: [id] })}`
+  return `${origin}${pathname}${writeUrl(state)}`
 }

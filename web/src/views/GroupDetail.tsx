@@ -30,7 +30,7 @@ function Images({ pulls }: { readonly pulls: readonly Pull[] }) {
           <button
             type="button"
             className={styles.image}
-            onClick={() => showPulls(`image:${imageRef} status:failed`, undefined)}
+            onClick={() => showPulls(`image:${imageRef} status:failed`)}
           >
             <ImageLabel imageRef={imageRef} />
             <span className={shared.dim}>{count(ofImage.length, 'node')}</span>

@@ -28,11 +28,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
           const stalled = ofRegistry.filter(pull => pullState(pull) === 'stalled').length
           return (
             <li key={registry} className={styles.registry}>
-              <button
-                type="button"
-                className={shared.code}
-                onClick={() => showPulls(`registry:${registry}`, undefined)}
-              >
+              <button type="button" className={shared.code} onClick={() => showPulls(`registry:${registry}`)}>
                 {registry}
               </button>
               <span>
