@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from .conftest import OpenPage
-from .scenery import ROWS, pod, pull, scene_is_complete, set_scene
+from .scenery import ROWS, pod, pull, row, scene_is_complete, set_scene
 from .scripted import ScriptedServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,7 +41,7 @@ async def test_the_images_view_shows_the_progress_of_a_rollout(server: ScriptedS
     await expect(nginx.locator("td[data-column=worst]")).to_have_text("15 sworker-12")
     await expect(nginx.locator("td[data-column=nodes]")).to_have_text("1 of 13 to go")
     since = await page.get_by_role("button", name="Done").inner_text()
-    period = f"The figures cover the pulls in progress and those completed since {since[-5:]}."
+    period = f"Done, median and longest cover the pulls completed since {since[-5:]}."
     await expect(page.get_by_text(period)).to_be_visible()
     await nginx.click()
     await expect(page.locator("[data-detail] li")).to_have_count(13)
@@ -137,6 +137,26 @@ async def test_the_escape_key_closes_an_open_row_and_focuses_its_button(
     await page.keyboard.press("Escape")
     await expect(page.locator('[data-toggle="billing"]')).to_be_focused()
     await expect(page.locator('[data-toggle="billing"]')).to_have_attribute("aria-expanded", "false")
+
+
+@pytest.mark.parametrize("part", ["td[data-column=node]", "[data-toggle]"])
+@pytest.mark.parametrize("then", ["nothing", "click in the details"])
+async def test_the_escape_key_closes_a_row_that_was_opened_with_the_mouse(
+    server: ScriptedServer, open_page: OpenPage, part: str, then: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await scene_is_complete(page)
+    await row(page, "torch").locator(part).click()
+    await expect(page.locator("figure ol")).to_be_visible()
+    if then != "nothing":
+        await page.locator("[data-detail] figure ol li").first.click()
+        await expect(page.locator("[data-detail]")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("[data-detail]")).to_have_count(0)
+    await expect(page.locator('[data-toggle="torch"]')).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("figure ol")).to_be_visible()
 
 
 async def test_the_question_mark_opens_the_legend_of_colours_and_shortcuts(

@@ -127,29 +127,20 @@ export function DataTable<T>(props: Props<T>) {
 
   const onKeyDown = (event: KeyboardEvent<HTMLElement>) => {
     if (!(event.target instanceof HTMLElement)) return
-    const key = event.target.dataset.toggle
-    if (key === undefined) {
-      if (event.key === 'Escape') leaveDetail(event.target)
-      return
-    }
-    const at = rows.findIndex(row => rowKey(row) === key)
-    const to = target(event.key, at, rows.length)
+    const { toggle } = event.target.dataset
+    const key = toggle ?? event.target.closest<HTMLElement>('[data-detail]')?.dataset.detail
+    const at = rows.findIndex(row => rowKey(row) === toggle)
+    const to = at < 0 ? undefined : target(event.key, at, rows.length)
     if (to !== undefined) move(to)
-    else if (event.key === 'Escape' && open.includes(key)) toggleRow(key)
+    else if (event.key === 'Escape' && key !== undefined && open.includes(key)) onRow(key)
     else return
     event.preventDefault()
   }
 
-  const leaveDetail = (from: HTMLElement) => {
-    const key = from.closest<HTMLElement>('[data-detail]')?.dataset.detail
-    if (key === undefined) return
-    toggleRow(key)
-    focusNext.current = true
-    setActive(key)
-  }
-
-  // The callback is always the same function, so that unchanged rows are not rendered again.
+  // The callback is always the same function, so that unchanged rows are not rendered again. The row's button gets the
+  // focus, so that the keys also work after a click on another part of the row.
   const onRow = useCallback((key: string) => {
+    focusNext.current = true
     setActive(key)
     toggleRow(key)
   }, [])
@@ -216,6 +207,8 @@ export function DataTable<T>(props: Props<T>) {
                 {...place}
                 className={item.isDetail ? styles.detail : styles.heading}
                 data-detail={item.isDetail ? item.key : undefined}
+                // A click on the details leaves the focus in the row, so that Esc closes it.
+                tabIndex={item.isDetail ? -1 : undefined}
               >
                 <td role="cell" aria-colspan={columns.length + 1} colSpan={columns.length + 1}>
                   {item.heading ?? props.detail(item.row)}
@@ -260,23 +253,17 @@ function itemKey<T>({ key, isDetail }: Item<T>): string {
   return isDetail ? `${key} detail` : key
 }
 
+/** The index of the row to which a key moves the focus. */
 function target(key: string, at: number, length: number): number | undefined {
-  switch (key) {
-    case 'ArrowDown':
-      return at + 1
-    case 'ArrowUp':
-      return at - 1
-    case 'PageDown':
-      return at + PAGE_ROWS
-    case 'PageUp':
-      return at - PAGE_ROWS
-    case 'Home':
-      return 0
-    case 'End':
-      return length - 1
-    default:
-      return undefined
+  const targets: Readonly<Record<string, number>> = {
+    ArrowDown: at + 1,
+    ArrowUp: at - 1,
+    PageDown: at + PAGE_ROWS,
+    PageUp: at - PAGE_ROWS,
+    Home: 0,
+    End: length - 1,
   }
+  return targets[key]
 }
 
 interface CellsProps<T> {

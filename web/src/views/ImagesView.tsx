@@ -109,7 +109,7 @@ export function ImagesView() {
         <>
           {since !== undefined && (
             <p className={shared.remark}>
-              The figures cover the pulls in progress and those completed since {timeOfDay(since)}.
+              Done, median and longest cover the pulls completed since {timeOfDay(since)}.
             </p>
           )}
           <DataTable
