@@ -51,7 +51,7 @@ function Usual({ pull, seconds }: { readonly pull: Pull; readonly seconds: numbe
   const factor = pull.slowerThanUsual
   return factor === undefined ? (
     <span className={styles.usual} title={`usual time of the whole pull${basisWords(pull)}`}>
-      usually {usualWords(pull, seconds)}
+      {tookSeconds(pull) === undefined ? 'of usual' : 'usually'} {usualWords(pull, seconds)}
     </span>
   ) : (
     <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull)}>

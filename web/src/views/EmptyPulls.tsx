@@ -11,7 +11,13 @@ interface Props {
 
 export function EmptyPulls({ query, total }: Props) {
   const { connection, nodes, counts } = useSnapshot()
-  if (total > 0 && query !== '') return <NothingMatches />
+  if (total > 0 && query !== '') {
+    return query === 'status:slow' ? (
+      <NothingMatches title="No pull is slower than usual" />
+    ) : (
+      <NothingMatches />
+    )
+  }
   if (connection.kind === 'lost' || counts === undefined) return <Loading what="pulls" />
   if (nodes?.nodes.length === 0) return <NoAgents />
   return (
@@ -40,9 +46,9 @@ export function Loading({ what }: { readonly what: string }) {
   )
 }
 
-export function NothingMatches() {
+export function NothingMatches({ title = 'Nothing matches the search' }: { readonly title?: string }) {
   return (
-    <Notice icon="search" title="Nothing matches the search">
+    <Notice icon="search" title={title}>
       <button type="button" onClick={() => changeUrl({ query: '' })}>
         Clear the search
       </button>
