@@ -186,7 +186,8 @@ class Tracker:
 
         If a pull has just ended and polls saw only its lease, it may be the same pull as one of the short pulls.
         """
-        found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
+        pulls = [pull for pull in self._pulls.values() if not self._is_foreign(pull)]
+        found = self._short.find(self._changes, pulls, self._changes_since) if self._changes else []
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
         unseen = sorted((pull for pull in leases if not self._conclusion.is_doubtful(pull)), key=age)
         for pull in unseen:
@@ -195,6 +196,14 @@ class Tracker:
                 adopt(pull, short)
         self._pulls |= {short.lease.id: short for short in found}
         self._changes.clear()
+
+    def _is_foreign(self, pull: Pull) -> bool:
+        """Return whether a client other than the CRI plugin seems to own the lease, because that client was the first
+        to write the image's record after the lease began.
+        """
+        held = pull.resources.content
+        names = (change.record.name for change in self._changes if change.record.target in held)
+        return any(self._ledger.is_foreign(name, age(pull)) for name in names)
 
     def _may_be_same(self, pull: Pull, short: Pull) -> bool:
         """Return whether the pull's lease may belong to the short pull, rather than to another client that has written
@@ -351,7 +360,8 @@ class Tracker:
         if ending.outcome is Outcome.UNKNOWN:
             return  # the server removes the pull and takes the outcome from the kubelet's events
         targets = pull.image.targets if pull.image else pull.resources.content
-        self._short.account(targets, max(ending.at, pull.seen_at))
+        if not pull.imported:  # a pull of the image may have followed the import
+            self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
             # The agent must look up the blobs again, because containerd may have deleted them with the lease.

@@ -256,7 +256,7 @@ def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(wat
 
 
 @pytest.mark.parametrize("order", ["client", "busy node", "transfer service"])
-@pytest.mark.parametrize("seen", ["an empty lease", "only layers"])
+@pytest.mark.parametrize("seen", ["an empty lease", "only layers", "content"])
 def test_importing_an_image_just_before_it_is_pulled_again_does_not_add_a_row(watched, push, registries, seen, order):
     for manner in registries.manners.values():
         manner.latency = 0.0

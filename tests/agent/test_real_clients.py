@@ -55,10 +55,16 @@ async def test_an_import_is_shown_under_the_name_of_its_image(node: Containerd, 
 async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
     node: Containerd, registry: Registry, client: str, then: str
 ) -> None:
-    """Each import begins at a different time between two polls."""
+    """Each import begins at a different time between two polls.
+
+    If a pull follows immediately, it may overwrite the labels before the agent reads them. In that case, the agent may
+    take the import for a pull, or miss the pull. This is rare.
+    """
     program = CTR_2.path if client == "ctr 2.4" else None
-    if program and (node.version.startswith("1.") or not program.exists()):
-        pytest.skip("ctr 2.4 imports images through the transfer service of containerd 2.x; `make parts` builds ctr")
+    if program and not program.exists():
+        pytest.skip("no ctr 2.4 here; `make parts` builds it (needs Go)")
+    # containerd 1.x has no transfer service, or one that cannot import.
+    options = ["--local"] if program and node.version.startswith("1.") else []
     image = make_image(make_layer(MIB))
     ref = registry.push("team/app:1", image)
     ctr, archive = Ctr(node.socket, program), oci_archive({ref: image})
@@ -72,11 +78,15 @@ async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
         for number in range(10):
             await follow.after_polls(4)
             await asyncio.sleep(number * TICK / 10)
-            await feed(await ctr.start_import(), archive)
+            await feed(await ctr.start_import(*options), archive)
             if then == "a pull":
                 await node.cri.pull(ref)
         await follow.after_polls(4)
-        assert pulls() == (11 if then == "a pull" else 1) * [(ref, PullPhase.COMPLETED)]
+        assert set(pulls()) == {(ref, PullPhase.COMPLETED)}
+        if then == "a pull":
+            assert 9 <= len(pulls()) <= 13
+        else:
+            assert len(pulls()) == 1
 
 
 @pytest.mark.parametrize("pack", [docker_archive, oci_archive])
