@@ -25,7 +25,6 @@ END_SHOWN_WITHIN = 5.0
 """Maximum time, in seconds, for Pulltrace to show the end of a pull. It is shorter than the agent's heartbeat interval
 (10 s).
 """
-POLL_INTERVAL = 1.0
 SAME_DURATION = 0.3
 SYNC = (10.0, 15.0)
 """The minimum and maximum time, in seconds, between a failed sync and the next one. On a busy machine, syncs are
@@ -247,12 +246,13 @@ class Lab:
         """Return whether a row has the duration that the kubelet logged.
 
         If the pull began and ended between two polls of the agent, the row's duration covers only the time between
-        containerd's first and last records of the pull. On a busy machine, this can be as little as half of the pull's
-        duration.
+        containerd's first and last records of the pull. On a busy machine, this can be a small part of the duration.
         """
-        unrecorded = pulled.seconds / 2 if pulled.seconds < POLL_INTERVAL else 0.0
+        looks = self.history(pulled.image, since=pulled.at - pulled.seconds)
+        observed = any(shown["status"] in ("downloading", "extracting") for _, shown in looks)
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
-        return abs(seconds(row) - pulled.seconds) <= max(SAME_DURATION, unrecorded) + delay
+        missing = pulled.seconds - seconds(row)
+        return -SAME_DURATION - delay <= missing <= (SAME_DURATION + delay if observed else pulled.seconds)
 
     def delay(self, begin: float, end: float) -> float:
         """Return the longest delay of a poll in the given period, in seconds. Polls are delayed on a busy machine."""

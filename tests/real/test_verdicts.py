@@ -152,7 +152,7 @@ async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
         await registry.reached(busy[0].digest)
         second = asyncio.create_task(real.cri.pull(f"{FAST}/team/late:1"))
         # Until containerd has created a lease for the second pull, the verdict "queue" would be correct.
-        await observed.until(lambda: len(observed.hub.feed.pulls()) == 2)
+        await observed.until(lambda: len(list(observed.hub.feed.pulls())) == 2)
         late = PodEvents(pod("late", "node-1", {"app": f"{FAST}/team/late:1"}, at=observed.hub.now()))
         observed.apply(seen(late), event(late.pulling("app", observed.hub.now())))
         await asyncio.gather(first, second)

@@ -158,7 +158,7 @@ def test_the_demo_from_an_installed_wheel_serves_the_page(wheel: Path, tmp_path:
             for line in demo.stdout:
                 if found := re.search(r"dashboard is at (http://[^ /]+)", line):
                     break
-            print(urllib.request.urlopen(found[1] + "/", timeout=PATIENCE).read().decode())
+            print(urllib.request.urlopen(found[1] + "/", timeout=180).read().decode())
         finally:
             demo.terminate()
             demo.wait(120)
