@@ -11,8 +11,8 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The server's resource use under one load, and the delays for agents and clients. Delays are in milliseconds, and
-    memory is in MiB.
+    """The server's resource use under a given load, and the delays that agents and clients see. Delays are in
+    milliseconds, and memory is in MiB.
     """
 
     kind: str

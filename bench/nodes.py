@@ -1,9 +1,9 @@
 """Simulated agents whose pulls progress, complete or fail. Thousands of simulated agents can run in one process.
 
-A report is assembled from one bytes template per pull. The ``%`` operator inserts the current values into the template.
-The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains the time,
-in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so that clients can
-calculate how long the report took to reach them.
+A report is assembled from one ``bytes`` template per pull. The ``%`` operator inserts the current values into the
+template. The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains
+the time, in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so that clients
+can calculate how long the report took to reach them.
 """
 
 import random

@@ -65,7 +65,7 @@ class RecordLedger:
         return name in self._this_poll
 
     def claimed_at(self, name: str) -> float:
-        """Return when the last pull that claimed this record wrote it; 0.0 if no pull has claimed the record."""
+        """Return the time at which the pull that last claimed this record wrote it; 0.0 if no pull has claimed it."""
         return self._this_poll.get(name, self._earlier.get(name, 0.0))
 
     def written_at(self, record: ImageRecord, lease: Lease) -> float:

@@ -184,7 +184,7 @@ class Tracker:
         """Add the pulls that began and ended between two polls. The tracker treats all these pulls as ending in the
         current poll.
 
-        If a pull has just ended and polls saw only its lease, it may be the same pull as one of the short pulls.
+        If a pull has just ended and polls saw only its lease, it may be one of these short pulls.
         """
         pulls = [pull for pull in self._pulls.values() if not self._is_foreign(pull)]
         found = self._short.find(self._changes, pulls, self._changes_since) if self._changes else []

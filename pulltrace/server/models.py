@@ -151,12 +151,12 @@ class PullStatus(JsonObject, frozen=True):
     an estimate. ``pods`` lists the containers that are waiting for the image now. ``waited`` lists the containers that
     waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved``
     means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds`` is the median
-    duration of similar earlier pulls. ``usual_basis`` is the kind of earlier pulls from which ``usual_seconds`` is
-    derived. If the earlier pulls were pulls of different images, the usual duration is only an estimate. If a pull is
-    unusually slow, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors
-    that the node tries before ``registry``, in the order in which the node tries them. ``failing_since`` is the time of
-    the first failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts``
-    lists the most recent attempts before the current one, oldest first.
+    duration of similar earlier pulls. ``usual_basis`` says which kind of earlier pull ``usual_seconds`` is based on. If
+    the earlier pulls were of other images, the usual duration is only an estimate. If a pull is unusually slow,
+    ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors that the node
+    tries before ``registry``, in the order in which the node tries them. ``failing_since`` is the time of the first
+    failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts`` lists the
+    most recent attempts before the current one, oldest first.
     """
 
     id: str

@@ -185,7 +185,7 @@ class ImportAgain:
 
     ``order`` selects the order of the writes. With ``client``, the image is unpacked under a second lease, and the CRI
     plugin adds its label before the unpacking is complete. With ``busy node``, the CRI plugin adds its label only after
-    the unpacking. With ``transfer service``, the image is unpacked under the first lease, before its record is written.
+    unpacking. With ``transfer service``, the image is unpacked under the first lease, before its record is written.
     """
 
     def __init__(self, watched, ref, image, order="client"):

@@ -37,8 +37,8 @@ BY_TITLE = {way.title: way for way in WAYS}
 
 
 class Case(NamedTuple):
-    """A test case: the way in which the image is pulled, the version of containerd, and how the image's bytes are
-    distributed among its layers.
+    """A test case: how the image is pulled, the version of containerd, and how the image's bytes are distributed among
+    its layers.
     """
 
     way: Way

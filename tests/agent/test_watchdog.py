@@ -54,7 +54,7 @@ def test_a_hung_process_prints_where_it_is_stuck_and_exits(name: str) -> None:
     assert name in done.stderr
 
 
-def test_a_process_keeps_running_while_it_polls_and_cancels_its_alarm_at_the_end() -> None:
+def test_a_process_that_keeps_polling_is_not_killed_and_cancels_its_alarm_at_exit() -> None:
     done = execute("keep_polling")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 

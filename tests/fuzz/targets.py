@@ -152,7 +152,7 @@ def kube(data: bytes) -> None:
 
 
 def query_string(data: bytes) -> None:
-    """Use the bytes as a query string of ``/pulls`` and ``/images``."""
+    """Use the bytes as the query string in requests to ``/pulls`` and ``/images``."""
     with contextlib.suppress(query.QueryError, ValueError):
         query.parse(parse_qsl(data.decode("latin-1")))
     _server.request("GET", "/api/v1/pulls", data)

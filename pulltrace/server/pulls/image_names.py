@@ -1,4 +1,4 @@
-"""Determine which image a pull fetches: the agent knows the repository and digest, and the kubelet's demand contains
+"""Determine which image a pull is for: the agent knows the repository and digest, and the kubelet's image request has
 the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. While the pull is running, a demand with the same

@@ -50,8 +50,8 @@ _WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
-    """Return the factor that limits a live pull at the given time. The factor is ``unknown`` unless the measurements
-    prove another factor.
+    """Return the limiting factor (the bottleneck) of a live pull at the given time. The factor is ``unknown`` unless
+    the measurements prove another factor.
     """
     layers = pull.state.layers or []
     load = pull.node.load_at(now)

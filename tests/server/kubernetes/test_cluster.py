@@ -222,7 +222,7 @@ def test_pods_that_request_the_same_image_share_one_image_demand(cluster):
     assert only(cluster).pulled_at == T + 16
 
 
-def test_image_demands_are_listed_in_the_order_of_the_kubelet_events(cluster):
+def test_the_images_that_a_node_needs_are_listed_in_the_order_of_the_kubelet_events(cluster):
     first = PodEvents(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
     second = PodEvents(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
     third = PodEvents(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))

@@ -126,7 +126,7 @@ def test_the_time_to_ready_is_the_sum_of_the_download_and_unpacking_times(
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copy_of_a_speed_starts_with_the_same_samples_and_then_changes_independently() -> None:
+def test_a_copied_speed_meter_starts_with_the_same_samples_and_then_changes_independently() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

@@ -224,7 +224,7 @@ def test_a_new_tag_of_unknown_size_is_estimated_to_take_as_long_as_other_tags():
     assert (found.basis, found.median) == (UsualBasis.REPOSITORY, 20.0)
 
 
-def test_the_memory_for_estimating_durations_is_bounded():
+def test_the_memory_used_for_estimates_of_durations_is_bounded():
     usual = Usual()
     for number in range(MAX_IMAGES + 50):
         record(usual, 10, image=f"app:{number}")
@@ -300,7 +300,7 @@ def test_the_duration_of_a_cached_pull_is_not_used_for_estimates(state):
     assert pulled(sim, 2, 22, began=100).usual_seconds is None
 
 
-def test_a_running_pull_without_an_estimate_is_compared_with_pulls_that_end_after_it_began():
+def test_a_running_pull_without_an_estimate_is_compared_with_pulls_that_ended_after_it_started():
     sim = SimulatedHub()
     slow = {"registry": "slow.example", "image_ref": "slow.example/library/nginx:1"}
     for second in range(1, 40):

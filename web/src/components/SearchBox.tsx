@@ -50,7 +50,7 @@ export function SearchBox() {
 
   useShortcut('/', () => input.current?.focus())
 
-  // The focus stays in the input, so the browser does not scroll to the marked suggestion by itself.
+  // Focus stays in the input, so the browser does not scroll the highlighted suggestion into view by itself.
   useEffect(() => {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])

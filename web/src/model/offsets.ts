@@ -17,7 +17,7 @@ export interface Range {
   readonly end: number
 }
 
-/** The rows between two distances from the top, plus `more` rows on each side. */
+/** The rows between two vertical offsets, plus `more` rows on each side. */
 export function rowsBetween(offsets: readonly number[], from: number, to: number, more: number): Range {
   const count = offsets.length - 1
   const first = Math.max(0, rowAt(offsets, from) - more)

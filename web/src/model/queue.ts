@@ -47,7 +47,7 @@ export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LiveP
     : ''
 }
 
-/** When a queued pull will start and be ready, in seconds from now, if each pull takes as long as usual. */
+/** When a queued pull will start and finish, in seconds from now, if each pull takes as long as usual. */
 export interface Forecast {
   readonly start: number
   readonly ready: number

@@ -202,7 +202,7 @@ export const CHART_HEIGHT = 100
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
-/** The rate at the top of the chart. */
+/** The rate at the top of the chart's scale. */
 export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }

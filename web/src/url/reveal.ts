@@ -4,7 +4,7 @@ import { readUrl } from './urlState'
 /** After this time, the page no longer scrolls to a row that appears. */
 const PATIENCE_MS = 10_000
 /** At first, the heights of the rows above are only estimates, so the page may scroll to the wrong place and
- * has to try again. */
+ * have to try again. */
 const TRIES = 4
 
 let wanted = readUrl(window.location.search).open.at(0)
