@@ -5,6 +5,7 @@ With ``pytest -s``, each test prints its row of the table in ``docs/verdicts.md`
 """
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
@@ -24,6 +25,16 @@ from tests.server.kubernetes.changes import event, seen
 pytestmark = pytest.mark.real
 
 FAST, SLOW = "docker.io", "quay.io"
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run one of these tests at a time, because the slow disk and the starved CPU of one test would change the
+    measurements of the others.
+    """
+    with (tmp_path_factory.getbasetemp().parent / "verdicts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
