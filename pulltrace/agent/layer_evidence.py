@@ -20,6 +20,7 @@ class LayerEvidence:
         self._serving = serving
         self._owners: dict[str, str] = {}  # digest → id of the pull that is downloading or has downloaded it
         self._received: dict[str, int] | None = None
+        self._held: frozenset[str] = frozenset()  # digests of the blobs in the leases of live pulls
         self._unpacking: frozenset[str] = frozenset()  # chain ids of the layers that live pulls are unpacking
         self._unpacked: frozenset[str] = frozenset()  # chain ids of the unpacked layers in the leases of live pulls
 
@@ -30,6 +31,7 @@ class LayerEvidence:
         """Start processing a poll, given its lists. ``live`` contains the pulls whose leases the poll lists."""
         self._received = seen.received
         self._assign_owners(seen.ingests, live)
+        self._held = frozenset().union(*(pull.resources.content for pull in live))
         self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
         self._unpacked = frozenset().union(*(pull.resources.unpacked for pull in live))
 
@@ -71,7 +73,7 @@ class LayerEvidence:
             return
         owner = self._owner_of(ingest.digest, pull)
         before = progress.downloaded
-        progress.see_ingest(ingest, pull.lease, owner, now)
+        progress.see_ingest(ingest, pull.fetching_since, owner, now)
         if owner is None:
             pull.moved_at = max(pull.moved_at, ingest.updated_at)
             pull.inherited &= not 0 < before < progress.downloaded
@@ -80,10 +82,10 @@ class LayerEvidence:
         """Record a layer's blob and snapshots, as far as they are known. ``live`` is false if the pull has ended."""
         layer, blob = progress.layer, self._facts.blobs.get(progress.layer.digest)
         if blob:
-            if blob.created_at >= pull.lease.created_at and layer.digest in pull.resources.content:
+            if blob.created_at >= pull.fetching_since and self._may_have_fetched(pull, layer.digest):
                 self._owners.setdefault(layer.digest, pull.lease.id)
                 pull.moved_at = max(pull.moved_at, blob.created_at)
-            progress.see_blob(blob, pull.lease, self._owner_of(layer.digest, pull))
+            progress.see_blob(blob, pull.fetching_since, self._owner_of(layer.digest, pull))
         if live and self._serving.may_use_another(pull):
             return
         snapshotter = self._serving.snapshotter_of(pull)
@@ -94,9 +96,16 @@ class LayerEvidence:
             absence = self._serving.absence(pull, progress, live=live)
             owner = self._owner_of(layer.digest, pull)
             visible = self._received is not None
-            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence, visible=visible)
+            committed = [item for item in snapshots if item]
+            progress.see_snapshots(committed, pull.fetching_since, owner, absence, visible=visible)
         elif not self._unpacking.isdisjoint(layer.chain_ids):
             progress.see_unpacking(now)
+
+    def _may_have_fetched(self, pull: Pull, digest: str) -> bool:
+        """Return whether the pull's lease contains the blob. If no live pull's lease contains it, return true, so that
+        the first pull which needs the blob counts its bytes, and no other pull does.
+        """
+        return digest in pull.resources.content or digest not in self._held
 
     def _assign_owners(self, ingests: Iterable[Ingest], live: Collection[Pull]) -> None:
         """Assign each ingest to the newest live lease that lists it."""

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from pulltrace.agent.model import Blob, Ingest, Lease
+from pulltrace.agent.model import Blob, Ingest
 from pulltrace.agent.snapshotters import Delivery, Snapshot
 from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 
@@ -37,8 +37,9 @@ class Progress:
     """A layer's progress within one pull. The layer's state only moves forward, unless newer data corrects the state.
     Downloaded bytes remain in the total even after containerd stops listing the layer's content.
 
-    ``cached_before`` is true if every byte was on the node before the pull. ``committed_in`` is the number of the first
-    poll in which all of the layer's snapshots were committed.
+    ``cached_before`` is true if every byte was on the node before the pull could fetch layers. ``committed_in`` is the
+    number of the first poll in which all of the layer's snapshots were committed. In the methods, ``since`` is always
+    ``Pull.fetching_since``.
     """
 
     layer: Layer
@@ -78,14 +79,14 @@ class Progress:
         """Return whether the snapshotter itself fetches the layer, in which case containerd does not see the bytes."""
         return self.fetched_by == SNAPSHOTTER
 
-    def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
+    def see_ingest(self, ingest: Ingest, since: float, owner: str | None, now: float) -> None:
         """Record that a pull is downloading the layer. ``owner`` is the other pull's id, or None for this pull."""
         if ingest.offset == 0:
             # Since containerd 2.1, every missing layer immediately gets an ingest, which waits for a download slot.
             self.waited_for_slot = True
             return
         if self.started_at is None:
-            resumed = ingest.started_at < lease.created_at
+            resumed = ingest.started_at < since
             if resumed and owner is None and self.fetched_by is None:
                 self.cached = min(ingest.offset, self.layer.size)
             self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
@@ -134,12 +135,12 @@ class Progress:
         self.cached_before, self.cached, self.phase = False, 0, LayerPhase.WAITING
         self.extracted_at = self.committed_in = None
 
-    def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """Record that the blob is committed. A blob that is older than the lease was already on the node."""
+    def see_blob(self, blob: Blob, since: float, owner: str | None) -> None:
+        """Record that the blob is committed. A blob that is older than ``since`` was already on the node."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED
-        if blob.created_at < lease.created_at:
+        if blob.created_at < since:
             phase = LayerPhase.CACHED
             self._mark_cached()
         else:
@@ -167,7 +168,7 @@ class Progress:
     def see_snapshots(
         self,
         snapshots: Collection[Snapshot],
-        lease: Lease,
+        since: float,
         owner: str | None,
         absence: Absence | None,
         *,
@@ -182,8 +183,8 @@ class Progress:
             return
         committed_at = max(snapshot.created_at for snapshot in snapshots)
         # A blob that occurs twice in the image has two snapshots, one of which may be older than the pull.
-        deliveries = {item.delivery for item in snapshots if item.created_at >= lease.created_at}
-        if committed_at < lease.created_at:
+        deliveries = {item.delivery for item in snapshots if item.created_at >= since}
+        if committed_at < since:
             self._mark_cached()
             self.phase = LayerPhase.CACHED
         elif not self.downloaded and deliveries & {Delivery.STREAMED, Delivery.GUEST}:

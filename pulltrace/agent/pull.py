@@ -39,6 +39,8 @@ class Pull:
     moved_at: float
     seen_at: float = 0.0
     """The start time of the last poll that read the pull's resources."""
+    resolving_at: float = 0.0
+    """The start time of the last poll that found neither a manifest nor a layer in the lease."""
     guessed: bool = False
     """True if the image is a guess, because the pull ended before any poll saw its content."""
     polls: int = 0
@@ -103,6 +105,13 @@ class Pull:
         if self.image:
             return Seen.IMAGE
         return Seen.CONTENT if self.layers or self.resources.content else Seen.LEASE
+
+    @property
+    def fetching_since(self) -> float:
+        """Return the earliest time at which the pull can have fetched a layer. A layer that arrived earlier was fetched
+        by another client, even if it arrived after this pull's lease was created.
+        """
+        return max(self.lease.created_at, self.resolving_at)
 
     @property
     def is_of_another_kind(self) -> bool:

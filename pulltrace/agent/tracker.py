@@ -12,7 +12,7 @@ from pulltrace.agent.attribution import Image, image_of, source_of, unread
 from pulltrace.agent.conclusion import Conclusion, Ending, Outcome
 from pulltrace.agent.growth import is_steady
 from pulltrace.agent.layer_evidence import LayerEvidence
-from pulltrace.agent.manifests import parse
+from pulltrace.agent.manifests import Index, parse
 from pulltrace.agent.model import (
     ARCHIVE,
     Blob,
@@ -170,7 +170,7 @@ class Tracker:
         self._evidence.take(seen, live)
         ingests = {ingest.digest: ingest for ingest in seen.ingests}
         self._growing = {ingest.ref: ingest for ingest in seen.ingests}
-        for pull in list(self._pulls.values()):
+        for pull in sorted(self._pulls.values(), key=age):
             pull.changed = None
             if pull.lease.id in leases:
                 pull.asking |= self._progress(pull, ingests, now)
@@ -299,6 +299,8 @@ class Tracker:
             pull.take_layers(ingests)
         elif pull.image is None:
             pull.take_layers(ingests)
+        if not pull.layers and all(isinstance(facts.documents.get(digest), Index) for digest in content):
+            pull.resolving_at = now
         questions: set[Question] = {DocumentQuestion(digest) for digest in unread(content, facts.documents, pull.image)}
         if pull.image:
             questions |= self._trace(pull, pull.image)
@@ -323,8 +325,8 @@ class Tracker:
         """Determine the registry from the blobs' source labels. containerd sets a blob's label shortly after committing
         the blob. Therefore, the result is final only after a second poll has read the labels.
 
-        Until the result is final, the registry is derived only from blobs that were committed after this lease began
-        and belong to no other pull, because such a blob has only one source.
+        Until the result is final, the registry is derived only from blobs that this pull must have fetched itself,
+        because such a blob has only one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:
@@ -336,7 +338,7 @@ class Tracker:
         return asked
 
     def _own_documents(self, pull: Pull, image: Image) -> list[str]:
-        blobs, since = self.facts.blobs, pull.lease.created_at
+        blobs, since = self.facts.blobs, pull.fetching_since
         others = [other.resources.content for other in self._pulls.values() if other is not pull]
         return [
             digest
@@ -370,7 +372,7 @@ class Tracker:
         if pull.is_worth_reporting:
             for progress in pull.layers.values():
                 if ending.removed and not progress.complete:
-                    progress.see_blob(Blob(progress.layer.size, ending.at), pull.lease, progress.fetched_by)
+                    progress.see_blob(Blob(progress.layer.size, ending.at), pull.fetching_since, progress.fetched_by)
                 progress.end(completed=completed)
             phase = PullPhase.COMPLETED if completed else PullPhase.FAILED
             self._ended.append(

@@ -10,7 +10,7 @@ from pulltrace.agent.pull import Pull
 from pulltrace.agent.snapshotters import Delivery, Snapshot
 from pulltrace.wire import GUEST, MAX_LAYERS, SNAPSHOTTER, LayerPhase, PullPhase
 
-LEASE = Lease("lease", 100.0)
+SINCE = 100.0
 
 
 def digest(letter):
@@ -76,36 +76,36 @@ def test_the_source_is_the_only_repository_that_all_manifests_and_configs_of_the
 
 def test_a_layer_is_shown_as_waiting_while_the_offset_of_its_ingest_is_zero():
     progress = Progress(Layer(digest("a"), "", 100))
-    progress.see_ingest(ingest(0), LEASE, None, 102.0)
+    progress.see_ingest(ingest(0), SINCE, None, 102.0)
     assert progress.phase is LayerPhase.WAITING
-    progress.see_ingest(ingest(10), LEASE, None, 110.0)
+    progress.see_ingest(ingest(10), SINCE, None, 110.0)
     assert (progress.phase, progress.downloaded, progress.started_at) == (LayerPhase.DOWNLOADING, 10, 110.0)
 
 
 def test_the_bytes_of_a_resumed_ingest_are_counted_from_the_offset_at_which_it_was_first_seen():
     progress = Progress(Layer(digest("a"), "", 100))
-    progress.see_ingest(ingest(60, started_at=50.0), LEASE, None, 102.0)
-    progress.see_ingest(ingest(75, started_at=50.0), LEASE, None, 103.0)
+    progress.see_ingest(ingest(60, started_at=50.0), SINCE, None, 102.0)
+    progress.see_ingest(ingest(75, started_at=50.0), SINCE, None, 103.0)
     assert (progress.cached, progress.downloaded) == (60, 15)
-    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    progress.see_blob(Blob(100, 104.0), SINCE, None)
     assert (progress.cached, progress.downloaded) == (60, 40)
 
 
 def test_the_reported_bytes_do_not_decrease_when_the_offset_of_the_ingest_decreases():
     progress = Progress(Layer(digest("a"), "", 100))
-    progress.see_ingest(ingest(60), LEASE, None, 102.0)
-    progress.see_ingest(ingest(10), LEASE, None, 103.0)
+    progress.see_ingest(ingest(60), SINCE, None, 102.0)
+    progress.see_ingest(ingest(10), SINCE, None, 103.0)
     assert progress.downloaded == 60
 
 
 def test_the_bytes_counted_for_an_ingest_never_exceed_the_size_of_the_layer():
     progress = Progress(Layer(digest("a"), "", 100))
-    progress.see_ingest(ingest(160), LEASE, None, 102.0)
+    progress.see_ingest(ingest(160), SINCE, None, 102.0)
     assert progress.downloaded == 100
 
 
 def see_snapshots(progress, *times, owner=None, delivery=Delivery.UNKNOWN, absence=None):
-    progress.see_snapshots([Snapshot(time, delivery) for time in times], LEASE, owner, absence)
+    progress.see_snapshots([Snapshot(time, delivery) for time in times], SINCE, owner, absence)
 
 
 def amounts(progress):
@@ -116,7 +116,7 @@ def test_a_layer_is_not_shown_as_extracting_until_its_blob_is_complete_even_if_i
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING
-    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    progress.see_blob(Blob(100, 104.0), SINCE, None)
     progress.see_unpacking(110.0)
     assert (progress.phase, progress.extract_started_at) == (LayerPhase.EXTRACTING, 110.0)
     see_snapshots(progress, 112.0)
@@ -125,7 +125,7 @@ def test_a_layer_is_not_shown_as_extracting_until_its_blob_is_complete_even_if_i
 
 def test_unpacking_never_starts_before_the_blob_is_committed_even_if_the_snapshot_was_prepared_earlier():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
-    progress.see_blob(Blob(100, 110.2), LEASE, None)
+    progress.see_blob(Blob(100, 110.2), SINCE, None)
     progress.see_unpacking(110.0)
     assert progress.extract_started_at == 110.2
 
@@ -147,7 +147,7 @@ def test_a_layer_is_shown_as_waiting_until_it_is_known_whether_its_blob_is_missi
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
-    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    progress.see_blob(Blob(100, 104.0), SINCE, None)
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
 
@@ -181,7 +181,7 @@ def test_a_streamed_layer_does_not_count_as_downloaded_or_cached_even_if_a_poll_
 
 def test_a_streamed_layer_does_not_count_as_cached_even_if_its_blob_was_already_on_the_node():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
-    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    progress.see_blob(Blob(100, 50.0), SINCE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.STREAMED)
     assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
 
@@ -206,7 +206,7 @@ def test_a_layer_fetched_by_the_snapshotter_counts_as_downloaded_when_it_is_comm
 def test_a_blob_that_the_snapshotter_copies_to_containerd_is_not_counted_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
-    progress.see_blob(Blob(100, 104.5), LEASE, None)
+    progress.see_blob(Blob(100, 104.5), SINCE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
     assert progress.fetched_by == SNAPSHOTTER
@@ -214,7 +214,7 @@ def test_a_blob_that_the_snapshotter_copies_to_containerd_is_not_counted_again()
 
 def test_a_blob_that_was_already_on_the_node_stays_cached_even_if_the_snapshotter_prepared_the_layer():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
-    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    progress.see_blob(Blob(100, 50.0), SINCE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
     assert amounts(progress) == (LayerPhase.EXTRACTED, 0, 100)
 
@@ -236,10 +236,10 @@ def test_layers_that_were_found_in_the_wrong_snapshotter_no_longer_count_as_cach
 
 def test_a_layer_that_must_be_fetched_again_no_longer_counts_as_cached():
     progress = Progress(Layer(digest("a"), "", 100))
-    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    progress.see_blob(Blob(100, 50.0), SINCE, None)
     assert progress.phase is LayerPhase.CACHED
     progress.see_collected()
-    progress.see_ingest(ingest(10), LEASE, None, 102.0)
+    progress.see_ingest(ingest(10), SINCE, None, 102.0)
     assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.DOWNLOADING, 0, 10)
 
 
@@ -247,7 +247,7 @@ def test_the_total_size_is_unknown_if_a_pull_of_all_platforms_has_too_many_layer
     layers = tuple(Layer(f"sha256:{number:064x}", "", 100, (f"chain-{number}",)) for number in range(MAX_LAYERS + 1))
     for count, known in ((MAX_LAYERS, True), (MAX_LAYERS + 1, False)):
         image = Image(("sha256:i",), ("sha256:i",), "sha256:m", "", layers[:count], config_read=True)
-        pull = Pull(LEASE, inherited=False, moved_at=0.0, image=image)
+        pull = Pull(Lease("lease", SINCE), inherited=False, moved_at=0.0, image=image)
         pull.take_layers({})
         assert {pull.state(phase).total_known for phase in (PullPhase.DOWNLOADING, PullPhase.COMPLETED)} == {known}
         assert len(pull.state(PullPhase.DOWNLOADING).layers) == MAX_LAYERS

@@ -118,6 +118,29 @@ async def test_pulling_the_same_reference_twice_at_once_results_in_two_pulls_and
         assert sum(layer.downloaded_bytes for layer in own) == sum(layer.size for layer in image.layers)
 
 
+async def test_layers_that_arrive_while_a_pull_waits_for_its_manifest_count_as_cached(
+    node: Containerd, registry: Registry
+) -> None:
+    image = make_image(make_layer(4 * MIB), make_layer(MIB))
+    first, second = registry.push("team/one:1", image), registry.push("team/two:1", image)
+    registry.blob(image.layers[0].digest).hold(at=2 * MIB)
+    registry.repository("team/two").hold()
+    async with Follow(node.socket) as follow:
+        pulling = asyncio.create_task(node.cri.pull(first))
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= MIB)
+        waiting = asyncio.create_task(node.cri.pull(second))
+        await follow.until(lambda: len(follow.live) == 2)
+        registry.blob(image.layers[0].digest).release()
+        await pulling
+        await follow.after_polls(2)
+        registry.repository("team/two").release()
+        await waiting
+        await follow.until(lambda: not follow.live)
+        size = sum(layer.size for layer in image.layers)
+        assert (downloaded(follow.ended_as(first)), downloaded(follow.ended_as(second))) == (size, 0)
+        assert to_fetch(follow.ended_as(second)) == 0
+
+
 async def test_pulling_an_unchanged_tag_again_downloads_nothing(node: Containerd, registry: Registry) -> None:
     image = make_image(make_layer(MIB))
     ref = registry.push("team/app:1", image)

@@ -135,6 +135,39 @@ def test_a_base_layer_that_another_pull_unpacked_counts_as_unpacked_with_every_v
     assert LayerPhase.EXTRACTED in seen
 
 
+@pytest.mark.parametrize("every", [0.1, 0.5, 1])
+def test_layers_that_arrive_while_a_pull_waits_for_its_manifest_count_as_cached(watched, push, every):
+    first, image = push("one:1", ("base", 30), ("app", 5))
+    second = watched.node.registries.push(f"{HOST}/two:1", image)
+    watched.node.registries.silent.add(f"{HOST}/two")
+    watched.node.pull(first)
+    watched.polls(1, every)
+    watched.node.pull(second)
+    watched.until(lambda: watched.ended, every)
+    watched.polls(1, every)
+    watched.node.registries.silent.clear()
+    watched.until(lambda: len(watched.ended) == 2, every)
+    assert [(pull.image_ref, downloaded(pull), to_fetch(pull)) for pull in watched.ended] == [
+        (first, image.size, image.size),
+        (second, 0, 0),
+    ]
+
+
+@pytest.mark.parametrize("apart", [0, 0.05, 0.4])
+def test_bytes_count_once_if_two_pulls_of_an_image_end_between_two_polls(watched, push, apart):
+    ref, image = push("app:1", ("base", 10), ("app", 30))
+    watched.node.pull(ref)
+    watched.node.advance(apart)
+    watched.node.pull(ref)
+    watched.node.advance(0.5)
+    watched.poll()
+    assert len(watched.live) == 2
+    watched.polls(1, every=8)
+    assert [pull.status for pull in watched.ended] == 2 * [PullPhase.COMPLETED]
+    fetched = [layer.downloaded_bytes for pull in watched.ended for layer in pull.layers if not layer.fetched_by]
+    assert sum(fetched) == image.size
+
+
 def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_pull(watched, push):
     first, _ = push("one:1", ("base", 60), ("one", 1))
     second, image = push("two:1", ("base", 60), ("two", 1))
