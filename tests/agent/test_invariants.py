@@ -1,5 +1,7 @@
 """Tests for properties that hold for every reported pull, whatever happens on the node and whenever the agent polls."""
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +19,26 @@ images = st.lists(names, max_size=4)
 steps = st.one_of(
     st.tuples(st.just("pull"), st.integers(0, IMAGES - 1)),
     st.tuples(st.just("cancel"), st.integers(0, 3)),
+    st.tuples(st.just("silence"), st.integers(0, IMAGES - 1)),
+    st.tuples(st.just("respond"), st.integers(0, IMAGES - 1)),
     st.tuples(st.just("crash"), st.just(0)),
     st.tuples(st.just("remove"), st.integers(0, IMAGES - 1)),
     st.tuples(st.just("advance"), st.integers(1, 20)),
     st.tuples(st.just("poll"), st.integers(1, 20)),
 )
+
+
+class CountingRegistries(Registries):
+    """Registries that count the bytes that they send, by digest."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent = Counter()
+
+    def sends(self, blob, received, count):
+        sent = min(super().sends(blob, received, count), blob.size - received)
+        self.sent[blob.digest] += sent
+        return sent
 
 
 def poll(watched):
@@ -53,6 +70,18 @@ def holds(pull):
         assert pull.error
 
 
+def fetched(pulls):
+    """Return how many bytes of each layer the pulls report as fetched by themselves."""
+    total = Counter()
+    for pull in pulls:
+        total.update({layer.digest: layer.downloaded_bytes for layer in pull.layers if not layer.fetched_by})
+    return total
+
+
+def repository_of(ref):
+    return ref.partition(":1")[0]
+
+
 def live(watched, refs, events):
     """Trigger these events on the node."""
     node = watched.node
@@ -61,6 +90,10 @@ def live(watched, refs, events):
             node.pull(refs[number])
         elif what == "cancel" and node.pulls:
             node.pulls[number % len(node.pulls)].cancel()
+        elif what == "silence":
+            node.registries.silent.add(repository_of(refs[number]))
+        elif what == "respond":
+            node.registries.silent.discard(repository_of(refs[number]))
         elif what == "crash":
             node.crash()
             watched.tracker.containerd_restarted()
@@ -79,7 +112,7 @@ def live(watched, refs, events):
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
 def test_every_pull_ends_exactly_once_and_its_bytes_add_up(layers, steps, version):
-    registries = Registries()
+    registries = CountingRegistries()
     refs = [
         registries.push(
             f"{HOST}/app{number}:1", make_image(f"{number}", *(make_layer(name, 9 * MIB) for name in chosen))
@@ -90,6 +123,7 @@ def test_every_pull_ends_exactly_once_and_its_bytes_add_up(layers, steps, versio
     watched = Watched(node)
     poll(watched)
     live(watched, refs, steps)
+    registries.silent.clear()
     last = {node.pull(ref).lease.id: ref for ref in refs}
     watched.until(lambda: not node.pulls, every=0.5)
     node.now += 400  # pulls that existed before the first poll are abandoned
@@ -110,3 +144,5 @@ def test_every_pull_ends_exactly_once_and_its_bytes_add_up(layers, steps, versio
         assert [pull.status.ended for pull in history].count(True) <= 1
         reported = [downloaded(pull) for pull in history if pull.total_known]
         assert reported == sorted(reported), "reported bytes never decrease"
+    for digest, count in fetched(watched.ended).items():
+        assert count <= registries.sent[digest] + 1, "no byte counts twice"
