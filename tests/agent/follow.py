@@ -114,5 +114,5 @@ def to_fetch(pull: PullState) -> int:
 
 
 def layers(pull: PullState) -> dict[str, LayerState]:
-    """Return the layers of a pull, by digest."""
+    """Return the layers of a pull, keyed by digest."""
     return {layer.digest: layer for layer in pull.layers or []}

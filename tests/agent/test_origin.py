@@ -79,9 +79,7 @@ def test_the_write_order_and_the_label_of_the_cri_plugin_distinguish_pulls_from_
     ],
 )
 @pytest.mark.parametrize(("guessed", "expected"), [(False, Origin.PULL), (True, Origin.UNKNOWN)])
-def test_if_the_write_order_is_unknown_only_a_pull_whose_image_polls_have_seen_counts_as_a_pull(
-    manifest, config, guessed, expected
-):
+def test_an_unknown_write_order_counts_as_a_pull_only_if_polls_have_seen_the_image(manifest, config, guessed, expected):
     assert origin(manifest, config, Write(103.0), guessed=guessed) is expected
 
 

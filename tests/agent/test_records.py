@@ -30,24 +30,24 @@ def named(*records: ImageRecord, known: RecordLedger | None = None) -> tuple[str
     return name and (name.reference, name.guessed)
 
 
-def test_a_pull_is_named_by_the_tag_whose_record_was_updated():
+def test_a_pull_gets_the_name_of_the_tag_whose_record_was_updated():
     records = record("r.io/a:1", 50.0), record("r.io/a:2", 105.0), record(BY_DIGEST, 105.0)
     assert named(*records) == ("r.io/a:2", False)
 
 
-def test_a_pull_is_named_by_digest_if_no_tag_was_updated():
+def test_a_pull_gets_its_name_from_the_record_named_by_digest_if_no_tag_was_updated():
     assert named(record("r.io/a:1", 50.0), record(BY_DIGEST, 105.0)) == (BY_DIGEST, False)
 
 
-def test_a_pull_is_not_named_by_records_that_are_older_than_its_lease():
+def test_a_pull_does_not_get_its_name_from_records_older_than_its_lease():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
-def test_a_pull_is_not_named_by_a_record_whose_name_is_an_image_id():
+def test_a_pull_does_not_get_its_name_from_a_record_named_by_image_id():
     assert named(record(TARGET, 105.0)) is None
 
 
-def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_the_record_is_updated():
+def test_a_record_that_an_earlier_pull_claimed_is_not_used_for_another_pull_until_it_is_updated():
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 105.0})) is None
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 

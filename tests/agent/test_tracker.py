@@ -261,7 +261,7 @@ def test_a_pull_is_followed_until_it_completes_even_if_the_snapshotter_never_res
     assert (watched.ended[0].status, downloaded(watched.ended[0])) == (PullPhase.COMPLETED, image.size)
 
 
-def test_if_containerd_is_killed_its_pulls_fail_and_are_no_longer_live(watched, push):
+def test_killing_containerd_makes_its_pulls_fail_and_they_are_no_longer_live(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)

@@ -149,9 +149,7 @@ async def test_a_queued_retry_is_shown_as_a_retry_together_with_the_previous_fai
     await expect(row(page, "cart-0")).to_contain_text("attempt 3: not found, behind library/big:1")
 
 
-async def test_a_failed_row_keeps_its_place_while_its_image_is_tried_again(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_a_failed_row_keeps_its_place_during_a_retry(server: ScriptedServer, open_page: OpenPage) -> None:
     now = time.time()
     images = [f"ghcr.io/acme/{name}:1" for name in ("auth", "cart", "shop")]
     failing = [
@@ -225,7 +223,7 @@ async def test_the_time_of_a_retry_is_approximate_until_the_kubelet_reports_its_
     await expect(page.get_by_text(re.compile(r"^Attempt 5 failed; attempt 6 in 49:\d\d$"))).to_be_visible()
 
 
-async def test_a_phone_shows_the_reason_for_a_failure_and_the_next_retry_in_the_closed_strip(
+async def test_a_phone_shows_the_reason_for_a_failure_and_the_next_retry_in_the_collapsed_strip(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

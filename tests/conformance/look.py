@@ -58,7 +58,7 @@ class Look:
         return int(major), int(minor)
 
     async def ingests(self) -> dict[str, content_pb2.Status]:
-        """Return all ingests by ref."""
+        """Return all ingests, keyed by ref."""
         response = await ContentStub(self._lab.channel).ListStatuses(content_pb2.ListStatusesRequest(), **K8S)
         return {status.ref: status for status in response.statuses}
 
@@ -68,7 +68,7 @@ class Look:
         return status.offset if status else None
 
     async def leases(self) -> dict[str, leases_pb2.Lease]:
-        """Return all leases by id."""
+        """Return all leases, keyed by id."""
         response = await LeasesStub(self._lab.channel).List(leases_pb2.ListRequest(), **K8S)
         return {lease.id: lease for lease in response.leases}
 
@@ -97,7 +97,7 @@ class Look:
             return _none_if_not_found(error)
 
     async def images(self, *filters: str) -> dict[str, images_pb2.Image]:
-        """Return image records by name."""
+        """Return image records, keyed by name."""
         response = await ImagesStub(self._lab.channel).List(images_pb2.ListImagesRequest(filters=filters), **K8S)
         return {image.name: image for image in response.images}
 

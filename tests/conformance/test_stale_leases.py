@@ -10,8 +10,8 @@ from tests.real.images import MIB
 
 async def halfway(lab, look):
     """Start a pull. Return once the pull has unpacked one layer, prepared the snapshot of the other layer, and fetched
-    at least 1 MiB of that layer. After that, containerd does not prepare any more snapshots. If containerd were killed
-    while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
+    at least 1 MiB of that layer. From that point on, containerd prepares no further snapshots. If containerd were
+    killed while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
     """
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)

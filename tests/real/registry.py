@@ -106,7 +106,7 @@ class Registry:
     """A registry as an async context manager. Inside the ``async with`` block, `host` is `127.0.0.1:<port>`."""
 
     def __init__(self, listener: socket.socket | None = None) -> None:
-        """``listener`` is a bound socket, for a registry on the loopback interface of another network namespace."""
+        """Pass a bound socket as ``listener`` to serve on the loopback interface of another network namespace."""
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()

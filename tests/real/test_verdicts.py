@@ -1,5 +1,5 @@
-"""Tests for the verdicts on pulls by a real containerd. Each pull is limited by a single known factor, or is an
-ordinary pull whose limiting factor is unknown.
+"""Tests for the verdicts on pulls by a real containerd. Each test limits a pull by a single factor. In the last test,
+the limiting factor of ten ordinary pulls must be unknown.
 
 With ``pytest -s``, each test prints its row of the table in ``docs/verdicts.md``.
 """

@@ -11,7 +11,9 @@ from tests.real.versions import HELM
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The path of the Helm binary that was built for the tests. If there is none, the machine's own Helm is used."""
+    """The path of the Helm binary that was built for the tests. If there is none, the Helm installed on the machine is
+    used.
+    """
     found = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if found is None:
         pytest.skip("no helm here; `make parts` builds it")

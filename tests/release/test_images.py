@@ -137,7 +137,7 @@ def test_a_rebuild_in_another_directory_gives_identical_files(image: tuple[str, 
 
 
 def contents(root: Path) -> dict[Path, bytes]:
-    """Return the digest of each file below a directory, by relative path."""
+    """Return the digest of each file below a directory, keyed by relative path."""
     files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(root): hashlib.sha256(path.read_bytes()).digest() for path in files}
 

@@ -99,13 +99,13 @@ def test_the_same_commit_always_gives_the_same_page_wheel_and_sdist(built: Path,
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the digest of each file in a folder, by relative path."""
+    """Return the digest of each file in a folder, keyed by relative path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def contents(archive: Path) -> dict[str, bytes]:
-    """Return the contents of each file in a wheel, by name."""
+    """Return the contents of each file in a wheel, keyed by name."""
     with zipfile.ZipFile(archive) as opened:
         return {name: opened.read(name) for name in opened.namelist()}
 

@@ -30,7 +30,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """The spans received so far, by name. Environment variables configure the exporter to send to the receiver."""
+    """The spans received so far, keyed by name. Environment variables make the exporter send to the receiver."""
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):

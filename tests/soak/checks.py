@@ -23,7 +23,7 @@ class Checks:
         self._cluster, self._follower = cluster, follower
         self.made: Counter[str] = Counter()
         self.reports: defaultdict[str, set[str]] = defaultdict(set)
-        """The times of the reports that ``differences`` has seen, by node."""
+        """The times of the reports that ``differences`` has seen, keyed by node."""
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
         """Compare the list, the stream, the gauges and the counters, if they are all from the same revision."""

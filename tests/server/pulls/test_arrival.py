@@ -354,7 +354,7 @@ def test_a_failure_is_attributed_to_its_own_attempt_even_if_the_next_attempt_has
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_retry_ends_when_no_pod_is_waiting_for_the_image_any_more(sim):
+def test_a_retry_ends_when_the_last_pod_waiting_for_the_image_is_deleted(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)

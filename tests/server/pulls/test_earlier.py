@@ -34,7 +34,7 @@ def since(status):
     return status.failing_since and status.failing_since.timestamp() - NOW
 
 
-def test_each_failed_attempt_stays_listed_with_its_times_and_its_reason(sim):
+def test_each_failed_attempt_stays_listed_with_its_start_its_end_and_its_reason(sim):
     arrival = web()
     sim.apply(seen(arrival), at=0)
     fail(sim, arrival, began=1, ended=3)

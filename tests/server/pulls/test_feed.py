@@ -1,4 +1,6 @@
-"""Tests for the feed in isolation: its revisions and cursors, the entries that no client may miss, and its limits."""
+"""Tests for the feed in isolation: its revisions and cursors, the entries that every client must receive, and its
+limits.
+"""
 
 import msgspec
 from hypothesis import given
@@ -71,7 +73,7 @@ def test_the_end_of_an_attempt_is_sent_even_after_a_retry_has_begun() -> None:
     assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
 
 
-def test_the_end_of_a_pull_is_sent_only_once_even_if_details_are_added_later() -> None:
+def test_a_finished_pull_is_sent_only_once_even_if_details_are_added_later() -> None:
     feed = Feed(100)
     change(feed, "a", PullPhase.FAILED)
     feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)

@@ -304,5 +304,5 @@ def test_a_published_state_never_has_to_be_retracted(lives, events_late, statuse
                 "what arrived is published"
             )
     # While nothing distinguishes the simultaneous pulls for two pods, each pull may be shown for the other pod. In that
-    # case, the end of one pull may be published in two rows.
+    # case, both rows may show the end of the same pull.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

@@ -1,4 +1,4 @@
-"""Tests for the sums over a pull's layers, which are updated only for layers that have changed."""
+"""Tests for the sums over a pull's layers. Each report updates the sums only for the layers that have changed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
