@@ -210,7 +210,7 @@ function Chart({
 function Axis({ samples }: { readonly samples: readonly Sample[] }) {
   const { history, pulls, context } = useSnapshot()
   const now = useNow()
-  // Counting the pulls takes too long to be done on every frame.
+  // Counting the pulls is too slow to do on every frame.
   const period = useMemo(
     () => happened(history, now, query => searchPulls(pulls.values(), query, context).length),
     [history, now],

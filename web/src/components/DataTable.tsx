@@ -33,7 +33,7 @@ export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
   }
 }
 
-/** Whether the target is inside a control, because clicking a control must not open the row. */
+/** Whether the target is inside a control. Clicking a control must not open the row. */
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest('button, a, input, select') !== null
 }

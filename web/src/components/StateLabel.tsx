@@ -13,7 +13,7 @@ interface Props {
   /** All pulls that are failing for the same reason. The label shows how long the longest of these failures has
    * lasted. */
   readonly pulls?: readonly Pull[]
-  /** Whether to show a failed pull without an alarming colour, because no pod is waiting for it. */
+  /** Whether to show a failed pull in a neutral colour. True if no pod is waiting for it. */
   readonly muted?: boolean
 }
 

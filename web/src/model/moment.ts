@@ -7,8 +7,8 @@ import { stateWord } from './pullState'
 import { firstDone } from './standing'
 import { axis, reading, type Sample, total } from './throughput'
 
-/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. Now: 5 done, 2 failed.` The line also says how far back the
- * throughput and the list of pulls reach, if the moment lies before that. */
+/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. Now: 5 done, 2 failed.` If the throughput is not known for
+ * that moment, or the pulls that ended before it are no longer listed, the line also says so. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
   const running = pulls.filter(pull => spansOf(pull).some(([start, end]) => start <= at && at <= end))
   const states = [...groupBy(running, stateWord)].map(

@@ -4,7 +4,7 @@ import type { Sort } from '../url/urlState'
 export type Compare<T> = (a: T, b: T) => number
 export type Order<T> = Readonly<Record<string, Compare<T>>>
 
-/** Compares rows by a figure. Rows without a figure come last in both sort directions: their difference is infinite,
+/** Compares rows by a number. Rows without a number come last in both sort directions: their difference is infinite,
  * and infinite differences are not reversed. */
 export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
   return (a, b) => {

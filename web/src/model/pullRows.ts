@@ -125,7 +125,7 @@ function within(rank: number, a: Pull, b: Pull): number {
   return rank === RANK.queued ? byNode(a, b) || a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Compares live pulls by a figure. Finished pulls come last in both sort directions. */
+/** Compares live pulls by a number, such as their speed. Finished pulls come last in both sort directions. */
 function whileLive(figure: (pull: Pull) => number | undefined): Compare<Pull> {
   return byFigure(pull => (hasEnded(pull) ? undefined : figure(pull)))
 }

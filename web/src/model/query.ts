@@ -29,7 +29,7 @@ export interface Token {
 export interface Query {
   readonly tokens: readonly Token[]
   readonly words: readonly string[]
-  /** A pull matches only if one of its attempts was running during each of these periods. */
+  /** A pull matches only if at least one of its attempts was running during every one of these periods. */
   readonly windows: readonly Span[]
   /** The moments of `at:`. */
   readonly moments: readonly number[]
@@ -93,12 +93,12 @@ function timeOf(value: string, now: number): number {
   return at > now + HOUR_MS ? at - 24 * HOUR_MS : at
 }
 
-/** The form in which links contain a time: `2026-12-01T14:05:30Z`. */
+/** Returns a time as it appears in links: `2026-12-01T14:05:30Z`. */
 export function linkTime(at: number): string {
   return new Date(at).toISOString().replace(/\.\d+/, '')
 }
 
-/** The query with each time in the form that links contain. */
+/** Returns the query with each time as it appears in links. */
 export function withLinkTimes(text: string, now: number): string {
   const words = splitWords(text).map(word => {
     const token = parseToken(word)

@@ -23,7 +23,7 @@ export interface ImageRow {
   /** Nodes where a pod is waiting for this image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
-  /** The node that will probably be done last, and what it is doing; undefined if no node needs the image any more. */
+  /** The node that will probably finish last, and what it is doing; undefined if no node still needs the image. */
   readonly last: { readonly node: string; readonly state: string } | undefined
   readonly medianSeconds: number | undefined
   /** The completed pull that took longest. */

@@ -15,7 +15,7 @@ export interface Refusal {
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
-  /** The server responds, but the stream is refused or is not getting through, so the page requests the list
+  /** The server responds, but the stream is refused or does not reach the page, so the page requests the list
    * instead. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
   /** `retryAt` is undefined while the page is trying to connect. */

@@ -77,7 +77,7 @@ export class Reader<T> {
     return value.map(parse)
   }
 
-  /** Returns the finite numbers of a nested object, by name. */
+  /** Returns the finite numbers of a nested object, keyed by name. */
   numbers(key: keyof T & string): Readonly<Record<string, number>> {
     const value = this.#fields[key]
     const entries = Object.entries(isObject(value) ? value : {})
