@@ -2,7 +2,7 @@
 
 Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why the
 pull ended. However, a completed pull has just created or updated its image record, whereas a failed pull has not.
-Therefore, the outcome depends on what the polls have seen of the pull, and on the image records that have been written:
+Therefore, the outcome depends on what the polls saw of the pull and on which image records were written:
 
 ==============================  ==========================================  ========================================
 polls have seen                 records written since the lease began       outcome
@@ -26,9 +26,9 @@ no pull's lease (``FETCH``)     any, or none                                comp
 not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
 ==============================  ==========================================  ========================================
 
-If a poll saw the manifest of an image that was in fact imported, the pull is reported as an import. If the records
-belong to several images, the pull is reported without a name. Containers and image builders also create leases;
-``Pull.seen`` distinguishes their leases from those of pulls.
+If a poll saw the manifest of an image that was in fact imported, the agent reports an import. If the records belong to
+several images, the pull is reported without a name. Containers and image builders also create leases; ``Pull.seen``
+distinguishes their leases from those of pulls.
 
 ``OUTCOMES`` contains this table as data. If the agent reports nothing, the server withdraws the pull and takes its
 outcome from the kubelet's events.

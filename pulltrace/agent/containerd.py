@@ -198,7 +198,7 @@ class Containerd:
 
     async def document(self, digest: str) -> bytes | None:
         """Return the content of a committed blob; None if the blob does not exist. If the blob is too large or is not
-        JSON, return empty bytes.
+        JSON, return an empty bytes object.
         """
         blob = await self.blob(digest)
         if blob is None:
@@ -236,8 +236,8 @@ class Containerd:
         ]
 
     def changed_images(self) -> dict[str, list[Write]]:
-        """Return the image records written since the last call, by name, each with its most recent writes. Start the
-        event subscription if it is not running.
+        """Return the most recent writes of each image record that was written since the last call, keyed by record
+        name. Start the event subscription if it is not running.
 
         Return an empty dictionary if no event has arrived.
         """

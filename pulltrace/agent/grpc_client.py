@@ -306,7 +306,7 @@ class _Connection(asyncio.Protocol):
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
 
     def _forget(self, stream: int) -> None:
-        """Drop a call that no task is waiting for any more. If the server has not ended the call's stream, reset it."""
+        """Drop a call that no task is waiting for. If the server has not ended the call's stream, reset it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return

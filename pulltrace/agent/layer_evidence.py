@@ -45,7 +45,7 @@ class LayerEvidence:
         return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
 
     def see_layers(self, pull: Pull, ingests: Mapping[str, Ingest], now: float) -> set[Question]:
-        """Update the layers of a live pull. ``ingests`` contains the node's ingests by digest. Return the open
+        """Update the layers of a live pull. ``ingests`` contains the node's ingests, keyed by digest. Return the open
         questions about the layers.
         """
         questions: set[Question] = set()

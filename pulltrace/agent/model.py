@@ -127,7 +127,9 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """The number of bytes that SOCI has written so far, by layer digest; None if the agent cannot see SOCI's files."""
+    """The number of bytes that SOCI has written so far, keyed by layer digest; None if the agent cannot see SOCI's
+    files.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Facts:
     documents: dict[str, Document | None] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
     snapshots: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
-    """The committed snapshots, by snapshotter and chain id."""
+    """The committed snapshots, keyed by snapshotter and chain id."""
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     """The digests of the blobs that were missing from containerd during this poll."""

@@ -73,7 +73,7 @@ class Pull:
     is_answered: bool = False
     """True if every question about the pull in the last poll was about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
-    """The last reported state of each layer, and the values from which the state was derived, by layer digest."""
+    """The last reported state of each layer and the values from which it was derived, keyed by layer digest."""
     look_back_poll: int | None = None
     """The number of the poll in which ``conclusion`` tried to read the documents that earlier polls had missed. It
     tries only once; None means that it has not tried yet.

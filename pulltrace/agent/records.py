@@ -90,7 +90,7 @@ class RecordLedger:
         )
 
     def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
-        """Remember the writes of image records, by record name."""
+        """Remember the writes of image records. ``writes`` is keyed by record name."""
         for name, seen in writes.items():
             self._writes[name] = [*self._writes.pop(name, ()), *seen][-MAX_WRITES:]
 
@@ -126,7 +126,7 @@ class RecordLedger:
         return str(known[name])
 
     def after_poll(self, oldest: float, unseen_since: float) -> None:
-        """Forget claims and writes that no pull needs any more.
+        """Forget claims and writes that are no longer needed by any pull.
 
         ``oldest`` is the start time of the oldest live pull. Pulls that no poll has seen began after ``unseen_since``.
         """

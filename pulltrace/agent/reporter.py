@@ -50,7 +50,7 @@ _MAX_LOGGED = 300  # maximum number of characters of a response to log
 _SECRET = 8  # this many consecutive characters of the token must never appear in a log
 
 _Encoded = dict[str, bytes]
-"""Pulls encoded as JSON, by id, oldest first."""
+"""Pulls encoded as JSON and keyed by id. The oldest pull comes first."""
 
 _log = logging.getLogger(__name__)
 

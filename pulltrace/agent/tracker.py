@@ -124,7 +124,7 @@ class Tracker:
         self._changes.append(change)
 
     def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
-        """Record the writes of image records, by record name."""
+        """Record the writes of image records. ``writes`` is keyed by record name."""
         self._ledger.see_writes(writes)
 
     def see_removed(self, name: str) -> None:
@@ -212,7 +212,7 @@ class Tracker:
         return age(short) >= age(pull) and not self._ledger.is_foreign(short.record or "", age(pull))
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
-        """End the poll, and drop data that no pull needs any more. ``unanswered`` contains the questions that
+        """End the poll, and drop data that is no longer needed by any pull. ``unanswered`` contains the questions that
         containerd did not answer.
         """
         for pull in sorted(self._pulls.values(), key=age):

@@ -62,7 +62,8 @@ class SimulatedContainerd:
         self.node = node
         self.socket = socket
         self.calls: Counter[str] = Counter()
-        """The number of calls to each method, by full method name. The counter includes calls to unknown methods."""
+        """The number of calls to each method, keyed by full method name. The counter includes calls to unknown methods.
+        """
         self._behaviour = Behaviour.NORMAL
         self._responding = asyncio.Event()
         self._responding.set()

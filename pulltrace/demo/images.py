@@ -44,8 +44,8 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with ``blob.size`` bytes when compressed and ``unpacked`` bytes when unpacked. ``diff_id`` is the digest
-    of the uncompressed tar archive.
+    """A layer. Its compressed size is ``blob.size`` bytes, and its uncompressed size is ``unpacked`` bytes. ``diff_id``
+    is the digest of the uncompressed tar archive.
     """
 
     blob: Blob

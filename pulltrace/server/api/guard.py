@@ -1,10 +1,10 @@
 """The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
 uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large, arrive
-too slowly, or exceed the limits on the number of requests. uvicorn stores no data of rejected requests. The guard
-responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection. HTTP/1.1
-connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol,
-because HTTP/1.0 clients do not understand chunked responses.
+too slowly, or exceed the limits on the number of requests. uvicorn does not receive the data that caused a rejection.
+The guard responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection.
+HTTP/1.1 connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11
+protocol, because HTTP/1.0 clients do not understand chunked responses.
 
 Routes find a request's guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting until the
 connection is closed, and aborting the connection.

@@ -29,7 +29,7 @@ class Subscription:
         self._resume = last_event_id
         self._gzip = gzip
         self._has: set[str] = set()
-        """For a client with a filter: the ids of the pulls that the client currently shows. The client must be notified
+        """For a client with a filter: the ids of the pulls that the client currently has. The client must be notified
         when one of these pulls no longer matches the filter.
         """
         self._quiet_since = hub.now()
@@ -146,8 +146,8 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change in the form sent to this client. Return empty bytes if the pull does not match the filter
-        and the client does not show the pull.
+        """Return one change in the form sent to this client, or an empty bytes object if the pull does not match the
+        filter and the client does not have it.
         """
         query = self._query
         if not query.is_filtered:

@@ -21,7 +21,7 @@ Pulled     ignored                     ignored                        the image 
 
 If two events have the same time, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
-A kubelet writes the status ``ErrImagePull`` at the pod's next sync, at least ten seconds after the event. If the
+A kubelet writes the ``ErrImagePull`` status at the pod's next sync, at least ten seconds after the event. If the
 kubelet is pulling another image for the same pod, the status arrives even later. A status therefore usually repeats a
 failure that events have already reported. A status counts as a separate failure only if statuses have reported more
 failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,

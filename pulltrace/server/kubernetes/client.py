@@ -345,8 +345,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the data that has arrived. Return empty bytes at the end of the response, and None if no data arrives for
-    a while.
+    """Return the data that has arrived. Return an empty bytes object at the end of the response, and None if no data
+    arrives for a while.
     """
     try:
         async with asyncio.timeout(IDLE):

@@ -43,7 +43,7 @@ repeatedly.
 """
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Waiting reasons after which the kubelet does not retry until somebody changes the pod or the node."""
+"""Waiting reasons after which the kubelet does not retry until the pod or the node is changed."""
 
 _LONGEST_TEXT = 16384
 """Maximum length of the text to search. Real messages are shorter, but a tenant of the cluster could write megabytes.

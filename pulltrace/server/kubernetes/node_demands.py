@@ -116,7 +116,7 @@ class NodeDemands:
         self.name = name
         self.requests = RequestIndex(budget)
         self.pods: dict[str, WaitingPod] = {}
-        """The waiting pods, by key."""
+        """The waiting pods, keyed by ``Pod.key``."""
         self.clock_right = False
         """True once an event has arrived on time, which proves that the node's clock is correct."""
         self._present: dict[str, set[str]] = {}  # pod key → images that the node already had

@@ -45,8 +45,8 @@ class Labels(_Object, frozen=True, gc=False):
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation that the server uses. The annotation contains the kubelet's uid for a static pod, whose
-    mirror pod has a different uid.
+    """The only annotation that the server uses. The annotation of a mirror pod contains the uid that the kubelet uses
+    for the static pod.
     """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
@@ -168,8 +168,8 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """The pod's uid in the kubelet's events. For a static pod, the kubelet's uid differs from the mirror pod's uid
-        in the API.
+        """The pod's uid in the kubelet's events. For a static pod, this uid differs from the mirror pod's uid in the
+        API.
         """
         annotations = self.metadata.annotations
         return (annotations and annotations.mirror) or self.metadata.uid

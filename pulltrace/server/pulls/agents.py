@@ -31,7 +31,7 @@ class _Agent:
 
 @dataclass(slots=True)
 class Agents:
-    """The agents that report for one node, by boot id."""
+    """The agents that report for one node, keyed by boot id."""
 
     current: str = ""
     conflict_until: float = 0.0

@@ -41,7 +41,7 @@ container, and a busy node creates containers slowly.
 
 
 _Abandoned: TypeAlias = Mapping[str, ImageDemand]
-"""The demands of pods that were deleted before their pulls began, by image."""
+"""The demands of pods that were deleted before their pulls began, keyed by image."""
 
 
 class Changed(NamedTuple):
@@ -128,7 +128,7 @@ class Correlation:
 
 
 class _Open:
-    """The open arrivals of one node, by id."""
+    """The open arrivals of one node, keyed by id."""
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
@@ -212,7 +212,7 @@ class _Open:
 
     def _detach(self, pull: Pull, name: Name) -> None:
         """Detach a pull that turned out to be for a different image. The pull is detached only if the kubelet still
-        needs the arrival's image, and if neither bytes nor an end of the pull have been published.
+        needs the arrival's image, and if neither bytes nor an outcome of the pull have been published.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):

@@ -126,8 +126,8 @@ class Frame(Batch):
 
 
 class Feed:
-    """All pulls, sorted by the revision of their last change. The feed also contains the finished attempts and removals
-    that no client may miss.
+    """All pulls, sorted by the revision of their last change. The feed also contains finished attempts and removals,
+    which every client must receive.
     """
 
     def __init__(self, tombstones: int) -> None:

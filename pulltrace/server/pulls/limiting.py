@@ -12,16 +12,16 @@ from pulltrace.server.pulls.verdict import NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
-"""The disk is the limit if it was busy at least ``BUSY_DISK`` percent of the time and tasks waited for I/O at least
-``DISK_PRESSURE`` percent of the time.
+"""The disk is the limiting factor if it was busy at least ``BUSY_DISK`` percent of the time and tasks waited for I/O at
+least ``DISK_PRESSURE`` percent of the time.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O at least this percentage of the time, the disk is the limit even if it is not busy, because a
-cgroup may be throttling I/O.
+"""If tasks wait for I/O at least this percentage of the time, the disk is the limiting factor even if it is not busy,
+because a cgroup may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O at most
-``IDLE_DISK`` percent of the time.
+"""The CPU is the limiting factor if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O
+at most ``IDLE_DISK`` percent of the time.
 """
 FASTER = 3.0
 """A comparison of two rates proves a limit only if one rate is at least this many times the other."""
@@ -123,8 +123,8 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """If the snapshotter is fetching any missing layers, return it as the limiting factor, otherwise None. Return the
-    disk instead if the disk is the limit. The agent cannot observe the snapshotter's downloads.
+    """If the snapshotter is fetching any missing layers, return the snapshotter as the limiting factor, or the disk if
+    the disk is the limiting factor. Otherwise, return None. The agent cannot observe the snapshotter's downloads.
     """
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
@@ -250,8 +250,8 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 def _full_line(judged: Pull, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
     """Return the network as the limiting factor if the network limits the whole node, otherwise None. The network is
-    the limit if at least two registries deliver far less than their best rates on this node, and the node's total rate
-    is close to its maximum.
+    the limiting factor if at least two registries deliver far less than their best rates on this node, and the node's
+    total rate is close to its maximum.
 
     The rate of the ``judged`` pull is checked first, because this check is usually enough to show that the pull's
     registry is not slow on this node.

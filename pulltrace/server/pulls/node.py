@@ -65,7 +65,7 @@ class Pull:
     weight: int = 0
     """The estimated memory of the pull, in bytes."""
     presumed: bool = False
-    """True if the server inferred the end of the pull. The agent may still correct an inferred end."""
+    """True if the server inferred that the pull had ended. The agent may still correct an inferred end."""
     history: bool = False
     """True if the pull ended before this server started. The previous server process has already counted and logged
     such a pull.

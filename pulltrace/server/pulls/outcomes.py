@@ -50,8 +50,8 @@ class Outcomes:
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
     ) -> None:
-        """Process a change of ``arrival`` from the status ``before`` to the status ``pull``. ``before`` is None if the
-        arrival is new.
+        """Process a change of the status of ``arrival`` from ``before`` to ``pull``. ``before`` is None if the arrival
+        is new.
 
         ``complete`` is false if only the kubelet has reported the end of the pull, and the agent's byte counts are
         still missing.

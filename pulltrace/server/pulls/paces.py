@@ -15,7 +15,7 @@ MEMORY = 1800.0
 """How long, in seconds, a measured rate is kept."""
 MAX_REGISTRIES = 8
 SLOW = 2.0
-"""How many times as fast another node must fetch from the same registry for a node to count as slow."""
+"""A node counts as slow if other nodes fetch at least this many times as fast from the same registry."""
 _PEERS = 32
 _PEERS_EVERY = 10.0
 

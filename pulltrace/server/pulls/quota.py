@@ -1,4 +1,4 @@
-"""Count the cluster's pulls from each registry in the last hour, by owner. Sans-I/O.
+"""Count the cluster's pulls from each registry in the last hour, grouped by owner. Sans-I/O.
 
 Registries' rate limits count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is
 limited: only the ``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.
