@@ -33,9 +33,9 @@ COMPARISON = (
 )
 CONDITIONS = (
     "These tables were measured on {date:%Y-%m-%d} with {python}, on {cores} cores shared with the load generator and "
-    "other programs (load\naverage {load:.1f}). The column *CPU* shows the user and system time of the server's "
-    "process, as a share of one core. The column *delay*\nshows the time from sending a report to its arrival at a "
-    "client. The column *late* counts reports that were due before the server\nhad responded to the previous report."
+    "other programs (load\naverage {load:.1f}). The *CPU* column shows the user and system time of the server's "
+    "process, as a share of one core. The *delay* column\nshows the time from sending a report to its arrival at a "
+    "client. The *late* column counts reports that were due before the server\nhad responded to the previous report."
 )
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
 """The reference load with a fifth of the nodes. At a quarter of the nodes, the naive server already loses events."""
