@@ -29,7 +29,7 @@ def fields(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send every logger's output to ``stream``. Libraries log only at the levels WARNING and above."""
+    """Send every logger's output to ``stream``. Libraries log only at the WARNING level and above."""
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)

@@ -49,7 +49,7 @@ MAX_CHANGES = 256
 """Maximum number of changed image records, and of new containers, to remember between two polls."""
 
 NAMESPACE = "k8s.io"
-"""The namespace that the CRI plugin uses. Docker uses the namespace ``moby``."""
+"""The namespace that the CRI plugin uses. Docker uses the ``moby`` namespace."""
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
@@ -375,7 +375,7 @@ def _seconds(time: Timestamp) -> float:
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
-    """Group a lease's resources, given as pairs of type and id, by type."""
+    """Group a lease's resources by type. ``items`` contains pairs of type and id."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

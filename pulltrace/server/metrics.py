@@ -48,7 +48,7 @@ class Gauges:
     """
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)
-    """The number of nodes with an unusually slow pull, by registry."""
+    """For each registry, the number of nodes with an unusually slow pull."""
 
 
 def result_of(pull: PullStatus) -> str:
@@ -66,7 +66,7 @@ class Metrics:
         self._hosts: dict[str, float] = {}
         """Registries that have their own label, and the time when each registry was last used."""
         self._fetched: dict[str, Counter] = {}
-        """The counters of downloaded bytes, by registry label."""
+        """The counters of downloaded bytes, keyed by registry label."""
         mine = self.registry
         self._total = Counter(
             "pulltrace_pulls_total", "Pulls that have finished.", ["registry", "result"], registry=mine
@@ -163,7 +163,7 @@ class Metrics:
         self._reports.inc()
 
     def refused(self, reason: str) -> None:
-        """Count a connection or request that was rejected before routing, by reason."""
+        """Count a connection or request that was rejected before routing for the given reason."""
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:

@@ -149,7 +149,7 @@ class PullStatus(JsonObject, frozen=True):
     ``eta_seconds`` is the time until the image is ready, including unpacking. ``eta_seconds`` is absent if there is no
     basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always
     an estimate. ``pods`` lists the containers that are waiting for the image now. ``waited`` lists the containers that
-    waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved``
+    waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The ``unobserved`` status
     means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds`` is the median
     duration of similar earlier pulls. ``usual_basis`` says which kind of earlier pull ``usual_seconds`` is based on. If
     the earlier pulls were of other images, the usual duration is only an estimate. If a pull is unusually slow,

@@ -81,8 +81,8 @@ def collection(document: dict[str, Any], plural: str) -> str:
 
 
 async def plurals(cluster: APIServer, verb: str = "create") -> dict[tuple[str, str], str]:
-    """Return the plural name of each resource that supports this verb, by (apiVersion, kind). Raise APIError if the
-    resources of a listed group cannot be read.
+    """Return the plural name of each resource that supports this verb, keyed by (apiVersion, kind). Raise APIError if
+    the resources of a listed group cannot be read.
     """
     groups = (await cluster.request("GET", "/apis"))["groups"]
     roots = {"v1": "/api/v1"} | {

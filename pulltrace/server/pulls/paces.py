@@ -1,4 +1,5 @@
-"""Each node's recent download rates, by registry. The server compares slow downloads with these rates. Sans-I/O.
+"""The recent download rates of each node from each registry. The server compares slow downloads with these rates.
+Sans-I/O.
 
 Rates per connection and total rates are kept for half an hour. Only the best rates matter, because they show the
 capacity of the node and the registry. For each node, the rates of at most eight registries are kept. For each registry,

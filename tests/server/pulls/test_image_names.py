@@ -1,4 +1,4 @@
-"""Tests for each row of the table in ``image_names``, which defines how well a pull fits an image demand."""
+"""Tests for each row of the table in ``image_names``, which defines how well an image demand matches a pull."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def documented():
 
 
 @pytest.mark.parametrize(("name", "reported", "expected"), list(documented()))
-def test_each_live_pull_fits_a_demand_as_described_in_the_docstring(name, reported, expected):
+def test_the_match_between_a_live_pull_and_a_demand_is_rated_as_the_docstring_states(name, reported, expected):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW + 4)
     assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
 
@@ -61,7 +61,7 @@ def test_a_pull_that_fetches_no_bytes_still_gets_the_image_name_if_another_pull_
     assert names_of([done, again], [demand(pulling=True)])["again"].image == IMAGE
 
 
-def test_a_pull_takes_the_name_of_an_image_demand_that_is_being_pulled_over_one_that_has_failed():
+def test_a_pull_gets_the_name_of_the_demand_that_is_being_pulled_rather_than_of_the_one_that_failed():
     pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
     failed = demand(failure=failure(NOW + 1))
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)
