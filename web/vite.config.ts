@@ -4,6 +4,7 @@ import react from '@vitejs/plugin-react'
 import { minify } from 'terser'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
+import { smallReact } from './scripts/smallReact.ts'
 
 /** Returns the server version for which the page is built. The page contains this version, so that an open tab can
  * detect a server update. */
@@ -58,46 +59,6 @@ const secondScript: Plugin = {
   },
 }
 
-/** Replaces react-dom with a stub that contains only what react-dom/client needs. */
-const smallReactDom: Plugin = {
-  name: 'small-react-dom',
-  apply: 'build',
-  config: () => ({
-    resolve: { alias: [{ find: /^react-dom$/, replacement: join(import.meta.dirname, 'src/reactDom.cjs') }] },
-  }),
-}
-
-/**
- * The features that React detects, and what it detects in every browser that the page supports. Terser then removes the
- * code for all other results, about two kilobytes.
- */
-const ANSWERS: readonly (readonly [RegExp, string])[] = [
-  [/"documentMode" in document/g, 'false'],
-  [/document\.documentMode/g, 'undefined'],
-  [/"\w+" in (window|document)\b/g, 'true'],
-  [/typeof setImmediate\b/g, '"undefined"'],
-  [/typeof (window|window\.document|document|performance)(?![.\w])/g, '"object"'],
-  [
-    /typeof (reportError|(set|clear)Timeout|queueMicrotask|AbortController|MessageChannel|Promise|Weak(Map|Set)|Object\.is|performance\.\w+|window\.document\.createElement)\b/g,
-    '"function"',
-  ],
-  // The server renders no HTML, so React never hydrates existing elements, and no part of the page waits for hydration.
-  // Assignments and parameters are left unchanged.
-  [/\bisHydrating(?![$\w]| = |\s*\)\s*\{)/g, 'false'],
-  [/[\w.]+\.isDehydrated\b/g, 'false'],
-  [/[\w$.]+\.dehydrated\b/g, 'null'],
-]
-
-/** Replaces React's feature detection with its results. */
-const answeredReact: Plugin = {
-  name: 'answered-react',
-  apply: 'build',
-  transform: (code, id) =>
-    /node_modules\/(react|react-dom|scheduler)\/cjs\//.test(id)
-      ? ANSWERS.reduce((left, [question, answer]) => left.replace(question, answer), code)
-      : undefined,
-}
-
 /** Minifies the scripts a second time with Terser, which saves another kilobyte. */
 const minifyAgain = (): Plugin => ({
   name: 'minify-again',
@@ -126,7 +87,7 @@ const minifyAgain = (): Plugin => ({
 export default defineConfig(({ command }) => ({
   // With a relative base, the page works under any path prefix of an ingress.
   base: './',
-  plugins: [react(), secondScript, smallReactDom, answeredReact, minifyAgain()],
+  plugins: [react(), secondScript, smallReact, minifyAgain()],
   worker: { plugins: () => [minifyAgain()] },
   define: {
     __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()),
