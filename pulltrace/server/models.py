@@ -151,8 +151,9 @@ class PullStatus(JsonObject, frozen=True):
     an estimate. ``pods`` lists the containers that are waiting for the image now. ``waited`` lists the containers that
     waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The ``unobserved`` status
     means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds`` is the median
-    duration of similar earlier pulls. ``usual_basis`` says which kind of earlier pull ``usual_seconds`` is based on. If
-    the earlier pulls were of other images, the usual duration is only an estimate. If a pull is unusually slow,
+    duration of ``usual_count`` similar earlier pulls. ``usual_basis`` says which kind of earlier pull ``usual_seconds``
+    is based on. If the earlier pulls were of other images, the usual duration is only an estimate. If a pull takes at
+    least twice ``usual_seconds`` and at least ten seconds longer, and enough similar pulls are known,
     ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors that the node
     tries before ``registry``, in the order in which the node tries them. ``failing_since`` is the time of the first
     failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts`` lists the
@@ -203,6 +204,7 @@ class PullStatus(JsonObject, frozen=True):
     failing_since: Time | None = None
     earlier_attempts: tuple[EarlierAttempt, ...] | None = None
     usual_basis: UsualBasis | None = None
+    usual_count: int | None = None
 
 
 class RemovedPull(JsonObject, frozen=True):

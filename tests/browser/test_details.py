@@ -139,7 +139,7 @@ async def test_the_limiting_factor_is_a_word_in_the_row_and_a_sentence_in_its_de
     page = await open_page(server.url)
     postgres = row(page, "postgres")
     await expect(postgres.locator("td[data-column=progress]")).to_contain_text("disk 97 %")
-    await expect(postgres.locator("td[data-column=left]")).to_have_text(re.compile("of usual 4 s$"))
+    await expect(postgres.locator("td[data-column=left]")).not_to_contain_text("usual")
     await postgres.click()
     await expect(page.get_by_text(why)).to_be_visible()
     slow = {"slowerThanUsual": 2.9, "usualSeconds": 20.0}

@@ -17,16 +17,14 @@ from pulltrace.server.pulls.usual import Estimate, Usual
 from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
-SLOWER = 1.5
-"""A pull counts as slow only if it takes at least this many times the usual duration, and at least as long as the 90th
-percentile of similar pulls.
-"""
+SLOWER = 2.0
+"""A pull counts as slow only if it takes at least this many times the usual duration."""
+SLOWER_SECONDS = 10.0
+"""A pull counts as slow only if it takes at least this many seconds longer than usual."""
 ESTIMATE_AGAIN = 10.0
 """If no similar pull was known, a live pull's usual duration is estimated again at this interval, in seconds."""
 NO_OWNER = "no known pod"
 """The owner recorded for a pull if no pod was seen waiting for its image."""
-SLOWER_SECONDS = 10.0
-"""A pull counts as slow only if it takes at least this many seconds longer than usual."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -143,8 +141,6 @@ class Analysis:
 
 
 def _slower(took: float, usual: Estimate | None) -> float | None:
-    if usual is None or not usual.is_firm:
-        return None
-    if took < usual.p90 or took < SLOWER * usual.median or took < usual.median + SLOWER_SECONDS:
+    if usual is None or not usual.is_firm or took < max(SLOWER * usual.median, usual.median + SLOWER_SECONDS):
         return None
     return round(took / max(usual.median, 1.0), 1)

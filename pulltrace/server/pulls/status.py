@@ -11,12 +11,17 @@ import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.models import EarlierAttempt, LayerStatus, PercentBasis, PodCorrelation, PullStatus
-from pulltrace.server.pulls.analysis import SLOWER, SLOWER_SECONDS, Analysis, Insight, Subject
+from pulltrace.server.pulls.analysis import Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.server.pulls.sums import DONE
 from pulltrace.server.pulls.usual import ROUGH
 from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_time
+
+OVERDUE = 1.5
+"""If a layer's unpacking takes this many times longer than expected, the time left is no longer estimated."""
+OVERDUE_SECONDS = 10.0
+"""Minimum number of seconds by which a layer's unpacking must exceed the expected time to be overdue."""
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 
@@ -113,6 +118,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         bound=insight.bound,
         usual_seconds=usual.median if usual else None,
         usual_basis=usual.basis if usual else None,
+        usual_count=usual.count if usual else None,
         slower_than_usual=insight.slower,
         via=state.via,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
@@ -174,6 +180,7 @@ def status_without_pull(
         bound=insight.bound,
         usual_seconds=usual.median if usual else None,
         usual_basis=usual.basis if usual else None,
+        usual_count=usual.count if usual else None,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
         earlier_attempts=context.earlier or None,
     )
@@ -230,7 +237,7 @@ def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
         if layer.state is LayerPhase.EXTRACTING:
             elapsed = max(now - pull.node.clock.to_server(layer.extract_started_at, now), 0.0)
             usual = layer.total_bytes / rate
-            is_overdue |= elapsed > max(SLOWER * usual, usual + SLOWER_SECONDS)
+            is_overdue |= elapsed > max(OVERDUE * usual, usual + OVERDUE_SECONDS)
             unpacked += min(int(rate * elapsed), layer.total_bytes)
     return unpacked, is_overdue
 

@@ -1,8 +1,9 @@
-"""Estimate how long a pull usually takes: the median and the 90th percentile of similar earlier pulls. Sans-I/O.
+"""Estimate how long a pull usually takes: the median of similar earlier pulls. Sans-I/O.
 
 The most similar pulls are used, in this order of preference: pulls of this image on this node, pulls of this image on
 other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
-pulls from other registries on this node. Pulls without bytes to fetch are not recorded.
+pulls from other registries on this node. If too few pulls of the repository are known to call a pull slow, pulls of
+similar size are preferred. Pulls without bytes to fetch are not recorded.
 
 A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
 These costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow
@@ -51,7 +52,6 @@ class Estimate:
     """The usual duration in seconds, derived from ``count`` earlier pulls."""
 
     median: float
-    p90: float
     count: int
     basis: UsualBasis
     is_firm: bool
@@ -171,13 +171,14 @@ class Usual:
         same = self._images.get(image)
         alike = same if size is None else [item for item in same if _ratio(item.size, size) <= SAME_SIZE]
         here = [item for item in alike if item.node == node]
+        if alike:
+            return self._estimate(here or alike, node, None, UsualBasis.IMAGE)
         siblings = self._repositories.get((registry, repository))
-        return (
-            self._estimate(here or alike, node, None, UsualBasis.IMAGE)
-            or self._estimate(siblings, node, size, UsualBasis.REPOSITORY)
-            or (size and self._by_size(registry, node, size))
-            or None
-        )
+        found = self._estimate(siblings, node, size, UsualBasis.REPOSITORY)
+        if size is None or (found and found.is_firm):
+            return found
+        by_size = self._by_size(registry, node, size)
+        return by_size if by_size and by_size.is_firm else found or by_size
 
     def _by_size(self, registry: str, node: str, size: int) -> Estimate | None:
         for place in ((registry, node), registry):
@@ -211,10 +212,9 @@ class Usual:
             return None
         scaled = [self._scale(item, node, size or item.size) for item in samples]
         compared = [item for item in scaled if item.is_compared]
-        seconds = sorted(item.seconds for item in compared or scaled)
+        seconds = [item.seconds for item in compared or scaled]
         return Estimate(
             median=round(median(seconds), 1),
-            p90=round(seconds[min(int(0.9 * len(seconds)), len(seconds) - 1)], 1),
             count=len(seconds),
             basis=basis if compared else UsualBasis.OTHER_NODES,
             is_firm=basis not in ROUGH and sum(item.is_firm for item in compared) >= ENOUGH,

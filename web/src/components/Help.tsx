@@ -22,8 +22,8 @@ const MARKS: Entries = [
       2.9× usual 0:20
     </span>,
     <Fragment key="">
-      slower than usual: the pull has taken 2.9 times as long as pulls like this one; <code>status:slow</code>{' '}
-      finds them
+      slower than usual: the pull has taken 2.9 times as long as the median of pulls like this one (at least
+      twice as long and 10 s longer); <code>status:slow</code> finds them
     </Fragment>,
   ],
   [

@@ -1,8 +1,7 @@
-import { classes } from '../classes'
 import { retryWords } from '../model/failureGroups'
 import { clock, times } from '../model/format'
-import { basisWords, slowSentence, timeLeftWords, usualWords } from '../model/limit'
-import { tookSeconds, unusualSeconds } from '../model/pullState'
+import { slowSentence, timeLeftWords, usualWords } from '../model/limit'
+import { tookSeconds } from '../model/pullState'
 import { forecast, type QueuePlace } from '../model/queue'
 import { standing } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -15,7 +14,6 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   const now = useNow()
   const { context } = useSnapshot()
   const took = tookSeconds(pull)
-  const usual = unusualSeconds(pull, now)
   const verb = pull.status === 'failed' ? 'after' : 'took'
   // The kubelet retries an image only while a pod is waiting for it.
   const retry = pull.status === 'failed' && standing(pull, context) !== 'past' ? retryWords(pull, now) : ''
@@ -24,7 +22,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
     return (
       <span className={shared.dim}>
         {verb} <span className={shared.figure}>{clock(took)}</span>
-        {usual !== undefined && <Usual pull={pull} seconds={usual} />}
+        <Slow pull={pull} />
       </span>
     )
   }
@@ -32,7 +30,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   return (
     <span title={left === undefined ? pull.etaMissing : undefined}>
       <span className={left === undefined ? shared.faint : shared.figure}>{left ?? '–'}</span>
-      {usual !== undefined && <Usual pull={pull} seconds={usual} />}
+      <Slow pull={pull} />
     </span>
   )
 }
@@ -47,15 +45,13 @@ export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place
   )
 }
 
-function Usual({ pull, seconds }: { readonly pull: Pull; readonly seconds: number }) {
-  const factor = pull.slowerThanUsual
-  return factor === undefined ? (
-    <span className={styles.usual} title={`usual time of the whole pull${basisWords(pull)}`}>
-      {tookSeconds(pull) === undefined ? 'of usual' : 'usually'} {usualWords(pull, seconds)}
-    </span>
-  ) : (
-    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull)}>
-      {times(factor)} usual {usualWords(pull, seconds)}
+/** Marks a pull that is slower than usual. */
+function Slow({ pull }: { readonly pull: Pull }) {
+  const { slowerThanUsual: factor, usualSeconds } = pull
+  if (factor === undefined || usualSeconds === undefined) return null
+  return (
+    <span className={styles.slow} title={slowSentence(pull)}>
+      {times(factor)} usual {usualWords(pull, usualSeconds)}
     </span>
   )
 }

@@ -3,6 +3,7 @@ import { aLayer, anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import {
+  basisWords,
   delayWords,
   explanation,
   limitSentence,
@@ -207,6 +208,15 @@ it('a usual duration based on other pulls is marked as an estimate', () => {
     'Slower than usual: 2.9× the usual ≈ 20 s, estimated from other registries on this node.',
   )
   expect(usualWords({ ...slow, usualBasis: 'image' }, 20)).toBe('20 s')
+})
+
+it.each([
+  [{ usualCount: 1 }, ' (1 pull)'],
+  [{ usualCount: 5 }, ' (median of 5 pulls)'],
+  [{ usualCount: 5, usualBasis: 'repository' }, ', estimated from other tags (median of 5 pulls)'],
+  [{}, ''],
+] as const)('the number of earlier pulls and their kind explain the usual duration: %j', (change, words) => {
+  expect(basisWords(aPull({ usualSeconds: 20, ...change }))).toBe(words)
 })
 
 it('a usual duration from other nodes gives only a lower bound', () => {

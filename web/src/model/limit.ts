@@ -3,7 +3,7 @@ import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import { isCancelled, REASON_WORDS } from './failureGroups'
-import { clock, duration, joined, listed, percent, rate, times } from './format'
+import { clock, count, duration, joined, listed, percent, rate, times } from './format'
 import { imageName } from './images'
 import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
 import { forecast, isTooShort, ordinal, placeWords, type QueuePlace } from './queue'
@@ -155,10 +155,15 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of an estimate, such as `, estimated from other tags`. Empty if the estimate is based on pulls of this
- * image. */
-export function basisWords({ usualBasis = 'image' }: Pull): string {
-  return BASIS_WORDS[usualBasis] && `, estimated from ${BASIS_WORDS[usualBasis]}`
+/** The basis of a usual duration: `, estimated from other tags (median of 5 pulls)`. */
+export function basisWords({ usualBasis = 'image', usualCount = 0 }: Pull): string {
+  const basis = BASIS_WORDS[usualBasis]
+  const median = usualCount > 1 ? 'median of ' : ''
+  return joined(
+    '',
+    basis && `, estimated from ${basis}`,
+    usualCount > 0 && ` (${median}${count(usualCount, 'pull')})`,
+  )
 }
 
 /** The remaining time in words; undefined without an estimate. */

@@ -1,14 +1,6 @@
 import { expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
-import {
-  averageRate,
-  knownPercent,
-  pullState,
-  remainingSeconds,
-  stopped,
-  unpackedShare,
-  unusualSeconds,
-} from './pullState'
+import { averageRate, knownPercent, pullState, remainingSeconds, stopped, unpackedShare } from './pullState'
 
 it.each([
   [{ status: 'failed', errorReason: 'canceled' }, 'cancelled'],
@@ -33,16 +25,6 @@ it('bases the percentage on layers if the bytes are not observed', () => {
   const pull = aPull({ totalKnown: false, percent: 40 })
   expect(knownPercent(pull)).toBeUndefined()
   expect(knownPercent({ ...pull, percentBasis: 'layers' })).toBe(40)
-})
-
-it.each([
-  ['expected to take much longer', { etaSeconds: 100 }, 30],
-  ['expected to take about as long', { etaSeconds: 5 }, undefined],
-  ['expected to take only a few seconds longer', { etaSeconds: 8, usualSeconds: 20 }, undefined],
-  ['of unknown duration', {}, undefined],
-  ['slow according to the server', { slowerThanUsual: 1.6 }, 30],
-] as const)('whether to show the usual duration of a pull that is %s', (_, change, usual) => {
-  expect(unusualSeconds(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(usual)
 })
 
 it('a pull has an average rate and an unpacked share only if it has bytes', () => {

@@ -125,26 +125,3 @@ export function unpackedShare(pull: Pull): number | undefined {
 export function stopped({ layerCount, percent: done }: Pull): string {
   return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
-
-/** The usual duration is mentioned only if the actual duration differs from it by at least this factor and this many
- * seconds. */
-const UNUSUAL = 1.5
-const UNUSUAL_SECONDS = 10
-
-/** The expected total duration of a live pull. */
-function expectedSeconds(pull: Pull, now: number): number | undefined {
-  const left = remainingSeconds(pull, now)
-  return left === undefined ? undefined : (now - pull.startedAt) / 1000 + left
-}
-
-/** The usual duration of pulls of this image on this node; undefined unless the pull is slow or the difference is
- * large. */
-export function unusualSeconds(pull: Pull, now: number): number | undefined {
-  const usual = pull.usualSeconds
-  if (pull.slowerThanUsual !== undefined) return usual
-  if (pull.status === 'failed') return undefined
-  const whole = tookSeconds(pull) ?? expectedSeconds(pull, now)
-  if (usual === undefined || whole === undefined) return undefined
-  if (Math.abs(whole - usual) < UNUSUAL_SECONDS) return undefined
-  return whole > usual * UNUSUAL || whole < usual / UNUSUAL ? usual : undefined
-}

@@ -67,6 +67,7 @@ export interface PullStatus {
   readonly failingSince?: Time
   readonly earlierAttempts?: readonly EarlierAttempt[]
   readonly usualBasis?: UsualBasis
+  readonly usualCount?: number
 }
 
 export const PULL_PHASE = [

@@ -158,6 +158,7 @@ describe('fields that newer servers send', () => {
         via: ['mirror.local'],
         usualSeconds: 130,
         slowerThanUsual: 2.9,
+        usualCount: 4,
         remoteBytes: 5,
         percentBasis: 'layers',
         etaMissing: 'its size is not known',
@@ -168,6 +169,7 @@ describe('fields that newer servers send', () => {
     )
     expect(pull).toMatchObject({
       status: 'unobserved',
+      usualCount: 4,
       bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92 } },
       via: ['mirror.local'],
       usualSeconds: 130,

@@ -155,6 +155,8 @@ export function parsePull(value: unknown, updatedAt = 0) {
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
     usualBasis: from.oneOf('usualBasis', USUAL_BASIS),
+    /** The number of earlier pulls from which the usual duration was derived. */
+    usualCount: from.optionalAmount('usualCount'),
     /**
      * How many times longer than usual the pull takes. This is undefined if the pull is not slower than usual.
      */
