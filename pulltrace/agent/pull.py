@@ -109,8 +109,11 @@ class Pull:
     @property
     def fetching_since(self) -> float:
         """Return the earliest time at which the pull can have fetched a layer. A layer that arrived earlier was fetched
-        by another client, even if it arrived after this pull's lease was created.
+        by another client, even if it arrived after this pull's lease was created. Imports and some other clients write
+        layers before manifests, so for them the time is the start of the lease.
         """
+        if self.seen in (Seen.IMPORT, Seen.FETCH):
+            return self.lease.created_at
         return max(self.lease.created_at, self.resolving_at)
 
     @property

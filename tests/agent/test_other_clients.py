@@ -12,7 +12,7 @@ from pulltrace.demo.images import make_image, make_layer
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase
 from tests.agent.archive_import import ArchiveImport, Unpacking, write_layers
 from tests.agent.conftest import HOST, MIB
-from tests.agent.follow import downloaded, layers
+from tests.agent.follow import downloaded, layers, to_fetch
 
 NAME = f"{HOST}/imported:1"
 
@@ -60,6 +60,21 @@ def test_the_bytes_of_an_import_grow_while_its_total_is_unknown(watched, start_i
     assert reported == sorted(reported)
     assert reported[-1] == image.size
     assert not any(pull.total_known for pull in history)
+
+
+def test_every_byte_of_an_import_counts_even_if_the_lease_lists_the_ingest_late(watched, start_import):
+    image, importing = an_image(), start_import()
+    layer = image.layers[0].blob
+    ref = importing.begin(layer)
+    del importing.lease.resources["ingests", ref]
+    watched.polls(2)
+    importing.lease.resources["ingests", ref] = None
+    importing.grow(ref, MIB)
+    watched.polls(2)
+    write_layers(importing, image, polls_of(watched))
+    importing.end({NAME: image})
+    watched.polls(2)
+    assert [(downloaded(pull), to_fetch(pull)) for pull in watched.ended] == [(image.size, image.size)]
 
 
 @pytest.mark.parametrize("seen", ["nothing", "one layer"])
