@@ -318,11 +318,14 @@ class NodeList(JsonObject, frozen=True):
 class RegistryThroughput(JsonObject, frozen=True):
     """The download rate from one registry in each step, in bytes per second. The oldest step comes first.
 
-    If ``registry`` is ``other``, the rates are the totals of all registries that have no entry of their own.
+    ``downloaded_bytes`` counts the bytes that have arrived from the registry since the first step, including those of
+    the current step. If ``registry`` is ``other``, the figures are the totals of all registries that have no entry of
+    their own.
     """
 
     registry: str
     bytes_per_sec: list[float]
+    downloaded_bytes: int
 
 
 class ThroughputList(JsonObject, frozen=True):

@@ -266,7 +266,25 @@ async def test_the_legend_shows_how_many_registries_do_not_fit(server: ScriptedS
     tops = await entries.evaluate_all("all => all.map(e => e.offsetTop)")
     hidden = sum(top > tops[0] for top in tops)
     await expect(more).to_have_text(f"and {hidden} more")
-    assert len((await more.get_attribute("title") or "").split(", ")) == hidden
+    assert len((await more.get_attribute("title") or "").split("; ")) == hidden
+
+
+async def test_the_legend_shows_how_many_bytes_each_registry_delivered_in_the_period(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    await server.put(pull("fast", "worker-1", "quay.io/big/one:1", "downloading", now=at, bytesPerSec=9.0 * MB))
+    sums = {"docker.io": 12_300_000_000, "ghcr.io": 900_000, "quay.io": 250_000_000}
+    registries = [
+        {"registry": host, "bytesPerSec": [1.0 * MB] * 119, "downloadedBytes": count} for host, count in sums.items()
+    ]
+    server.throughput = {"since": rfc3339(at - 597), "step": 5, "registries": registries}
+    page = await open_page(server.url)
+    panel = page.get_by_role("region", name="Total throughput")
+    await expect(panel.get_by_role("listitem")).to_have_text(
+        ["quay.io 250 MB, now 9.0 MB/s", "docker.io 12.3 GB", "ghcr.io 900 kB"]
+    )
+    await expect(panel.get_by_text(re.compile("^last (9|10) min:$"))).to_be_visible()
 
 
 async def test_each_count_of_completed_pulls_shows_the_period_that_it_covers(

@@ -142,3 +142,33 @@ async def test_the_strip_wraps_a_reference_only_between_its_components(
     await expect(subject).to_have_text(image)
     parts = await subject.evaluate(PARTS_ON_LINES)
     assert parts == [1] * len(parts)
+
+
+@pytest.mark.parametrize("width", [1000, 1280, 1440])
+async def test_an_estimated_retry_and_the_strip_have_enough_room(
+    server: ScriptedServer, open_page: OpenPage, width: int
+) -> None:
+    at = time.time()
+    image = "registry.example.com/platform/payments/settlement:v2.14.0"
+    server.nodes = nodes(at, ["worker-1"])
+    who = [pod("shop", "pay-0", "pay", image) | {"waitingReason": "ErrImagePull"}]
+    failed = failure("pay", "worker-1", image, "unauthorized", now=at, pods=who, nextRetryAt=rfc3339(at + 140))
+    server.pods = {"pods": waiting_pods(at, [failed]), "watching": True}
+    await server.put(failed)
+    page = await sized(open_page, server.url, width)
+    lines = """element => {
+      const range = document.createRange()
+      range.selectNodeContents(element)
+      return new Set([...range.getClientRects()].map(rect => rect.top)).size
+    }"""
+    retry = page.locator("[data-column]").get_by_text(re.compile(r"^retry in about \d:\d\d$"))
+    for view in ("Pulls", "Pods"):
+        await page.get_by_role("link", name=view, exact=True).click()
+        await expect(retry).to_be_visible()
+        assert await retry.evaluate(lines) == 1
+    button = page.get_by_role("region", name="Needs attention").get_by_role("button").first
+    strip, words = await button.bounding_box(), await button.locator("> span").first.bounding_box()
+    assert strip
+    assert words
+    assert words["y"] - strip["y"] >= 3
+    assert strip["y"] + strip["height"] - words["y"] - words["height"] >= 3

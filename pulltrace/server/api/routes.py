@@ -120,7 +120,10 @@ class _Api:
         now = self._hub.now()
         since, rates = self._hub.throughput.series(now)
         downloaded, ended = self._hub.throughput.totals(now)
-        registries = [RegistryThroughput(registry=name, bytes_per_sec=series) for name, series in rates.items()]
+        registries = [
+            RegistryThroughput(registry=name, bytes_per_sec=series, downloaded_bytes=downloaded[name])
+            for name, series in rates.items()
+        ]
         body = encoder.encode(
             ThroughputList(
                 since=to_time(since),
@@ -129,7 +132,7 @@ class _Api:
                 completed=ended["completed"],
                 failed=ended["failed"],
                 canceled=ended["canceled"],
-                downloaded_bytes=downloaded,
+                downloaded_bytes=downloaded.total(),
             )
         )
         tag = tag_of(request, hashlib.blake2b(body, digest_size=12).hexdigest())

@@ -50,13 +50,15 @@ class Throughput:
         rates = {name: [round(sums[step % STEPS] / STEP, 1) for step in steps] for name, sums in self._sums.items()}
         return first * STEP, dict(sorted(rates.items()))
 
-    def totals(self, now: float) -> tuple[int, Counter[str]]:
-        """Return the number of bytes since the first step of the series, and the number of finished attempts by result.
-        The current step is included in both numbers.
+    def totals(self, now: float) -> tuple[Counter[str], Counter[str]]:
+        """Return the bytes by registry, and the finished attempts by result, since the first step of the series. The
+        current step is included.
         """
         self._advance(now)
-        ended = Counter({result: sum(counts) for result, counts in self._ended.items()})
-        return sum(map(sum, self._sums.values())), ended
+        downloaded, ended = (
+            Counter({name: sum(counts) for name, counts in rings.items()}) for rings in (self._sums, self._ended)
+        )
+        return downloaded, ended
 
     def _advance(self, now: float) -> None:
         """Begin the step that contains the current time, and drop the steps that no longer fit into the ring buffer."""

@@ -188,6 +188,7 @@ async def test_the_throughput_of_each_registry_is_listed(server) -> None:
     shown = await (await served.get("/api/v1/throughput")).json()
     [registry] = shown["registries"]
     assert (shown["step"], registry["registry"]) == (5.0, "docker.io")
+    assert registry["downloadedBytes"] == 1
     assert registry["bytesPerSec"] in ([], [0.0]), "a step may end between the two requests"
     assert datetime.fromisoformat(shown["since"]).second % 5 == 0
     assert [shown[name] for name in ("completed", "failed", "canceled", "downloadedBytes")] == [0, 0, 0, 1]

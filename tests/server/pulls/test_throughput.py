@@ -62,9 +62,9 @@ def test_the_totals_include_the_steps_of_the_series_and_the_current_step() -> No
     now = NOW + (STEPS + 9) * STEP
     since, _ = throughput.series(now)
     assert since == NOW + 10 * STEP
-    assert throughput.totals(now) == (10 * STEPS, {"completed": STEPS // 2, "failed": STEPS // 2})
+    assert throughput.totals(now) == ({"a": 10 * STEPS}, {"completed": STEPS // 2, "failed": STEPS // 2})
     downloaded, ended = throughput.totals(now + STEPS * STEP)
-    assert (downloaded, ended["completed"], ended["canceled"]) == (0, 0, 0)
+    assert (downloaded.total(), ended["completed"], ended["canceled"]) == (0, 0, 0)
 
 
 def test_each_finished_attempt_is_counted_once_with_its_result() -> None:
@@ -89,4 +89,4 @@ def test_the_throughput_of_a_mixed_pull_excludes_only_the_bytes_that_the_snapsho
         layers = layer("plain", plain, 100 * MIB), layer("lazy", lazy, 5000 * MIB, fetched_by=SNAPSHOTTER)
         sim.report(pull("mixed", *layers, at=NOW, registry="mixed"), at=at)
     assert sim.metric("pull_bytes_total", registry="mixed") == 5050 * MIB
-    assert sim.hub.throughput.totals(NOW + 3)[0] == 50 * MIB
+    assert sim.hub.throughput.totals(NOW + 3)[0]["mixed"] == 50 * MIB

@@ -1,6 +1,6 @@
 import { Fragment, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { joined, quantity, rate, secondOfDay, timeOfDay } from '../model/format'
+import { bytes, joined, quantity, rate, secondOfDay, timeOfDay } from '../model/format'
 import { placeOf } from '../model/moment'
 import { searchPulls } from '../model/pullRows'
 import { linkTime } from '../model/query'
@@ -10,6 +10,7 @@ import {
   bandColour,
   CHART_HEIGHT,
   CHART_WIDTH,
+  downloadedBy,
   happened,
   highest,
   type Mark,
@@ -17,6 +18,7 @@ import {
   marksAt,
   OTHERS,
   PLACES,
+  periodWords,
   reading,
   type Sample,
   type Series,
@@ -27,7 +29,7 @@ import {
 import { isConnected } from '../store/connection'
 import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { showPulls } from '../url/useUrl'
+import { showPulls, showView } from '../url/useUrl'
 import styles from './Band.module.css'
 import { useMoment } from './Moment'
 import { Tiles } from './Tiles'
@@ -70,33 +72,47 @@ function Throughput() {
   )
 }
 
-/** The registries that fit on one line, and the number of those that do not. */
+/** The registries that fit on one line, and the number of those that do not: the active registries first, then the idle
+ * ones that delivered the most bytes. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
-  const order = [...lines.filter(line => line.now > 0), ...lines.filter(line => line.now <= 0)]
+  const { history } = useSnapshot()
+  const now = useNow()
+  const downloaded = useMemo(() => downloadedBy(lines, history), [lines, history])
+  const bytesOf = ({ registry }: Series) => downloaded.get(registry) ?? 0
+  const idle = lines.filter(line => line.now <= 0).sort((a, b) => bytesOf(b) - bytesOf(a))
+  const order = [...lines.filter(line => line.now > 0), ...idle]
+  const figuresOf = (line: Series) => {
+    const sum = bytesOf(line)
+    const speed = line.now > 0 && (isKnown ? rate(line.now) : '–')
+    return joined(', ', sum > 0 && bytes(sum), speed && (sum > 0 ? `now ${speed}` : speed))
+  }
   const [hidden, setHidden] = useState(0)
   useLayoutEffect(() => {
     const entries = [...(list.current?.children ?? [])] as HTMLElement[]
     setHidden(entries.filter(({ offsetTop }) => offsetTop > (entries[0]?.offsetTop ?? 0)).length)
-  }, [lines, isKnown])
+  }, [lines, isKnown, downloaded])
   return (
     <div className={styles.legend}>
+      {history && downloaded.size > 0 && <span>{periodWords(history.since, now)}:</span>}
       <ul ref={list} className={styles.keys}>
         {order.map(line => (
           <li key={line.registry} className={styles.key}>
-            <Swatch registry={line.registry} /> {line.now > 0 && <b>{isKnown ? rate(line.now) : '–'}</b>}
+            <Swatch registry={line.registry} /> <b>{figuresOf(line)}</b>
           </li>
         ))}
       </ul>
-      <span
+      <button
+        type="button"
         className={styles.more}
+        onClick={() => showView('nodes', '')}
         title={order
           .slice(order.length - hidden)
-          .map(({ registry }) => registry)
-          .join(', ')}
+          .map(line => joined(' ', line.registry, figuresOf(line)))
+          .join('; ')}
       >
         {hidden > 0 && `and ${hidden} more`}
-      </span>
+      </button>
     </div>
   )
 }
@@ -216,9 +232,9 @@ function Axis({ samples }: { readonly samples: readonly Sample[] }) {
     [history, now],
   )
   return (
-    <p className={styles.axis}>
-      <span>{samples.length > 0 && timeOfDay(axis(samples)[0])}</span>
-      <span className={styles.happened}>
+    <>
+      <span className={styles.start}>{samples.length > 0 && timeOfDay(axis(samples)[0])}</span>
+      <p className={styles.happened}>
         {period && `${period.words}: `}
         {period?.happenings.map(({ words, query }, at) => (
           <Fragment key={at}>
@@ -232,8 +248,8 @@ function Axis({ samples }: { readonly samples: readonly Sample[] }) {
             )}
           </Fragment>
         ))}
-      </span>
-      <span>now</span>
-    </p>
+      </p>
+      <span className={styles.end}>now</span>
+    </>
   )
 }

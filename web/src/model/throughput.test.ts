@@ -5,6 +5,7 @@ import { linkTime } from './query'
 import {
   areas,
   axis,
+  downloadedBy,
   happened,
   highest,
   marks,
@@ -140,6 +141,23 @@ it('returns the rates in the nearest sample, sorted from the fastest to the slow
     ['a', 2],
   ])
   expect(reading([], 1)).toBeUndefined()
+})
+
+it('adds up the bytes of the registries that share a line', () => {
+  const rates = Object.fromEntries([...'abcdefghijklmn'].map(registry => [registry, 1]))
+  const line = (registry: string, downloadedBytes?: number) => ({
+    registry,
+    bytesPerSec: [],
+    downloadedBytes,
+  })
+  const registries = [line('a', 5), line('b', 0), line('m', 1), line('n', 2), line('new', 3), line('old')]
+  const history = { since: T0, stepMs: 5000, registries, ...COUNTS }
+  const lines = series([sample(0, rates)])
+  expect([...downloadedBy(lines, history)]).toEqual([
+    ['a', 5],
+    ['other', 6],
+  ])
+  expect(downloadedBy(lines, undefined).size).toBe(0)
 })
 
 it('the chart covers at least a minute', () => {

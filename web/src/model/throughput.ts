@@ -70,7 +70,7 @@ export function happened(
     return ended > 0 ? [{ words: `${number}${of} ${word}`, query }] : []
   }
   return {
-    words: `last ${duration((now - since) / 1000)}`,
+    words: periodWords(since, now),
     happenings: [
       { words: `${count(completed, 'pull')} completed`, query: queryOf('done') },
       ...attempts(failed, 'failed'),
@@ -78,6 +78,26 @@ export function happened(
       { words: `${bytes(downloadedBytes)} downloaded` },
     ],
   }
+}
+
+/** `last 10 min` */
+export function periodWords(since: number, now: number): string {
+  return `last ${duration((now - since) / 1000)}`
+}
+
+/** The bytes that the registries of each line have delivered in the period that the server's history covers. A line
+ * without bytes, or from a server that does not count them, has no entry. */
+export function downloadedBy(
+  lines: readonly Series[],
+  history: ThroughputHistory | undefined,
+): ReadonlyMap<string, number> {
+  const own = new Set(lines.map(({ registry }) => registry))
+  const sums = new Map<string, number>()
+  for (const { registry, downloadedBytes = 0 } of history?.registries ?? []) {
+    const line = own.has(registry) ? registry : OTHERS
+    if (downloadedBytes > 0) sums.set(line, (sums.get(line) ?? 0) + downloadedBytes)
+  }
+  return sums
 }
 
 /** Appends a sample, and drops the samples that are older than the window. */

@@ -1,11 +1,12 @@
 import { useMemo } from 'react'
 import { classes } from '../classes'
 import { groupBy } from '../model/failureGroups'
-import { count, joined, rate } from '../model/format'
+import { bytes, count, joined, rate } from '../model/format'
 import { registryOf } from '../model/images'
 import { medianRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
-import { useSnapshot } from '../store/useStore'
+import { periodWords } from '../model/throughput'
+import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { showPulls } from '../url/useUrl'
 import type { Pull, Registry } from '../wire/wire'
@@ -13,7 +14,8 @@ import styles from './NodesView.module.css'
 
 /** All registries in alphabetical order, so that each one always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
-  const { pulls, shape, context } = useSnapshot()
+  const { pulls, shape, context, history } = useSnapshot()
+  const now = useNow()
   // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
   const byRegistry = useMemo(() => groupBy(pulls.values(), registryOf), [pulls, shape])
   if (registries.length === 0) return null
@@ -25,6 +27,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
       <ul>
         {order.map(({ registry, activePulls, bytesPerSec }) => {
           const ofRegistry = byRegistry.get(registry) ?? []
+          const downloaded = history?.registries.find(line => line.registry === registry)?.downloadedBytes
           const stalled = ofRegistry.filter(pull => pullState(pull) === 'stalled').length
           return (
             <li key={registry} className={styles.registry}>
@@ -33,7 +36,11 @@ export function Registries({ registries }: { readonly registries: readonly Regis
               </button>
               <span>
                 <span className={shared.figure}>{rate(bytesPerSec)}</span>{' '}
-                <span className={classes(shared.dim, shared.small)}>in total</span>
+                <span className={classes(shared.dim, shared.small)}>
+                  {history && downloaded
+                    ? `now, ${bytes(downloaded)} in the ${periodWords(history.since, now)}`
+                    : 'in total'}
+                </span>
               </span>
               <span className={styles.track} aria-hidden="true">
                 <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />

@@ -334,4 +334,5 @@ export interface ThroughputList {
 export interface RegistryThroughput {
   readonly registry: string
   readonly bytesPerSec: readonly number[]
+  readonly downloadedBytes: number
 }

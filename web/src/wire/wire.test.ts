@@ -235,7 +235,7 @@ describe('fields that newer servers send', () => {
     const history = {
       since: '2026-11-23T14:00:00Z',
       step: 5,
-      registries: [{ registry: 'r', bytesPerSec: [1, null, 'x', 4] }],
+      registries: [{ registry: 'r', bytesPerSec: [1, null, 'x', 4], downloadedBytes: 25 }],
     }
     expect(parseThroughput(history)).toEqual({
       since: Date.UTC(2026, 10, 23, 14),
@@ -244,7 +244,7 @@ describe('fields that newer servers send', () => {
       failed: 0,
       canceled: 0,
       downloadedBytes: 0,
-      registries: [{ registry: 'r', bytesPerSec: [1, 0, 0, 4] }],
+      registries: [{ registry: 'r', bytesPerSec: [1, 0, 0, 4], downloadedBytes: 25 }],
     })
     expect(() => parseThroughput('<html>')).toThrow(WireError)
   })

@@ -344,11 +344,18 @@ export function parsePodList(value: unknown): PodList {
   }
 }
 
+export interface RegistryHistory {
+  readonly registry: string
+  readonly bytesPerSec: readonly number[]
+  /** The bytes that have arrived since the first value; undefined if the server is too old to count them. */
+  readonly downloadedBytes?: number | undefined
+}
+
 /** Throughput by registry over the last few minutes: values at equal intervals, oldest first. */
 export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
-  readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
+  readonly registries: readonly RegistryHistory[]
   /** The numbers of attempts that have ended since `since`; undefined if the server is too old to count them. */
   readonly completed: number | undefined
   readonly failed: number
@@ -363,6 +370,7 @@ export function parseThroughput(value: unknown): ThroughputHistory {
     return {
       registry: line.text('registry'),
       bytesPerSec: line.list('bytesPerSec', figure => (Number.isFinite(figure) ? Number(figure) : 0)) ?? [],
+      downloadedBytes: line.optionalAmount('downloadedBytes'),
     }
   })
   return {
