@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { version } from 'react-dom'
 import { expect, test } from 'vitest'
 import { withoutUnused } from './smallReact'
 
@@ -35,6 +36,11 @@ function kindOf(node) {
   }
   return kind
 }`
+
+test('the numbers of the kinds belong to the installed version of React', () => {
+  // Before you change this version, compare UNUSED_TAGS with React's file ReactWorkTags.js.
+  expect(version).toBe('19.3.1')
+})
 
 test.each([0, 5, 6, 7])('an element of a used kind is treated as before: %d', tag => {
   expect(run(withoutUnused(SWITCH), tag)).toBe(run(SWITCH, tag))
