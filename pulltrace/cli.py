@@ -1,6 +1,6 @@
 """``pulltrace agent | server | local | demo``.
 
-Each command imports only what it needs, so that agents do not waste memory on the server's libraries.
+Each command imports only what it needs, so agents do not waste memory on the server's libraries.
 """
 
 import argparse

@@ -96,7 +96,7 @@ class PullPhase(StrEnum):
 
 
 class ErrorReason(StrEnum):
-    """The reason why a pull failed. The set of reasons is fixed, so that the reason can be a metric label."""
+    """The reason why a pull failed. The set of reasons is fixed, so the reason can be a metric label."""
 
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
@@ -124,11 +124,11 @@ class LayerState(JsonObject, frozen=True):
     ``cached_bytes`` is the number of bytes that were on the node before this pull began. For a cached layer,
     ``cached_bytes`` is the layer's size. For a resumed download, ``cached_bytes`` is the offset at which the download
     resumed. ``downloaded_bytes`` is the number of bytes that this pull has downloaded. If another pull fetches this
-    layer, ``fetched_by`` is the other pull's id, so that the bytes are counted only once. If the snapshotter fetches
-    the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual
-    machine will fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in the ``remote`` state
-    without fetching it first. Times that containerd records (``completed_at``) are exact. All other times are those of
-    the first poll that observed the change.
+    layer, ``fetched_by`` is that pull's id, so the bytes are counted only once. If the snapshotter fetches the layer,
+    ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is complete. If a virtual machine will
+    fetch the layer, ``fetched_by`` is ``guest``. The snapshotter serves a layer in the ``remote`` state without
+    fetching it first. Times that containerd records (``completed_at``) are exact. All other times are those of the
+    first poll that observed the change.
     """
 
     digest: Digest

@@ -5,7 +5,7 @@ Theory of operation.
 - *Requests.* A request consists of two frames, one for the headers and one for the body. The two frames are sent
   together or not at all: a body that exceeds the server's flow-control windows is an error. The agent's requests are
   only a few hundred bytes long.
-- *Header blocks.* The header block of each request sets the size of the server's dynamic table to 0, so that no block's
+- *Header blocks.* The header block of each request sets the size of the server's dynamic table to 0, so no block's
   encoding depends on earlier blocks. ``header_block`` can therefore encode a single block for all requests to a method.
 - *Responses.* A frame is processed once it is complete, but a frame that is too long is rejected as soon as its length
   is known. This client does not allow the server to use a dynamic table either, so most responses contain the same

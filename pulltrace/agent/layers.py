@@ -80,7 +80,7 @@ class Progress:
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, since: float, owner: str | None, now: float) -> None:
-        """Record that a pull is downloading the layer. ``owner`` is the other pull's id, or None for this pull."""
+        """Record that a pull is downloading the layer. ``owner`` is None for this pull, or the id of another pull."""
         if ingest.offset == 0:
             # Since containerd 2.1, every missing layer immediately gets an ingest, which waits for a download slot.
             self.waited_for_slot = True
@@ -96,8 +96,8 @@ class Progress:
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
     def see_snapshotter(self, owner: str | None, now: float) -> None:
-        """Record that the snapshotter is fetching the layer for a pull. ``owner`` is the other pull's id, or None for
-        this pull.
+        """Record that the snapshotter is fetching the layer for a pull. ``owner`` is None for this pull, or the id of
+        another pull.
         """
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner or SNAPSHOTTER
@@ -105,8 +105,8 @@ class Progress:
             self.started_at = now
 
     def see_file(self, received: int, owner: str | None, now: float) -> None:
-        """Record how many bytes of the layer the snapshotter has written for a pull. ``owner`` is the other pull's id,
-        or None for this pull.
+        """Record how many bytes of the layer the snapshotter has written for a pull. ``owner`` is None for this pull,
+        or the id of another pull.
         """
         self.phase, self.fetched_by = LayerPhase.DOWNLOADING, owner
         self.started_at = self.started_at or now

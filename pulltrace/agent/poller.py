@@ -131,7 +131,7 @@ class Poller:
     async def _follow(self, seen: Observation, now: float) -> None:
         asked: set[Question] = set()
         unanswered: set[Question] = set()
-        # Snapshots are requested last, so that an unresponsive snapshotter does not delay other responses.
+        # Snapshots are requested last, so an unresponsive snapshotter does not delay other responses.
         self.tracker.see_containers(self.containerd.created_containers())
         while questions := sorted(self.tracker.observe(seen, now) - asked, key=_is_about_snapshots):
             self.tracker.see_containers(self.containerd.created_containers())

@@ -13,14 +13,14 @@ from pulltrace.agent.model import ImageRecord, Lease, Write
 from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
 
 MAX_WRITES = 16
-"""Maximum number of writes to remember for one image record."""
+"""Maximum number of writes that the ledger remembers for each image record."""
 
 MAX_NAMES = 256
-"""Maximum number of image records whose writes are remembered."""
+"""Maximum number of image records for which the ledger remembers writes."""
 
 
 class Name(NamedTuple):
-    """A pull's image reference, whether the reference is a guess, and the time at which the pull wrote the image
+    """A pull's image reference, whether that reference is a guess, and the time at which the pull wrote the image
     record.
     """
 
@@ -47,8 +47,8 @@ class RecordLedger:
         return len(self._earlier | self._this_poll)
 
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
-        """Return whether this version of the record was written after the lease began and no earlier pull has claimed
-        it.
+        """Return whether this version of the record was written after the lease began, and whether no earlier pull has
+        claimed it.
         """
         return record.updated_at >= lease.created_at and self.is_new(record)
 
@@ -57,7 +57,7 @@ class RecordLedger:
         return record.updated_at > self._earlier.get(record.name, 0.0)
 
     def is_claimed(self, name: str) -> bool:
-        """Return whether any pull has claimed the record, in this poll or in an earlier poll."""
+        """Return whether any pull has claimed the record, in this poll or an earlier one."""
         return name in self._earlier or name in self._this_poll
 
     def is_claimed_now(self, name: str) -> bool:
@@ -72,8 +72,8 @@ class RecordLedger:
         """Return the time when the pull with this lease wrote the record.
 
         If the pull created the record, the result is the record's creation time, because a second pull of the same
-        image may have updated the record since then. If another pull that ended in this poll has already claimed the
-        record, the other pull is assumed to have created the record.
+        image may have updated the record since then. However, if another pull that ended in this poll has already
+        claimed the record, that pull is assumed to have created it, and the result is the time of the update.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at

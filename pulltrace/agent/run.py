@@ -17,7 +17,7 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import PullPhase, PullState
 
 SILENCE_LIMIT = 60.0
-"""If containerd does not respond for this many seconds, the agent exits, so that Kubernetes restarts it."""
+"""If containerd does not respond for this many seconds, the agent exits and Kubernetes restarts it."""
 
 _log = logging.getLogger(__name__)
 

@@ -48,8 +48,7 @@ class Serving:
         """Return whether the snapshotter fetches the layers. A snapshotter that can fetch layers is assumed to fetch
         them unless there are signs that containerd does.
 
-        ``alone`` is false if another pull is fetching or unpacking any of this pull's layers, in which case this pull
-        waits for the other pull.
+        ``alone`` is false if this pull is waiting for another pull to fetch or unpack some of this pull's layers.
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False

@@ -86,9 +86,9 @@ class Machine:
         self.unpacking: set[str] = set()
         """The chain ids of the layers that are being unpacked."""
         self.blobs = Locks()
-        """Locks keyed by digest, so that only one pull at a time fetches a given blob."""
+        """Locks keyed by digest. They allow only one pull at a time to fetch a given blob."""
         self.chains = Locks()
-        """Locks keyed by chain id, so that only one pull at a time unpacks a given layer."""
+        """Locks keyed by chain id. They allow only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
         """The number of seconds of work that the current step simulates."""
         self._collect_at = math.inf

@@ -133,8 +133,8 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """Yield the containerd of each node, keyed by node name. Each socket is named by a number, because a socket's path
-    can be at most 107 bytes long.
+    """Yield the containerd of each node, keyed by node name. The file name of each socket is a number rather than the
+    node's name, because a socket's path can be at most 107 bytes long.
     """
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:

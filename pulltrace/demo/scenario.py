@@ -47,7 +47,7 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# Since containerd 2.1, large layers can occupy all three of a node's download slots, so that other pulls cannot even
+# Since containerd 2.1, large layers can occupy all three of a node's download slots. Other pulls then cannot even
 # resolve their references. GPU nodes that download many large layers therefore run containerd 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
@@ -127,7 +127,7 @@ class Scenario:
         crashed, self._crashed = self._crashed, []
         return happened + crashed
 
-    # The following methods yield the scenario's threads, which run for as long as the demo does.
+    # The following methods yield the scenario's threads, which run until the demo stops.
 
     def _always(self) -> Iterator[Act]:
         yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
@@ -313,5 +313,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters, which include no vowels, so that names contain no words.
+        # Kubernetes generates names from these characters. They include no vowels, so the names contain no words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

@@ -67,8 +67,8 @@ class Record:
 class Store:
     """All objects in containerd's ``k8s.io`` namespace. Only the node and its pulls change these objects.
 
-    ``snapshotter`` is the default snapshotter. The snapshotters in ``others`` are also loaded, so that runtime classes
-    can select them.
+    ``snapshotter`` is the default snapshotter. The snapshotters in ``others`` are also loaded, so runtime classes can
+    select them.
     """
 
     def __init__(

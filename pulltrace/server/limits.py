@@ -29,7 +29,7 @@ class Limits:
     readers: int = 256
     readers_per_address: int = 32
     client_timeout: float = 30.0
-    """Maximum time for which a client may accept no data before it is disconnected."""
+    """Maximum time that a client may go without accepting data before it is disconnected."""
     keep_alive: float = 15.0
     """Maximum interval between comments in a stream without changes."""
     tick: float = 0.25
@@ -45,7 +45,7 @@ class Limits:
     open_requests: int = 8 << 20
     """Maximum total size of all unfinished request heads."""
     idle_timeout: float = 30.0
-    """How long a new connection may wait before its first request begins."""
+    """Maximum time from the opening of a connection to the start of its first request."""
     head_timeout: float = 10.0
     body: int = MAX_REPORT
     body_timeout: float = 10.0

@@ -40,7 +40,7 @@ TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Standard OpenTelemetry variables with the values that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""Maximum time, in seconds, for clients to receive the last comment on their stream during shutdown."""
+"""Maximum time, in seconds, that clients have to receive the last comment on their stream during shutdown."""
 
 RESERVED_FILES = 128
 """Number of file descriptors that are reserved for everything except client connections."""
@@ -154,7 +154,7 @@ class _Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,  # longer than an idle agent's heartbeat, so that each agent keeps one connection
+            timeout_keep_alive=75,  # longer than the heartbeat interval, so each agent keeps one connection
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)

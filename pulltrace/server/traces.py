@@ -79,7 +79,7 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Derives trace and span ids from the pull's id, so that different servers export a pull with the same ids."""
+    """Derives trace and span ids from the pull's id, so different servers export a pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
         """Set the pull, and the part of that pull, that the next span describes."""

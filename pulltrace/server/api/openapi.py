@@ -79,7 +79,7 @@ _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PUL
 
 
 def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
-    """Return a reference to each model's JSON Schema, and all the schemas, keyed by name.
+    """Return a reference to the JSON Schema of each model, and a dictionary of all schemas by name.
 
     The descriptions in the schemas are the models' docstrings, but with the JSON names of the fields.
     """

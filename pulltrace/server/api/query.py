@@ -37,7 +37,7 @@ class Query:
 
     @property
     def is_filtered(self) -> bool:
-        """Return whether any filter is set. If so, some pulls may not match."""
+        """Return whether any filter is set. If no filter is set, every pull matches."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:

@@ -35,10 +35,10 @@ REFUSED_FOR = 30.0
 PAUSE = 5.0
 """Minimum time, in seconds, between a failed review and the next review."""
 MOST_AT_ONCE = 32
-"""Maximum number of concurrent reviews, so that a flood of forged tokens cannot overload the API server."""
+"""Maximum number of concurrent reviews. It prevents a flood of forged tokens from overloading the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
-"""Maximum time, in seconds, that a review may wait in the queue."""
+"""Maximum time, in seconds, that a review can wait in the queue."""
 KNOWN_PATIENCE = 0.5
 """Maximum time, in seconds, to wait for a new review of a known token. If the new review takes longer, the previous one
 is used.

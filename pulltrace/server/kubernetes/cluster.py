@@ -35,7 +35,7 @@ server for two minutes, and Pulltrace's own watch may have been interrupted. Thi
 """
 
 MAX_DELETED = 50_000
-"""Maximum number of deleted pods to remember, so that late events about these pods are recognised."""
+"""Maximum number of deleted pods to remember in order to recognise late events about them."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
@@ -147,8 +147,8 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # If a pod is no longer waiting, a listed event about the pod is outdated. If the pod was deleted, the only
-        # event that still matters is the end of its pull.
+        # If a pod is no longer waiting, a listed event about the pod is outdated. If the pod was deleted, only an event
+        # which reports that its pull has ended still matters.
         if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
         if key in self._deleted:

@@ -194,7 +194,7 @@ Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
-    """Return the demand for an image that the kubelet may not have requested yet."""
+    """Return the demand for an image that the kubelet might not have requested yet."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
     starts = (since,) * len(pods) if pulling else ()

@@ -2,8 +2,8 @@
 due.
 
 Sans-I/O. The messages are free-form text from about a dozen programs. The rules in this module are tried in order. URLs
-and image names are removed from the text first, so that an image called ``timeout`` or a tag ``429`` does not affect
-the result. The tests check each rule with messages from public reports, which are in
+and image names are removed from the text first, so an image called ``timeout`` or a tag ``429`` does not affect the
+result. The tests check each rule with messages from public reports, which are in
 ``tests/server/kubernetes/messages.toml``.
 """
 

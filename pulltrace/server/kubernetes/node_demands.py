@@ -134,8 +134,8 @@ class NodeDemands:
         """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases have
         the same order.
 
-        Images that the kubelet may not have requested yet come last. Events in the ``unreadable`` namespaces cannot be
-        read, so every container that is waiting there is assumed to be waiting for its image.
+        Images that the kubelet might not have requested yet come last. Events in the ``unreadable`` namespaces cannot
+        be read, so every container that is waiting there is assumed to be waiting for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
         for key, pod in self.pods.items():
@@ -225,7 +225,7 @@ class NodeDemands:
         return outcome
 
     def take_end(self, event: Event, raw: float, at: float) -> Outcome:
-        """Process an event about the end of a pull whose pod was deleted."""
+        """Process an event which reports that the pull of a deleted pod has ended."""
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
         request = self.requests.get(place)

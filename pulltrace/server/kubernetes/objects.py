@@ -327,7 +327,9 @@ class PodGone:
 
 @dataclass(frozen=True, slots=True)
 class EventSeen:
-    """An event. ``fresh`` is false if it was already in the list, and true if it has just been added or updated."""
+    """An event. ``fresh`` is true if a watch has just reported it as added or updated, and false if it comes from a
+    list.
+    """
 
     event: Event
     fresh: bool

@@ -35,7 +35,7 @@ from pulltrace.server.pulls.status import ArrivalContext, status_of, status_with
 from pulltrace.wire import ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
-"""How long, in seconds, to wait for the agent's report after the kubelet has reported the end of a pull.
+"""How long, in seconds, to wait for the agent's report after the kubelet has reported that a pull ended.
 
 The kubelet's event usually arrives first, but contains no byte counts.
 """
@@ -61,7 +61,7 @@ class Arrival:
     pods: tuple[PodCorrelation, ...] = ()
     """The containers that are waiting for the image now."""
     waited: tuple[PodCorrelation, ...] = ()
-    """Containers that waited for the image earlier."""
+    """Containers that were waiting for the image but no longer are."""
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
     waited_behind: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Arrival:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether containers waited for the image earlier, but no container is waiting for it now."""
+        """Return whether containers have waited for the image, but none is waiting for it now."""
         return self.demand is None and bool(self.waited)
 
     @property
@@ -222,7 +222,7 @@ class Arrival:
             self.pull.ended_at, self._failure = ended_at, failure
 
     def note_pods(self, demand: ImageDemand | None) -> None:
-        """Record which containers are waiting now and which waited earlier."""
+        """Record which containers are waiting and which no longer are."""
         pods = demand.pods if demand else ()
         if not (demand or self.pods):
             return

@@ -67,7 +67,7 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if there is a cluster, because its kubelets report the start of each pull in an event.
+    ``announced`` is true if the server watches a cluster, in which a kubelet's event announces the start of each pull.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
@@ -150,7 +150,7 @@ class _Open:
         moving = self._update_names(known, names)
         for pull in moving:
             self._detach(pull, names[pull.key])
-        # First process the pulls that are leaving their arrivals, to make room for the other pulls.
+        # First process the pulls that must leave their arrivals, to make room for the pulls that have no arrival yet.
         for pull in sorted(moving, key=lambda pull: (not pull.arrival_id, pull.ended_at is None)):
             yield from self._place_pull(pull, names, abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
@@ -358,9 +358,9 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival to which a pull belongs.
 
-    A pull leaves its arrival if a different arrival has exactly the pull's name, or if its own arrival is for an
-    unknown image. If a live pull has no tag and several tags of its repository may be retried, the pull is not treated
-    as a retry of any of them.
+    A pull moves to a different arrival only if that arrival has exactly the pull's name, or if the image of the pull's
+    current arrival is unknown. If a live pull has no tag and several tags of its repository may be retried, the pull is
+    not treated as a retry of any of them.
     """
     places = {
         arrival: match(pull, arrival)

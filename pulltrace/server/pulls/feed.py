@@ -52,7 +52,7 @@ class Entry:
         self._layers: bytes | None = None
 
     def data(self, *, layers: bool) -> bytes:
-        """Return the event as JSON. The JSON is cached as long as the entry belongs to the newest frame."""
+        """Return the event as JSON. The JSON is cached while the entry belongs to the newest frame."""
         if self._bytes is None:
             return encoder.encode(self._event(layers))
         data = self._bytes.get(layers)

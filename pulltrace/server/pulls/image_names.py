@@ -162,7 +162,7 @@ def _assign_by_order(
             continue
         best = fits[min(fits)]
         _, candidate, demand = min(best, key=itemgetter(0))
-        # The kubelet's event may report the end of a pull before the agent does.
+        # The kubelet's event may report that a pull has ended before the agent does.
         may_be_over = pull.ended_at is None and Fit.OVER in fits
         guessed = len(best) > 1 or (may_be_over and len(fits) > 1) or name.repository is None
         names[pull.key] = Name.of(candidate.image, guessed=guessed)

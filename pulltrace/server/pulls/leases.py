@@ -81,6 +81,6 @@ def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> 
 
 
 def _has_ended(arrival: Arrival, lease: Pull) -> bool:
-    """Return whether the kubelet has reported the end of the attempt to which the lease was assigned."""
+    """Return whether the kubelet has reported that the attempt to which the lease was assigned has ended."""
     demand = arrival.demand
     return demand is not None and (not demand.pulling or is_later(demand, lease))

@@ -110,7 +110,7 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Return the CPU as the limiting factor if the CPU limits unpacking, otherwise None. Unpacking is the only part of
+    """Return ``Factor.CPU`` with its figures if the CPU limits unpacking, otherwise None. Unpacking is the only part of
     a pull that needs a lot of CPU time.
     """
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
@@ -123,8 +123,8 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """If the snapshotter is fetching any missing layers, return the snapshotter as the limiting factor, or the disk if
-    the disk is the limiting factor. Otherwise, return None. The agent cannot observe the snapshotter's downloads.
+    """Return None unless the snapshotter is fetching some of the missing layers. If it is, return ``Factor.DISK`` if
+    the disk limits the pull, otherwise ``Factor.SNAPSHOTTER``. The agent cannot observe the snapshotter's downloads.
     """
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
@@ -135,9 +135,9 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """Return the mirror as the limiting factor if the mirror seems to be dead, otherwise None. A mirror is assumed to
-    be dead if the pull is making no progress and has run into containerd's connection timeout at least ``MIRROR_WAITS``
-    times.
+    """Return ``Factor.MIRROR`` with its figures if the pull's first mirror seems to be dead, otherwise None. A mirror
+    is assumed to be dead if the pull is making no progress and has run into containerd's connection timeout at least
+    ``MIRROR_WAITS`` times.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -172,7 +172,7 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """Return the download slots as the limiting factor if other pulls occupy all slots, otherwise None. Call this only
+    """Return ``Factor.SLOTS`` with its figures if other pulls occupy all download slots, otherwise None. Call this only
     for a pull that is not downloading any layer itself.
 
     Since containerd 2.1, all pulls on a node share the download slots.
@@ -198,7 +198,7 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return the layer as the limiting factor if a single large layer limits the pull, otherwise None. A layer limits
+    """Return ``Factor.LAYER`` with its figures if a single large layer limits the pull, otherwise None. A layer limits
     the pull if no other layer is being downloaded and the pull was faster when it used several connections.
     """
     if len(left) != 1 or not left[0].total_known:
@@ -223,7 +223,8 @@ def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, no
 
 def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
     """Compare the pull with pulls from other registries on this node, and with pulls from this registry on other nodes.
-    Return the registry or the network as the limiting factor if the comparisons prove a limit, otherwise None.
+    Return ``Factor.REGISTRY`` or ``Factor.NETWORK`` if the comparisons prove that one of them limits the pull,
+    otherwise None.
     """
     registry = pull.state.registry
     if not registry:
@@ -249,9 +250,9 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(judged: Pull, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """Return the network as the limiting factor if the network limits the whole node, otherwise None. The network is
-    the limiting factor if at least two registries deliver far less than their best rates on this node, and the node's
-    total rate is close to its maximum.
+    """Return ``Factor.NETWORK`` if the network limits the whole node, otherwise None. The network is the limiting
+    factor if at least two registries deliver far less than their best rates on this node, and the node's total rate is
+    close to its maximum.
 
     The rate of the ``judged`` pull is checked first, because this check is usually enough to show that the pull's
     registry is not slow on this node.

@@ -33,7 +33,7 @@ inferred   presumed   earlier    same       same
 
 A pull is *before* an attempt if it ended before the attempt started. For a live pull, the time of its last report is
 used instead of its end time. A pull is *within* an attempt if it ended no later than the attempt did. A live pull also
-counts as *within* if it started no later than the attempt's end, because its end may not have been reported yet. If a
+counts as *within* if it started no later than the attempt's end, because its end might not have been reported yet. If a
 pull is not *before* or *within* an attempt, it is *after* the attempt. Kubelets report times in whole seconds, so times
 up to two seconds apart count as equal.
 

@@ -82,7 +82,7 @@ class Pull:
     supposed_guessed: bool = False
     """True if the name in ``supposed`` is a guess."""
     released: bool = False
-    """True if the kubelet has reported the end of the attempt to which this pull's lease seems to belong."""
+    """True if the kubelet has reported that the attempt to which this pull's lease seems to belong has ended."""
     repeats: bool = False
     """True if the kubelet started this pull for another pod that is waiting for the same image. A repeated pull has no
     row of its own in the list.

@@ -1,8 +1,8 @@
 """Record each attempt's result exactly once: in the log, in the metrics and, if tracing is enabled, as a trace.
 
 The reason for a failure comes from Kubernetes, and the byte counts come from the agent. The reason and the byte counts
-may arrive shortly after the end of the pull. The feed publishes the end without waiting for these details, but this
-module waits for them.
+may arrive shortly after the pull has ended. The feed does not wait for these details before it publishes the end, but
+this module does.
 """
 
 import logging
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Records the results of all pulls. ``waits`` is true if there is a cluster, because its kubelets may report the
-    reason for a failure later.
+    """Records the results of all pulls. ``waits`` is true if the server watches a cluster, in which a kubelet may
+    report the reason for a failure later.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Outcomes:
         """Process a change of the status of ``arrival`` from ``before`` to ``pull``. ``before`` is None if the arrival
         is new.
 
-        ``complete`` is false if only the kubelet has reported the end of the pull, and the agent's byte counts are
+        ``complete`` is false if only the kubelet has reported that the pull ended, and the agent's byte counts are
         still missing.
         """
         again = before is not None and before.attempt < pull.attempt

@@ -21,8 +21,8 @@ class Speed:
     """The speed at which a byte count grows.
 
     Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so the
-    offset may not grow for many seconds during a slow download. For a slow download, the window covers the last two
-    samples.
+    offset may stay the same for many seconds during a slow download. For a slow download, the window covers the last
+    two samples.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")

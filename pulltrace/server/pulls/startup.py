@@ -257,8 +257,8 @@ def _ran_at(status: ContainerStatus | None) -> float | None:
 
 
 def _is_known(pod: _Pod) -> bool:
-    """Return whether the phases are known, that is, an image was reported as present and no container has been
-    restarted.
+    """Return whether the pod's phases are known. They are known if the kubelet has reported an image as present and no
+    container has restarted.
     """
     return not pod.restarted and any(image.present_at is not None for image in pod.images.values())
 

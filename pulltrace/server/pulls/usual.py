@@ -231,8 +231,8 @@ class Usual:
             seconds *= there.of(size) / there.of(sample.size)
         if sample.node == node and is_similar:
             return _Scaled(seconds, is_compared=True, is_firm=True)
-        # Nodes are compared by their pulls from this registry, so that a slow registry does not make a node look slow.
-        # If one of the nodes has not used this registry yet, all pulls of the two nodes are compared.
+        # Nodes are compared by their pulls from this registry, so a slow registry does not make a node look slow. If
+        # one of the nodes has not used this registry yet, all pulls of the two nodes are compared.
         for registry in (sample.registry, None):
             here, other = self._paces.cost((registry, node)), there
             if registry is None:
