@@ -288,8 +288,8 @@ Environment variables that the agent and the server share.
 {{- end -}}
 
 {{/*
-A pod's annotations: the user's, and the checksum of a token that the chart manages, so that a new token restarts agent
-and server.
+A pod's annotations: the user's, and the checksum of a token that the chart manages. A new token therefore restarts the agents
+and the server.
 */}}
 {{- define "pulltrace.podAnnotations" -}}
 {{- if include "pulltrace.ownsSecret" .root }}
