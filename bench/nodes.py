@@ -2,8 +2,8 @@
 
 A report is assembled from one ``bytes`` template per pull. The ``%`` operator inserts the current values into the
 template. The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains
-the time, in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so that clients
-can calculate how long the report took to reach them.
+the time, in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so clients can
+calculate how long the report took to reach them.
 """
 
 import random
@@ -35,7 +35,7 @@ _HEAD = len(_REPORT[_REPORT.index(b"{") :] % (b"", b"", 0, b"2026-01-01T00:00:00
 
 
 class SimulatedPull:
-    """A pull that downloads its layers one by one at a steady rate, so that a single number describes its progress."""
+    """A pull that downloads its layers one by one at a steady rate, so a single number describes its progress."""
 
     def __init__(self, rng: random.Random, now: float, seconds: float) -> None:
         registry, team = rng.choice((b"docker.io", b"ghcr.io", b"quay.io")), rng.randrange(40)
@@ -97,7 +97,7 @@ class SimulatedNode:
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:
             seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
-            # The first pulls are already under way, so that the pulls of all nodes end at different times.
+            # A node's first pulls are already under way, so the pulls of different nodes end at different times.
             began = now if self._sequence else now - seconds * self._rng.random() * 0.9
             self._pulls.append(SimulatedPull(self._rng, began, seconds))
         self._sequence += 1

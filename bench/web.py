@@ -3,8 +3,8 @@
 A small server imitates the real server: every 250 ms, it sends a burst with the same JSON. The page is the production
 build. Frame times are the intervals between animation frames. A main-thread task is long if the browser reports that it
 took more than 50 ms. On a busy machine, a task's duration includes the time that the task waited for a core, so a trace
-also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so that it
-contains only objects that are still in use.
+also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so it contains
+only objects that are still in use.
 
 Usage:
 
@@ -59,7 +59,7 @@ LOADS = 5
 
 
 def pulls(tick: int) -> Iterator[bytes]:
-    """Yield one event per pull for a tick. A pull that reaches 100 % starts again, so that the load is constant."""
+    """Yield one event per pull for a tick. A pull that reaches 100 % starts again, so the load is constant."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     for n in range(PULLS):
         percent = (n * 7 + tick * 0.5) % 100

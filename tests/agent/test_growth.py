@@ -1,4 +1,4 @@
-"""Tests for the calls that a poll makes while layers are being downloaded. Such a poll skips all other calls, so some
+"""Tests of which calls a poll makes while layers are being downloaded. Such a poll skips all other calls, so some
 changes are reported up to one second late.
 """
 

@@ -25,7 +25,7 @@ NAME = "registry.test/team/imported:1"
 
 
 async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
-    """Import an archive, pausing until the agent has reported ``shown`` bytes."""
+    """Import an archive, but hold back its end until the agent has reported ``shown`` bytes."""
     process = await Ctr(node.socket).start_import()
     await feed(process, archive, hold_at=shown + 2 * MIB)
     await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)

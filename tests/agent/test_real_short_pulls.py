@@ -1,4 +1,6 @@
-"""`pulltrace local` shows real pulls that take less than a polling interval, and shows nothing else as a pull."""
+"""`pulltrace local` shows pulls that are shorter than a poll interval, and does not mistake tagging or imports for
+pulls.
+"""
 
 import pytest
 

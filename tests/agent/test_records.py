@@ -107,7 +107,7 @@ def test_events_reveal_the_first_write_of_a_record_and_whether_the_cri_plugin_ma
 @pytest.mark.parametrize(
     ("oldest", "unseen_since", "kept"), [(104.0, 107.0, True), (107.0, 104.0, True), (106.0, 107.0, False)]
 )
-def test_a_write_is_remembered_as_long_as_it_may_have_been_made_by_a_pull(oldest, unseen_since, kept):
+def test_a_write_is_remembered_until_it_can_no_longer_have_been_made_by_a_pull(oldest, unseen_since, kept):
     known = RecordLedger()
     known.see_writes({"r.io/a:1": [Write(105.0)]})
     known.after_poll(oldest, unseen_since)

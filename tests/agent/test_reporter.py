@@ -1,4 +1,4 @@
-"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
+"""Tests of which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
 the server's responses.
 """
 

@@ -93,7 +93,7 @@ def test_an_import_is_not_reported_as_a_pull(quick, push):
     assert not quick.live
 
 
-def test_a_pull_that_a_poll_saw_is_not_reported_again(quick, push):
+def test_a_pull_that_several_polls_saw_is_reported_only_once(quick, push):
     for number in range(6):
         ref, _ = push(f"app-{number}:1", (f"app {number}", 2))
         quick.node.pull(ref)
@@ -103,7 +103,7 @@ def test_a_pull_that_a_poll_saw_is_not_reported_again(quick, push):
 
 
 @pytest.mark.parametrize("offset", [0.02, 0.05, 0.1, 0.2, 0.3])
-def test_a_pull_is_reported_only_once_even_if_a_poll_saw_its_lease(quick, push, offset):
+def test_a_pull_is_reported_only_once_if_a_poll_and_an_event_reveal_it(quick, push, offset):
     ref, image = push("app:1", ("app", 1))
     quick.node.pull(ref)
     quick.polls(1, every=offset)

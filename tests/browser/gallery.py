@@ -27,7 +27,7 @@ SCENES: dict[str, Callable[[ScriptedServer], Awaitable[None]]] = {
     "trouble": set_trouble,
 }
 SETTLED = 2.0
-"""Maximum time, in seconds, for a page to receive the complete state."""
+"""Maximum time, in seconds, that a page takes to receive the complete state."""
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:

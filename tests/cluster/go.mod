@@ -1,6 +1,6 @@
-// What the tests need of a cluster and cannot get from apt: Kubernetes' own programs, Helm and containerd 2.x.
-// One module, so that what they share (all of k8s.io, mostly) is downloaded and compiled once.
-// `python -m tests.real.parts` builds it; nothing of it is linked into Pulltrace.
+// The parts of a cluster that the tests need and that apt does not have: Kubernetes' own programs, Helm and containerd
+// 2.x. They are in one module, so everything that they share (mostly k8s.io) is downloaded and compiled only once.
+// `python -m tests.real.parts` builds them; none of them is linked into Pulltrace.
 module pulltrace/tests/cluster
 
 go 1.26.6

@@ -93,7 +93,7 @@ async def test_the_next_pull_fetches_nothing_if_containerd_was_killed_while_unpa
     lab.hold(layer, at=0)
     await lab.pull(ref)
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
-    assert (await look.snapshot(key)).kind == ACTIVE, "the snapshot stays active as long as the stale lease exists"
+    assert (await look.snapshot(key)).kind == ACTIVE, "the snapshot stays active until the stale lease is deleted"
 
 
 async def test_removing_an_image_deletes_its_content_and_snapshots(lab, look):

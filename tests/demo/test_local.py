@@ -60,7 +60,7 @@ async def test_a_socket_that_no_process_listens_on_is_reported(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user id")
-async def test_the_error_for_a_socket_that_the_user_may_not_open_contains_advice(folder):
+async def test_the_error_contains_advice_if_the_user_has_no_permission_to_open_the_socket(folder):
     path = str(folder / "containerd.sock")
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": path})
     with socket.socket(socket.AF_UNIX) as listening:

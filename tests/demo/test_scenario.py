@@ -1,4 +1,4 @@
-"""Tests that run the demo's scenario in virtual time, so that an hour takes a second or two."""
+"""Tests that run the demo's scenario in virtual time, where an hour takes a second or two."""
 
 import pytest
 

@@ -96,7 +96,7 @@ async def test_three_images_pulled_at_once_appear_as_three_pulls_with_exact_figu
         assert all(layer["pullId"] == pull["id"] for layer in pull["layers"])
 
 
-async def test_a_pull_is_stalled_while_its_registry_sends_nothing(
+async def test_a_pull_counts_as_stalled_while_its_registry_sends_nothing(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -113,7 +113,7 @@ async def test_a_pull_is_stalled_while_its_registry_sends_nothing(
 
 
 @pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
-async def test_a_pull_is_stalled_when_its_registry_has_sent_nothing_for_thirty_seconds(
+async def test_a_pull_counts_as_stalled_once_its_registry_has_sent_nothing_for_thirty_seconds(
     halves, node: Containerd, registry: Registry
 ) -> None:
     server, agent, port = halves()

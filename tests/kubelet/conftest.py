@@ -1,8 +1,8 @@
 """Clusters with a real kubelet for the tests in this directory. The `serial` cluster pulls one image at a time, and the
 `parallel` cluster pulls several.
 
-The tests spend most of their time waiting. Run them with pytest-xdist (``-n 3``), so that three workers run in
-parallel, each with its own cluster.
+The tests spend most of their time waiting. Run them with pytest-xdist (``-n 3``) to use three workers in parallel, each
+with its own cluster.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
         pytest.skip(f"no {', '.join(missing)} here; `make parts` gets them")
     async with Observed(**kubelet) as observed, Lab(observed) as lab:
         inside = observed.cluster.inside
-        # As long as the namespace's file is open, the kernel does not reuse the namespace's name for another cluster.
+        # While the namespace's file is open, the kernel does not reuse the namespace's name for another cluster.
         namespace = os.open(f"/proc/{inside.pid}/ns/pid", os.O_RDONLY)
         processes = inside.identity
         yield lab
@@ -105,7 +105,7 @@ async def parallel() -> AsyncIterator[Lab]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def failing(parallel: Lab) -> AsyncIterator[Failing]:
-    """Pods whose images cannot be pulled. The pods are created early, so that the pulls fail while other tests run."""
+    """Pods whose images cannot be pulled. The pods are created early, so the pulls fail while other tests run."""
     started = await start_failing(parallel)
     yield started
     started.cancel()

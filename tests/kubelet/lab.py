@@ -22,8 +22,8 @@ from tests.real.registry import Served
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 END_SHOWN_WITHIN = 5.0
-"""Maximum time, in seconds, for Pulltrace to show the end of a pull. It is shorter than the agent's heartbeat interval
-(10 s).
+"""Maximum delay, in seconds, before Pulltrace shows that a pull has ended. It is shorter than the agent's heartbeat
+interval (10 s).
 """
 SAME_DURATION = 0.3
 SYNC = (10.0, 15.0)
@@ -237,8 +237,8 @@ class Lab:
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return the maximum time, in seconds, for Pulltrace to show an event that happened at ``at``. It is longer if
-        polls were delayed.
+        """Return the maximum delay, in seconds, before Pulltrace shows an event that happened at ``at``. The maximum is
+        higher if polls were delayed.
         """
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 

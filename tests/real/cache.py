@@ -1,4 +1,4 @@
-"""The directory for built components, which is outside the repository so that all clones share it."""
+"""The directory for built components. It is outside the repository, so all clones share it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A runc container with its own root file system and the chart's security contexts, like a container in a cluster.
 
-The container shares only the machine's network, so that tests can reach the container on loopback.
+The container shares only the machine's network, so tests can reach the container on loopback.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Install the real components that tests use, with ``make parts`` or ``python -m tests.real.parts [name…]``.
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
-and kept in the cache directory, so that a second run does not build the programs again. If a component is unavailable,
-its absence is reported and the tests that need it are skipped. With ``--require`` (in CI), an unavailable component is
-an error.
+and kept in the cache directory, so a second run does not build the programs again. If a component is unavailable, its
+absence is reported and the tests that need it are skipped. With ``--require`` (in CI), an unavailable component is an
+error.
 """
 
 from __future__ import annotations

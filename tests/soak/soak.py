@@ -16,13 +16,13 @@ from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import Follower
 
 WITHIN = 10.0
-"""Maximum time, in seconds, for the published state to become correct again after a fault."""
+"""Maximum time, in seconds, from a fault until the published state is correct again."""
 REPORTS = 10
 """A busy machine delays the agents, so a node's state may be wrong until the node has sent this many reports. On an
 idle machine, the state is correct after at most ``WITHIN`` seconds.
 """
 SILENT = 60.0
-"""Maximum time, in seconds, for each node to report again after a fault, even on a busy machine."""
+"""Maximum time, in seconds, from a fault until every node has reported again, even on a busy machine."""
 GROWTH = {"server": 24.0, "agent": 12.0}
 """The maximum growth of a process's memory after its first minute, in MiB, while the server's history fills up."""
 SETTLES = 60.0

@@ -1,4 +1,4 @@
-// actionlint reads the workflows. It has its own module, so that its dependencies do not affect those of Kubernetes.
+// actionlint reads the workflows. It has its own module, so its dependencies do not affect those of Kubernetes.
 module pulltrace/tests/cluster/actionlint
 
 go 1.25.0

@@ -1,4 +1,4 @@
-// helm-docs writes the chart's README. It is a module of its own, so that it does not affect the versions of Kubernetes' modules.
+// helm-docs writes the chart's README. It has its own module, so its dependencies do not affect those of Kubernetes.
 module pulltrace/tests/cluster/helm-docs
 
 go 1.26.6

@@ -1,4 +1,4 @@
-"""Tests for the origins that may read the API from a browser (CORS)."""
+"""Tests of which origins may read the API from a browser (CORS)."""
 
 from tests.server.conftest import Serve
 

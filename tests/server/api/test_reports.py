@@ -1,6 +1,4 @@
-"""Tests for ``POST /api/v1/report`` on a real server: the reports that are accepted, and every reason for rejecting
-one.
-"""
+"""Tests of which reports ``POST /api/v1/report`` accepts on a real server, and why it rejects others."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Tests for the requests that the request meter accepts or rejects."""
+"""Tests of which requests the request meter accepts and which it rejects."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests for the service accounts that may send reports. A real API server issues and reviews the tokens."""
+"""Tests of which service accounts may send reports. A real API server issues and reviews the tokens."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Tests for the kinds of containers and volumes that can wait for an image, and for their waiting reasons."""
+"""Tests of which kinds of containers and volumes can wait for an image, and for which reasons."""
 
 import pytest
 

@@ -2,8 +2,8 @@
 containers.
 
 The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and containers'
-leases stay empty. As long as only a pull's lease is known, the pull may be shown under the wrong image name. However,
-the end of a pull must never be shown as the end of another image's pull.
+leases stay empty. While only a pull's lease is known, the pull may be shown under the wrong image name. However, the
+end of a pull must never be attributed to a pull of a different image.
 """
 
 import heapq
@@ -55,8 +55,8 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return the state that the agent reports for the lease after this many polls have seen it, or None if the
-        agent does not report it.
+        """Return the pull that the agent reports for this lease, or None if the agent does not report the lease.
+        ``polls`` is the number of polls that have seen the lease.
         """
         known = self.image and now - self.began >= self.empty
         if now < self.ended:

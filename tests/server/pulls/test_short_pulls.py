@@ -79,7 +79,7 @@ def test_a_cached_image_that_is_pulled_again_gets_a_second_row(sim, order, apart
 
 
 @pytest.mark.parametrize("late", [0.0, 0.7])
-def test_a_short_pull_that_is_seen_before_the_kubelet_event_has_its_full_name(sim, late):
+def test_a_short_pull_gets_its_full_name_even_if_it_is_reported_before_the_kubelet_event_arrives(sim, late):
     again = web("again")
     sim.apply(seen(again), at=8)
     sim.report(short(10.9, "lease-2", live=True), at=11)
