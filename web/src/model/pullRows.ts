@@ -48,8 +48,8 @@ export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
 
-/** When the attempts were running. Earlier attempts include how they ended, so that a search for failures also finds
- * pulls whose retry succeeded. */
+/** When the attempts were running. Earlier attempts include how they ended, so a search for failures also finds pulls
+ * whose retry succeeded. */
 export function spansOf(pull: Pull): readonly Span[] {
   return [
     [pull.startedAt, pull.completedAt ?? Infinity],
@@ -223,7 +223,7 @@ function byImageAndNode(a: Pull, b: Pull): number {
   return byImage(a, b) || byNode(a, b) || byId(a, b)
 }
 
-/** End times are compared in whole seconds, because the agent's more precise end time later replaces the kubelet's. */
+/** Compares whole seconds, so a row keeps its place when the agent's more precise end time replaces the kubelet's. */
 function newestEndFirst(a: Pull, b: Pull): number {
   return endSecond(b) - endSecond(a) || byId(a, b)
 }

@@ -164,7 +164,7 @@ export interface Suggestion {
   /** The word that replaces the typed word. */
   readonly word: string
   readonly hint: string
-  /** Whether the word is complete. A key is incomplete, because its value has yet to be typed. */
+  /** Whether the word is complete. A suggested key, such as `node:`, is incomplete because it still needs a value. */
   readonly complete: boolean
 }
 

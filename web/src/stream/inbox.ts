@@ -1,5 +1,5 @@
-/** The unparsed events, in order of arrival. Only the newest event of each pull is kept, so that older events are
- * never parsed. */
+/** The unparsed events, in order of arrival. Only the newest event of each pull is kept, so older events are never
+ * parsed. */
 import { WireError } from '../wire/reader'
 import { type PullEvent, parsePullEvent } from '../wire/wire'
 
@@ -22,7 +22,7 @@ export class Inbox {
     return this.#waiting.size
   }
 
-  /** Whether part of the initial state has not arrived or has not been removed yet. */
+  /** True until all events of the initial state have arrived and `take` has returned them. */
   get isPart(): boolean {
     return this.#missing > 0 || this.#untaken > 0
   }
