@@ -135,11 +135,12 @@ async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: Scripted
         for n in range(1, 12)
     ]
     waits = waiting_pod("web", "edge-1", {"image": "nginx:1.27", "state": "waiting"})
-    await show(server, *done, pods=(waits,))
+    await show(server, *done, pods=(waits | {"owner": "Deployment/web"},))
     page = await open_page(server.url + "?view=images")
     row = page.locator(row_of("nginx"))
     await expect(row.locator("td[data-column=rollout]")).to_have_text("11 done · 1 waiting (edge-1)")
     await expect(row.locator("td[data-column=nodes]")).to_have_text("1 of 12 to go")
+    await expect(row).to_contain_text("Rollout for Deployment/web in shop: on 11 of 12 nodes")
     await expect(row.locator("td[data-column=slowest]")).to_have_text("edge-1waiting")
     await row.click()
     await expect(page.get_by_text("A pod is waiting for this image on edge-1")).to_be_visible()
@@ -157,6 +158,32 @@ async def test_the_images_view_names_the_node_that_is_still_pulling(
     )
     page = await open_page(server.url + "?view=images")
     await expect(page.locator("td[data-column=slowest]")).to_have_text("worker-2downloading")
+
+
+async def test_the_images_view_shows_a_running_pull_that_takes_longer_than_all_completed_pulls(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    await show(
+        server,
+        pull("p", "worker-2", NGINX, "downloading", now=at, ago=300),
+        pull("d", "worker-3", NGINX, "completed", now=at, ago=90, completedAt=rfc3339(at - 30), downloadedBytes=MB),
+    )
+    page = await open_page(server.url + "?view=images")
+    await expect(page.locator("td[data-column=worst]")).to_have_text(re.compile(r"^> 5:\d\dworker-2$"))
+    await expect(page.locator("td[data-column=median]")).to_have_text("1:00")
+
+
+async def test_a_pod_that_has_its_images_but_has_not_started_is_not_shown_as_unknown(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    ready = waiting_pod("web", "edge-1", {"image": "nginx:1.27", "state": "completed"})
+    await show(server, pods=(ready,))
+    page = await open_page(server.url + "?view=pods")
+    row = page.locator(row_of("web"))
+    await expect(row.locator("td[data-column=state]")).to_have_text("Images ready")
+    await expect(row.locator("td[data-column=ready]")).to_have_text("–")
+    await expect(row).to_contain_text("all images are on the node; the containers have not started yet")
 
 
 async def test_the_page_shows_which_pull_was_cancelled_and_whether_a_pod_is_waiting_for_it(

@@ -41,7 +41,7 @@ async def test_the_images_view_shows_the_progress_of_a_rollout(server: ScriptedS
     await expect(nginx.locator("td[data-column=worst]")).to_have_text("15 sworker-12")
     await expect(nginx.locator("td[data-column=nodes]")).to_have_text("1 of 13 to go")
     since = await page.get_by_role("button", name="Done").inner_text()
-    period = f"Done, median and longest cover the pulls completed since {since[-5:]}."
+    period = f"Done, median and longest cover the pulls completed since {since[-5:]}, on all nodes."
     await expect(page.get_by_text(period)).to_be_visible()
     await nginx.click()
     await expect(page.locator("[data-detail] li")).to_have_count(13)

@@ -1,5 +1,5 @@
 /** Groups failures with the same cause: those of one image on several nodes, or of many images from one registry. */
-import type { ErrorReason, Pull } from '../wire/wire'
+import type { ErrorReason, PodRef, Pull } from '../wire/wire'
 import { clock, duration, joined, timeOfDay } from './format'
 import { registryOf } from './images'
 import type { Context } from './standing'
@@ -64,9 +64,15 @@ export function failingAnywhere(pulls: readonly Pull[], { failing }: Context): r
 }
 
 /** The owners of the pods that are or were waiting for a pull. A pod without an owner counts as its own owner. */
-function ownersOf({ pods, waited }: Pull): readonly string[] {
-  return [...pods, ...waited].map(({ namespace, owner, podName }) => `${namespace} ${owner ?? podName}`)
+export function ownersOf({ pods, waited }: Pull): readonly string[] {
+  return [...pods, ...waited].map(ownerOf)
 }
+
+export const ownerOf = ({
+  namespace,
+  owner,
+  podName,
+}: Pick<PodRef, 'namespace' | 'owner' | 'podName'>): string => `${namespace} ${owner ?? podName}`
 
 /** `failing for 12 min, since 20:03 (on 3 nodes), on worker-2 since 20:10`; empty if the time is unknown. */
 export function failingWords(pulls: readonly Pull[], context: Context, now: number): string {

@@ -5,6 +5,7 @@ import { ordered } from './order'
 import {
   type Around,
   byTrouble,
+  hasImages,
   POD_ORDER,
   type PodRow,
   phaseSteps,
@@ -220,6 +221,19 @@ it('a pod that has started is not waiting and sorts last', () => {
   const waits = podRow(pod(container({ state: 'downloading' })), around())
   expect(started).toMatchObject({ isStarted: true, state: 'done', etaSeconds: undefined })
   expect(byTrouble(started, waits)).toBeGreaterThan(0)
+})
+
+it('a pod that has all its images is neither blind nor the last to be ready', () => {
+  const ready = podRow(pod(container({ state: 'completed' })), around())
+  expect(hasImages(ready)).toBe(true)
+  expect(hasImages(podRow({ ...pod(), tookSeconds: 30 }, around()))).toBe(false)
+  const waits = podRow(pod(container({ state: 'downloading' })), around())
+  expect(hasImages(waits)).toBe(false)
+  expect(readyLast([ready, { ...waits, etaSeconds: 5 }, { ...waits, etaSeconds: 9 }])).toMatchObject({
+    row: { etaSeconds: 9 },
+    blind: 0,
+    stuck: 0,
+  })
 })
 
 const started = (podName: string, at: number): Pod => ({

@@ -199,6 +199,11 @@ function readyIn(row: PodRow): number {
   return (etaSeconds ?? (etaAtLeast || 1e9)) + queued(row) / 1000
 }
 
+/** Whether all images of a pod are on its node, but the pod has not started yet. */
+export function hasImages({ state, isStarted }: PodRow): boolean {
+  return state === 'done' && !isStarted
+}
+
 /** Whether neither an estimate nor a lower bound is known. */
 export function isBlind({ etaSeconds, etaAtLeast }: PodRow): boolean {
   return etaSeconds === undefined && !etaAtLeast
@@ -226,7 +231,7 @@ export interface ReadyLast {
 
 /** Returns undefined if fewer than two pods are waiting for a pull. */
 export function readyLast(rows: readonly PodRow[]): ReadyLast | undefined {
-  const waiting = rows.filter(({ isStarted }) => !isStarted)
+  const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
   const known = pulling.filter(row => !isBlind(row)).sort(byReady)
   const row = known.at(-1)

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { parsePodList } from '../wire/wire'
@@ -79,6 +79,54 @@ it('shows the median and the longest duration of the pulls that downloaded somet
   const [row] = imageRows([done('n1', 10), done('n2', 30), done('n3', 20), done('n4', 90), cached])
   expect(row).toMatchObject({ medianSeconds: 25, longest: { nodeName: 'n4' }, last: undefined, done: 5 })
   expect(imageRows([cached])[0]?.medianSeconds).toBeUndefined()
+})
+
+it('shows a running pull as the longest if it has already taken longer than any completed pull', () => {
+  const running = aPull({ id: 'r', nodeName: 'n5' })
+  const [shorter] = imageRows([done('n1', 10), done('n2', 90), running])
+  expect(shorter).toMatchObject({ longest: { nodeName: 'n2' }, longestSeconds: 90 })
+  const [longer] = imageRows([done('n1', 10), done('n2', 50), running])
+  expect(longer).toMatchObject({ longest: { nodeName: 'n5' }, longestSeconds: 60, medianSeconds: 30 })
+  const [queued] = imageRows([done('n2', 50), { ...running, status: 'queued' }])
+  expect(queued?.longest?.nodeName).toBe('n2')
+  expect(imageRows([running])[0]?.longest).toBeUndefined()
+})
+
+describe('the workload of a rollout', () => {
+  const image = (tag: string) => `docker.io/shop/web:${tag}`
+  const workloadPod = (name: string, owner: string, containers: readonly (readonly [string, string])[]) => ({
+    ...waitingPod(name, name, ''),
+    owner,
+    containers: containers.map(([ref, kind]) => ({ container: ref, image: ref, kind, state: 'waiting' })),
+  })
+  const rowsFor = (...list: object[]) => {
+    const { pods } = parsePodList({ watching: true, pods: list })
+    const waited = [aPod('gone', { owner: 'Deployment/web' })]
+    const pulls = ['2', 'init'].map(tag => ({ ...done('n1', 10), id: tag, imageRef: image(tag), waited }))
+    return [...rowsOf(pulls, pods, aContext(pulls))].sort(byRollout)
+  }
+  const web = (name: string) =>
+    workloadPod(name, 'Deployment/web', [
+      [image('init'), 'init'],
+      [image('2'), 'app'],
+    ])
+
+  it('is shown for the image of its containers, which comes first, but not for its init containers', () => {
+    const rows = rowsFor(web('n2'), web('n3'))
+    expect(rows.map(({ imageRef, workload }) => [imageRef, workload])).toEqual([
+      [image('2'), 'Deployment/web in shop'],
+      [image('init'), undefined],
+    ])
+  })
+
+  it('is not shown if another workload needs the image too', () => {
+    const [row] = rowsFor(web('n2'), workloadPod('n3', 'Deployment/other', [[image('2'), 'app']]))
+    expect(row).toMatchObject({ nodeCount: 3, workload: undefined })
+  })
+
+  it('is not shown if no node needs the image any more', () => {
+    expect(rowsFor().map(({ workload }) => workload)).toEqual([undefined, undefined])
+  })
 })
 
 it('names a failing node only if no other node needs the image', () => {

@@ -1,6 +1,6 @@
 /** One row per image, with its progress across the nodes. */
 import type { Pod, Pull } from '../wire/wire'
-import { groupBy } from './failureGroups'
+import { groupBy, ownerOf, ownersOf } from './failureGroups'
 import { fullReference, isUnknown, registryOf } from './images'
 import { byFigure, byText, type Compare, median, type Order } from './order'
 import { pullFacts } from './pullRows'
@@ -25,9 +25,13 @@ export interface ImageRow {
   readonly nodeCount: number
   /** The node that will probably finish last, and what it is doing; undefined if no node still needs the image. */
   readonly last: { readonly node: string; readonly state: string } | undefined
+  /** The workload whose new image this is: `Deployment/web in shop`. Undefined unless containers of its pods, but no
+   * other pods, need the image on several nodes, and some of these nodes do not have it yet. */
+  readonly workload: string | undefined
   readonly medianSeconds: number | undefined
-  /** The completed pull that took longest. */
+  /** The completed pull that took longest, or a running pull that has already taken longer. */
   readonly longest: Pull | undefined
+  readonly longestSeconds: number | undefined
   readonly imageBytes: number
 }
 
@@ -40,6 +44,7 @@ export function imageRows(
   const known = all.filter(({ imageRef }) => !isUnknown(imageRef)).sort((a, b) => a.startedAt - b.startedAt)
   const byImage = groupBy(known, ({ imageRef }) => imageRef)
   const waiting = waitingNodes(pods)
+  const users = waitingUsers(pods)
   const live = livePulls(all)
   return [...new Set([...byImage.keys(), ...waiting.keys()])].map(imageRef => {
     // The latest pull on each node.
@@ -47,8 +52,28 @@ export function imageRows(
     const isPulled = (node: string) =>
       ofImage.some(({ nodeName, status }) => nodeName === node && status !== 'failed')
     const nodes = [...(waiting.get(imageRef) ?? [])].filter(node => !isPulled(node))
-    return imageRow(imageRef, ofImage, nodes, { context, live })
+    return imageRow(imageRef, ofImage, nodes, { context, live, users: users.get(imageRef) ?? [] })
   })
+}
+
+interface User {
+  readonly pod: Pod
+  readonly image: string
+  readonly isApp: boolean
+}
+
+/** The containers of waiting pods, by image. */
+function waitingUsers(pods: readonly Pod[]): ReadonlyMap<string, readonly User[]> {
+  const users = pods
+    .filter(waitsNow)
+    .flatMap(pod => pod.containers.map(({ image, kind }) => ({ pod, image, isApp: kind === 'app' })))
+  return groupBy(users, ({ image }) => fullReference(image))
+}
+
+function workloadOf(pulls: readonly Pull[], users: readonly User[]): string | undefined {
+  const pod = users.find(({ isApp }) => isApp)?.pod
+  const owners = new Set([...users.map(user => ownerOf(user.pod)), ...pulls.flatMap(ownersOf)])
+  return pod?.owner !== undefined && owners.size === 1 ? `${pod.owner} in ${pod.namespace}` : undefined
 }
 
 /** For each image, the nodes on which pods are waiting for it but no pull of it has started. */
@@ -69,7 +94,11 @@ function imageRow(
   imageRef: string,
   pulls: readonly Pull[],
   waiting: readonly string[],
-  { context, live }: { readonly context: Context; readonly live: LivePulls },
+  {
+    context,
+    live,
+    users,
+  }: { readonly context: Context; readonly live: LivePulls; readonly users: readonly User[] },
 ): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
   // Pulls on nodes that already had the image say nothing about how long a download takes.
@@ -80,8 +109,16 @@ function imageRow(
   const slowestFirst = [...pulls].sort((a, b) => (needs.get(b) ?? 0) - (needs.get(a) ?? 0))
   const isFailing = (pull: Pull) => standing(pull, context) === 'failing'
   const isLive = (pull: Pull) => !hasEnded(pull) && !isFailing(pull)
+  const running = pulls
+    .filter(pull => isLive(pull) && pull.status !== 'queued' && pull.status !== 'unobserved')
+    .sort((a, b) => a.startedAt - b.startedAt)[0]
+  const ranSeconds = running && (context.now - running.startedAt) / 1000
+  const tookLongest = completed.at(-1)
+  const longest = tookLongest && tookSeconds(tookLongest)
+  const isOverdue = ranSeconds !== undefined && longest !== undefined && ranSeconds > longest
+  const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
   const late = (pull: Pull) => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
-  return {
+  const row = {
     imageRef,
     registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
     pulls: slowestFirst,
@@ -91,7 +128,7 @@ function imageRow(
     stopped: count(pull => pull.status === 'failed' && !isFailing(pull)),
     pulling: count(pull => isLive(pull) && pull.status !== 'queued'),
     waiting,
-    nodeCount: new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size,
+    nodeCount,
     // A failed pull may never succeed, so other nodes are named first.
     last: [
       ...slowestFirst.filter(isLive).map(late),
@@ -99,9 +136,11 @@ function imageRow(
       ...slowestFirst.filter(isFailing).map(late),
     ][0],
     medianSeconds: median(completed.flatMap(pull => tookSeconds(pull) ?? [])),
-    longest: completed.at(-1),
+    longest: isOverdue ? running : tookLongest,
+    longestSeconds: isOverdue ? ranSeconds : longest,
     imageBytes: Math.max(0, ...pulls.map(pull => pull.imageBytes)),
   }
+  return { ...row, workload: nodeCount > 1 && unfinished(row) > 0 ? workloadOf(pulls, users) : undefined }
 }
 
 /** Ranks a pull's node by how much it delays the rollout: first failed nodes, then nodes with the longest remaining
@@ -141,14 +180,20 @@ export function factsOf(pulls: readonly Pull[], context: Context): Required<Fact
 }
 
 /** The number of nodes that still need the image. Nodes where the pull was stopped no longer need it. */
-export const unfinished = ({ pulling, queued, failed, waiting }: ImageRow): number =>
+export const unfinished = ({ pulling, queued, failed, waiting }: Omit<ImageRow, 'workload'>): number =>
   pulling + queued + failed + waiting.length
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
-/** Unfinished rollouts first, starting with the image on the most nodes. */
+const isMarked = ({ workload }: ImageRow): number => Number(workload !== undefined)
+
+/** Unfinished images first: the rollouts of single workloads, then other images, each starting with the image on the
+ * most nodes. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
-  Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.nodeCount - a.nodeCount || byImage(a, b)
+  Math.sign(unfinished(b)) - Math.sign(unfinished(a)) ||
+  isMarked(b) - isMarked(a) ||
+  b.nodeCount - a.nodeCount ||
+  byImage(a, b)
 
 export const IMAGE_ORDER: Order<ImageRow> = {
   image: byImage,
@@ -156,5 +201,5 @@ export const IMAGE_ORDER: Order<ImageRow> = {
   nodes: (a, b) => a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   median: byFigure(({ medianSeconds }) => medianSeconds),
-  worst: byFigure(({ longest }) => longest && tookSeconds(longest)),
+  worst: byFigure(({ longestSeconds }) => longestSeconds),
 }

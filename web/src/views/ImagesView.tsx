@@ -8,7 +8,7 @@ import { PullList } from '../components/PullList'
 import { useDoneSince } from '../components/Tiles'
 import { bytes, clock, count, timeOfDay } from '../model/format'
 import { ordered } from '../model/order'
-import { tookSeconds } from '../model/pullState'
+import { hasEnded } from '../model/pullState'
 import { filtered, parseQuery } from '../model/query'
 import { byRollout, IMAGE_ORDER, type ImageRow, imageFacts, imageRows, unfinished } from '../model/rollout'
 import { useSnapshot } from '../store/useStore'
@@ -22,7 +22,7 @@ const column = columnsFor<ImageRow>(IMAGE_ORDER)
 const dim = classes(shared.dim, shared.nowrap)
 
 const COLUMNS = [
-  column('image', 'Image', ({ imageRef }) => <ImageLabel imageRef={imageRef} />),
+  column('image', 'Image', row => <Image row={row} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
   column('slowest', 'Waiting for', row => <WaitingFor row={row} />),
   column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
@@ -40,6 +40,20 @@ const COLUMNS = [
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
   return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`
+}
+
+/** An image, and the workload that is being rolled out with it. */
+function Image({ row: { imageRef, workload, done, nodeCount } }: { readonly row: ImageRow }) {
+  return (
+    <>
+      <ImageLabel imageRef={imageRef} />
+      {workload !== undefined && (
+        <span className={classes(shared.small, styles.workload)}>
+          Rollout for {workload}: on {done} of {count(nodeCount, 'node')}
+        </span>
+      )}
+    </>
+  )
 }
 
 function Detail({ row: { pulls, waiting } }: { readonly row: ImageRow }) {
@@ -69,11 +83,13 @@ function WaitingFor({ row: { last } }: { readonly row: ImageRow }) {
   )
 }
 
-/** The longest duration, and the node on which the pull took this long. */
-function Longest({ row: { longest, nodeCount } }: { readonly row: ImageRow }) {
+/** The longest duration and its node. A pull that is still running will take longer than this. */
+function Longest({ row: { longest, longestSeconds, nodeCount } }: { readonly row: ImageRow }) {
+  const isRunning = longest !== undefined && !hasEnded(longest)
   return (
     <>
-      <Seconds value={longest && tookSeconds(longest)} />
+      {isRunning && <span title="still running">&gt; </span>}
+      <Seconds value={longestSeconds} />
       {longest !== undefined && nodeCount > 1 && (
         <span className={shared.small}>
           <Name className={shared.dim} name={longest.nodeName} />
@@ -109,7 +125,8 @@ export function ImagesView() {
         <>
           {since !== undefined && (
             <p className={shared.remark}>
-              Done, median and longest cover the pulls completed since {timeOfDay(since)}.
+              Done, median and longest cover the pulls completed since {timeOfDay(since)}, on all nodes. A
+              running pull that has already taken longer than the longest is shown with &gt;.
             </p>
           )}
           <DataTable

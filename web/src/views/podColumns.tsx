@@ -7,7 +7,7 @@ import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
 import { ago, clock, count, duration, joined } from '../model/format'
 import { delayWords, shortName, soon } from '../model/limit'
-import { type ContainerRow, isBlind, POD_ORDER, type PodRow, startWords } from '../model/podRows'
+import { type ContainerRow, hasImages, isBlind, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
@@ -24,6 +24,7 @@ export function ContainerState({ state, pull }: Pick<ContainerRow, 'state' | 'pu
 
 function PodState({ row }: { readonly row: PodRow }) {
   const now = useNow()
+  if (hasImages(row)) return <span className={shared.dim}>Images ready</span>
   return row.isStarted ? (
     <span className={shared.dim}>Started {ago((now - (row.pod.startedAt ?? now)) / 1000)}</span>
   ) : (
@@ -69,7 +70,9 @@ function Delay({ row }: { readonly row: PodRow }) {
 
 /** Names the pulls ahead in the queue or the factor that delays the pull, explains a missing estimate, and names the
  * image that is pulled next. */
-export function delayOf({ slowest, later }: PodRow, now: number): string {
+export function delayOf(row: PodRow, now: number): string {
+  if (hasImages(row)) return 'all images are on the node; the containers have not started yet'
+  const { slowest, later } = row
   const { pull, place } = slowest ?? {}
   const delay = pull === undefined ? '' : delayWords(pull, place, now)
   return joined(', ', delay, laterWords(later, slowest))
@@ -86,9 +89,9 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
 /** The time until the pod is ready, or until the next retry. If part of the time is unknown, this is a lower bound. The
  * line below shows the pod's place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
-  const { slowest, later, etaSeconds, etaAtLeast = 0, isStarted, state } = row
-  const isOver = isStarted || state === 'failed' || state === 'cancelled'
-  if (slowest?.pull?.nextRetryAt !== undefined && !isStarted) return <TimeLeft pull={slowest.pull} />
+  const { slowest, later, etaSeconds, etaAtLeast = 0, state } = row
+  const isOver = state === 'done' || state === 'failed' || state === 'cancelled'
+  if (slowest?.pull?.nextRetryAt !== undefined && state !== 'done') return <TimeLeft pull={slowest.pull} />
   if (isOver) return <span className={shared.faint}>–</span>
   const place = slowest?.place === undefined ? '' : positionWords(slowest.place)
   return (
