@@ -463,7 +463,10 @@ class RolloutNodes(JsonObject, frozen=True):
 
 
 class ImageRollout(JsonObject, frozen=True):
-    """One image on all nodes. Durations are based only on completed pulls that fetched at least one byte.
+    """One image on all nodes. Each node is counted by its newest pull.
+
+    ``completed_pulls`` counts all completed pulls that the server keeps. Durations are based on those of them that
+    fetched at least one byte.
 
     ``total_bytes`` is the total number of bytes that all nodes have to fetch. ``image_bytes`` is the compressed size of
     the image.
@@ -475,6 +478,7 @@ class ImageRollout(JsonObject, frozen=True):
     image_bytes: int
     registry: str | None = None
     repository: str | None = None
+    completed_pulls: int = 0
     slowest_node: str | None = None
     median_seconds: float | None = None
     worst_seconds: float | None = None

@@ -38,10 +38,11 @@ async def test_the_images_view_shows_the_progress_of_a_rollout(server: ScriptedS
     nginx = page.locator(ROWS).filter(has_text="nginx")
     await expect(nginx).to_contain_text("12 done · 1 queued")
     await expect(nginx.locator("td[data-column=slowest]")).to_have_text("worker-20queued")
+    await expect(nginx.locator("td[data-column=completed]")).to_have_text("12")
     await expect(nginx.locator("td[data-column=worst]")).to_have_text("15 sworker-12")
     await expect(nginx.locator("td[data-column=nodes]")).to_have_text("1 of 13 to go")
     since = await page.get_by_role("button", name="Done").inner_text()
-    period = f"Done, median and longest cover the pulls completed since {since[-5:]}, on all nodes."
+    period = f"Done and pulls cover the pulls completed since {since[-5:]}, on all nodes."
     await expect(page.get_by_text(period)).to_be_visible()
     await nginx.click()
     await expect(page.locator("[data-detail] li")).to_have_count(13)
@@ -59,7 +60,7 @@ async def test_the_nodes_view_shows_agents_and_registries(server: ScriptedServer
 COLUMNS = {
     "pulls": ["State", "Image", "Node", "Pods", "Progress", "Speed", "Size", "Time left"],
     "pods": ["State", "Pod", "Owner", "Node", "Slowest image", "Waits", "Ready in"],
-    "images": ["Image", "Rollout", "Nodes", "Size", "Median pull", "Longest pull"],
+    "images": ["Image", "Rollout", "Nodes", "Size", "Pulls", "Median pull", "Longest pull"],
     "nodes": ["Agent", "Node", "containerd", "Version", "Throughput", "Usual", "Pulling", "Last report"],
 }
 

@@ -89,18 +89,24 @@ def _is_running(pull: PullStatus) -> bool:
 
 
 def rollouts(pulls: Iterable[PullStatus]) -> Iterator[ImageRollout]:
-    """Yield one row per image, based on the newest pull on each node. Unfinished rollouts come first."""
+    """Yield one row per image. Unfinished rollouts come first.
+
+    The nodes are counted by their newest pull. The durations are those of all completed pulls.
+    """
     images: dict[str, dict[str, PullStatus]] = {}
+    completed: dict[str, list[PullStatus]] = {}
     live: dict[str, list[PullStatus]] = {}
     for pull in pulls:
         if not pull.status.ended:
             live.setdefault(pull.node_name, []).append(pull)
+        if pull.status is PullPhase.COMPLETED:
+            completed.setdefault(pull.image_ref, []).append(pull)
         nodes = images.setdefault(pull.image_ref, {})
         known = nodes.get(pull.node_name)
         if known is None or known.started_at < pull.started_at:
             nodes[pull.node_name] = pull
     for image in sorted(images, key=lambda image: (-_unfinished(images[image].values()), image)):
-        yield _rollout(image, list(images[image].values()), live)
+        yield _rollout(image, list(images[image].values()), completed.get(image, []), live)
 
 
 def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
@@ -153,13 +159,15 @@ def _container(container: WaitingContainer, pull: PullStatus | None) -> Containe
     )
 
 
-def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullStatus]]) -> ImageRollout:
+def _rollout(
+    image: str, pulls: list[PullStatus], completed: list[PullStatus], live: Mapping[str, list[PullStatus]]
+) -> ImageRollout:
     phases = [pull.status for pull in pulls]
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
     # The durations of pulls on nodes that already had the image do not indicate how long a download takes.
-    took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
+    took = [_seconds(pull) for pull in completed if pull.downloaded_bytes]
     slowest = max(pulls, key=lambda pull: _need(pull, live.get(pull.node_name, [])))
     return ImageRollout(
         image_ref=image,
@@ -174,6 +182,7 @@ def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullSt
         image_bytes=max(pull.image_bytes for pull in pulls),
         registry=pulls[0].registry,
         repository=pulls[0].repository,
+        completed_pulls=len(completed),
         slowest_node=slowest.node_name if len(pulls) > 1 else None,
         median_seconds=round(median(took), 3) if took else None,
         worst_seconds=max(took, default=None),

@@ -167,6 +167,28 @@ def test_the_view_of_a_rollout_counts_the_nodes_in_each_state(sim):
     assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
 
 
+def test_the_durations_of_an_image_cover_the_earlier_pulls_of_a_node_that_pulled_it_again():
+    one = SimulatedHub()
+    one.report(pull("l", layer("a", 1)))
+
+    def completed(name, node, seconds, downloaded=1, after=0):
+        start = one.one.started_at + timedelta(seconds=after)
+        return replace(
+            one.one,
+            id=name,
+            node_name=node,
+            status=PullPhase.COMPLETED,
+            downloaded_bytes=downloaded,
+            started_at=start,
+            completed_at=start + timedelta(seconds=seconds),
+        )
+
+    pulls = [completed("a", "n1", 100), completed("b", "n1", 1, 0, after=200), completed("c", "n2", 20)]
+    (row,) = rollouts(pulls)
+    assert (row.completed_pulls, row.nodes.done) == (3, 2)
+    assert (row.median_seconds, row.worst_seconds) == (60.0, 100.0)
+
+
 def test_the_slowest_node_of_an_image_accounts_for_pulls_that_are_ahead_in_the_queue():
     one = SimulatedHub()
     one.report(pull("l", layer("a", 1)))

@@ -129,6 +129,13 @@ describe('the workload of a rollout', () => {
   })
 })
 
+it('covers the earlier pulls on a node that has pulled the image again', () => {
+  const again = { ...done('n1', 1), id: 'again', startedAt: T0 + 200_000, completedAt: T0 + 201_000 }
+  const [row] = imageRows([done('n1', 100), { ...again, downloadedBytes: 0 }, done('n2', 20)])
+  expect(row).toMatchObject({ completed: 3, medianSeconds: 60, longest: { id: 'n1-100' }, done: 2 })
+  expect(row?.pulls.map(({ id }) => id)).toEqual(['n2-20', 'again', 'n1-100'])
+})
+
 it('names a failing node only if no other node needs the image', () => {
   const failed = aPull({ id: 'f', nodeName: 'n1', status: 'failed', completedAt: T0, pods: [aPod('p')] })
   expect(imageRows([failed, done('n2', 5)])[0]?.last).toEqual({ node: 'n1', state: 'failed' })

@@ -12,7 +12,7 @@ import { type Context, standing, waitsNow } from './standing'
 export interface ImageRow {
   readonly imageRef: string
   readonly registry: string
-  /** The latest pull on each node; unfinished pulls come first. */
+  /** The latest pull on each node, unfinished pulls first, and the pull that took longest. */
   readonly pulls: readonly Pull[]
   readonly done: number
   readonly pulling: number
@@ -28,8 +28,11 @@ export interface ImageRow {
   /** The workload whose new image this is: `Deployment/web in shop`. Undefined unless containers of its pods, but no
    * other pods, need the image on several nodes, and some of these nodes do not have it yet. */
   readonly workload: string | undefined
+  /** The number of completed pulls that the server still keeps, on all nodes. */
+  readonly completed: number
   readonly medianSeconds: number | undefined
-  /** The completed pull that took longest, or a running pull that has already taken longer. */
+  /** The completed pull that took longest, among those that downloaded something, or a running pull that has already
+   * taken longer. */
   readonly longest: Pull | undefined
   readonly longestSeconds: number | undefined
   readonly imageBytes: number
@@ -52,7 +55,12 @@ export function imageRows(
     const isPulled = (node: string) =>
       ofImage.some(({ nodeName, status }) => nodeName === node && status !== 'failed')
     const nodes = [...(waiting.get(imageRef) ?? [])].filter(node => !isPulled(node))
-    return imageRow(imageRef, ofImage, nodes, { context, live, users: users.get(imageRef) ?? [] })
+    const completed = byImage.get(imageRef)?.filter(({ status }) => status === 'completed') ?? []
+    return imageRow(imageRef, ofImage, completed, nodes, {
+      context,
+      live,
+      users: users.get(imageRef) ?? [],
+    })
   })
 }
 
@@ -93,6 +101,7 @@ function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<str
 function imageRow(
   imageRef: string,
   pulls: readonly Pull[],
+  completed: readonly Pull[],
   waiting: readonly string[],
   {
     context,
@@ -102,9 +111,7 @@ function imageRow(
 ): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
   // Pulls on nodes that already had the image say nothing about how long a download takes.
-  const completed = pulls
-    .filter(({ status, downloadedBytes }) => status === 'completed' && downloadedBytes > 0)
-    .sort(byFigure(tookSeconds))
+  const downloads = completed.filter(pull => pull.downloadedBytes > 0).sort(byFigure(tookSeconds))
   const needs = new Map(pulls.map(pull => [pull, need(pull, live, context.now)]))
   const slowestFirst = [...pulls].sort((a, b) => (needs.get(b) ?? 0) - (needs.get(a) ?? 0))
   const isFailing = (pull: Pull) => standing(pull, context) === 'failing'
@@ -113,7 +120,7 @@ function imageRow(
     .filter(pull => isLive(pull) && pull.status !== 'queued' && pull.status !== 'unobserved')
     .sort((a, b) => a.startedAt - b.startedAt)[0]
   const ranSeconds = running && (context.now - running.startedAt) / 1000
-  const tookLongest = completed.at(-1)
+  const tookLongest = downloads.at(-1)
   const longest = tookLongest && tookSeconds(tookLongest)
   const isOverdue = ranSeconds !== undefined && longest !== undefined && ranSeconds > longest
   const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
@@ -121,7 +128,7 @@ function imageRow(
   const row = {
     imageRef,
     registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
-    pulls: slowestFirst,
+    pulls: [...new Set([...slowestFirst, ...(tookLongest ? [tookLongest] : [])])],
     done: count(({ status }) => status === 'completed'),
     queued: count(pull => isLive(pull) && pull.status === 'queued'),
     failed: count(isFailing),
@@ -135,7 +142,8 @@ function imageRow(
       ...waiting.map(node => ({ node, state: 'waiting' })),
       ...slowestFirst.filter(isFailing).map(late),
     ][0],
-    medianSeconds: median(completed.flatMap(pull => tookSeconds(pull) ?? [])),
+    completed: completed.length,
+    medianSeconds: median(downloads.flatMap(pull => tookSeconds(pull) ?? [])),
     longest: isOverdue ? running : tookLongest,
     longestSeconds: isOverdue ? ranSeconds : longest,
     imageBytes: Math.max(0, ...pulls.map(pull => pull.imageBytes)),
@@ -200,6 +208,7 @@ export const IMAGE_ORDER: Order<ImageRow> = {
   rollout: (a, b) => a.done / a.nodeCount - b.done / b.nodeCount,
   nodes: (a, b) => a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
+  completed: (a, b) => a.completed - b.completed,
   median: byFigure(({ medianSeconds }) => medianSeconds),
   worst: byFigure(({ longestSeconds }) => longestSeconds),
 }

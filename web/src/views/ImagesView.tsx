@@ -32,6 +32,7 @@ const COLUMNS = [
     ({ imageBytes }) => <span className={dim}>{imageBytes === 0 ? '–' : bytes(imageBytes)}</span>,
     'end',
   ),
+  column('completed', 'Pulls', row => <span className={shared.figure}>{row.completed}</span>, 'end'),
   column('median', 'Median pull', ({ medianSeconds }) => <Seconds value={medianSeconds} />, 'end'),
   column('worst', 'Longest pull', row => <Longest row={row} />, 'end'),
 ]
@@ -125,8 +126,9 @@ export function ImagesView() {
         <>
           {since !== undefined && (
             <p className={shared.remark}>
-              Done, median and longest cover the pulls completed since {timeOfDay(since)}, on all nodes. A
-              running pull that has already taken longer than the longest is shown with &gt;.
+              Done and pulls cover the pulls completed since {timeOfDay(since)}, on all nodes. Median and
+              longest cover those of them that downloaded something. A running pull that has already taken
+              longer than the longest is shown with &gt;.
             </p>
           )}
           <DataTable
