@@ -50,7 +50,7 @@ def _may_unpack(pull: Pull) -> bool:
     """Return whether a layer is being unpacked or may soon be unpacked.
 
     Normally, a layer may be unpacked once it and all layers below it are complete. If several of the pull's layers are
-    being unpacked at once, containerd is unpacking in parallel, so any complete layer may be next.
+    being unpacked at the same time, containerd is unpacking in parallel, so any complete layer may be next.
     """
     in_parallel = len(pull.resources.unpacking) > 1
     is_next = True

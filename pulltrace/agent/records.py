@@ -33,8 +33,8 @@ class RecordLedger:
     """The records that completed pulls have claimed, each with the time at which its pull wrote it.
 
     Each version of a record proves that one pull completed. If a later pull updates the record, the new version proves
-    that the later pull completed. If two pulls of the same image end in the same poll, the agent cannot tell which
-    update was made by which pull. In this case, both pulls may claim the record, and their tags may be swapped.
+    that the later pull completed. If two pulls of the same image end during the same poll, the agent cannot determine
+    which pull made which update. In this case, both pulls may claim the record, and their tags may be swapped.
     """
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class RecordLedger:
         return record.updated_at > self._earlier.get(record.name, 0.0)
 
     def is_claimed(self, name: str) -> bool:
-        """Return whether any pull has claimed the record, in this poll or an earlier one."""
+        """Return whether any pull has claimed the record, during this poll or an earlier one."""
         return name in self._earlier or name in self._this_poll
 
     def is_claimed_now(self, name: str) -> bool:
-        """Return whether a pull that ended in this poll has claimed the record."""
+        """Return whether a pull that ended during this poll has claimed the record."""
         return name in self._this_poll
 
     def claimed_at(self, name: str) -> float:
@@ -72,7 +72,7 @@ class RecordLedger:
         """Return the time when the pull with this lease wrote the record.
 
         If the pull created the record, the result is the record's creation time, because a second pull of the same
-        image may have updated the record since then. However, if another pull that ended in this poll has already
+        image may have updated the record since then. However, if another pull that ended during this poll has already
         claimed the record, that pull is assumed to have created it, and the result is the time of the update.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)

@@ -35,8 +35,8 @@ class Serving:
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:
-        """Return whether the pull may use a snapshotter that fetches layers itself even though the default snapshotter
-        does not.
+        """Return whether the pull might turn out to use a snapshotter that fetches layers itself. This is possible if
+        such a snapshotter is loaded and the pull is only assumed to use a local one.
 
         A runtime class can select another snapshotter. Since containerd 1.7, a lease lists every snapshot that its pull
         created or found.

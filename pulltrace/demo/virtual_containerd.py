@@ -64,7 +64,7 @@ class VirtualContainerd(Machine):
         self.store.collect()
 
     def crash(self) -> None:
-        """Kill containerd: its pulls end, but their leases and ingests remain."""
+        """Kill containerd. All running pulls end, but their leases and ingests remain."""
         for pull in self.pulls:
             pull.abandon("rpc error: code = Unavailable desc = error reading from server: EOF")
         self.pulls.clear()

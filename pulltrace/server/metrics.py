@@ -44,7 +44,8 @@ class Gauges:
     nodes: list[tuple[str, NodeState, float]]
     """The name and state of each node, and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
-    """Kubernetes API resources, and whether each of them is being watched. The list is empty if there is no cluster.
+    """Kubernetes API resources, and whether each of them is being watched. The list is empty if the server does not
+    watch a cluster.
     """
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)

@@ -66,7 +66,7 @@ _UNPACKING = (
     r"|archive/tar|invalid tar header|unexpected commit|mount callback|snapshot \S+ (?:does not|already)"
     r"|\blease\b.*(?:not found|does not exist|already exists|expired)"
 )
-# Errors returned by system calls on the node. Network calls can return some of them too.
+# Errors returned by system calls on the node. Some of these errors can also be returned by network calls.
 _SYSTEM = (
     r"operation not permitted|read-only file system|input/output error|structure needs cleaning"
     r"|too many (?:open files|links|levels)|cannot allocate memory|file exists|no such file or directory"

@@ -201,8 +201,8 @@ class Pod(_Object, frozen=True, gc=False):
         return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
-        """Yield the containers in the order in which the kubelet starts them. Each container comes with its status or
-        None.
+        """Yield the containers in the order in which the kubelet starts them. Each container is paired with its status,
+        or with None if the pod does not have a status for it yet.
         """
         return islice(self._every_container(), MAX_CONTAINERS)
 

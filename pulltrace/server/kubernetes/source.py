@@ -50,7 +50,7 @@ class ClusterSource:
 
     @property
     def on(self) -> bool:
-        """Return whether there is a cluster."""
+        """Return whether the server watches a cluster."""
         return self._watches is not None
 
     @property
@@ -68,7 +68,9 @@ class ClusterSource:
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
-        """Return each resource, and whether it is being watched. The list is empty if there is no cluster."""
+        """Return each resource, and whether it is being watched. The list is empty if the server does not watch a
+        cluster.
+        """
         return list(self._watches.up()) if self._watches else []
 
     def _receive(self, change: Change) -> None:
@@ -77,7 +79,7 @@ class ClusterSource:
     async def run(self, take: Callable[[Change], None]) -> None:
         """Watch the cluster until cancelled, and pass each change to ``take``.
 
-        Return immediately if there is no cluster.
+        Return immediately if the server does not watch a cluster.
         """
         self._take = take
         if self._watches:

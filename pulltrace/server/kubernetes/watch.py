@@ -3,7 +3,7 @@ gap. Pulltrace never writes to the API server.
 
 The protocol is described at
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes. The ``client`` module sends
-the HTTP requests, and is imported only if there is a cluster.
+the HTTP requests, and is imported only if the server watches a cluster.
 """
 
 import asyncio
