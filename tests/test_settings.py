@@ -31,7 +31,7 @@ def test_an_empty_value_counts_as_unset() -> None:
     assert load(ServerSettings, {"PULLTRACE_HISTORY_TTL": " ", "PULLTRACE_LOG_LEVEL": ""}) is not None
 
 
-def test_all_invalid_variables_are_reported_at_once_by_name() -> None:
+def test_all_invalid_variables_are_reported_by_name_in_a_single_error() -> None:
     environ = {
         "PULLTRACE_NODE_NAME": "Not_A_Node",
         "PULLTRACE_SERVER_URL": "pulltrace:8080",

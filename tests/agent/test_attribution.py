@@ -59,7 +59,7 @@ def test_a_layer_that_appears_twice_is_one_blob_with_two_chain_ids():
     assert [layer.chain_ids for layer in image.layers] == [(digest("d"), digest("f")), (digest("e"),)]
 
 
-def test_a_config_that_does_not_match_its_manifest_does_not_yield_chain_ids():
+def test_no_chain_ids_are_derived_from_a_config_that_does_not_match_its_manifest():
     documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d"), digest("e")])}
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
@@ -136,7 +136,7 @@ def test_a_layer_counts_as_cached_if_its_snapshot_is_older_than_the_lease():
     assert amounts(progress) == (LayerPhase.CACHED, 0, 100)
 
 
-def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_the_other_pull():
+def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_that_pull():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, owner="other")
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)

@@ -121,7 +121,7 @@ async def test_polls_list_only_ingests_and_leases_while_layers_are_downloading(c
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
-async def test_a_pull_that_began_before_the_agent_started_needs_no_extra_calls_and_is_still_dropped_in_time():
+async def test_a_stalled_pull_from_before_the_agent_started_needs_no_extra_calls_and_is_dropped_in_time():
     registries = Registries()
     image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
     node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)

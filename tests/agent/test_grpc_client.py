@@ -266,7 +266,7 @@ def frame_header(length: int) -> bytes:
         pytest.param(bytes(8) + b"\1" + frame_header(length=0xFFFFFF)[:3], id="the second header, incomplete"),
     ],
 )
-async def test_a_frame_that_is_too_long_closes_the_connection_before_its_body_arrives(server, channel, start):
+async def test_the_connection_is_closed_as_soon_as_the_header_of_an_oversized_frame_arrives(server, channel, start):
     well = server.respond
     server.respond = lambda connection, _: connection.transport.write(start)
     with pytest.raises(RpcError, match="UNAVAILABLE: not HTTP/2"):

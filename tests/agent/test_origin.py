@@ -87,6 +87,6 @@ def test_an_image_counts_as_pulled_if_one_of_its_layers_was_downloaded():
     assert origin(101.0, BEFORE, Write(103.0), downloaded=True) is Origin.PULL
 
 
-def test_an_image_about_which_nothing_is_known_counts_as_pulled():
+def test_an_image_counts_as_pulled_if_nothing_is_known_about_it():
     assert origin(None, None, Write(103.0), guessed=True) is Origin.PULL
     assert origin(101.0, BEFORE, Write(103.0), image=None) is Origin.PULL

@@ -52,7 +52,7 @@ def test_an_import_is_shown_as_an_import_and_completes_under_its_own_name(watche
     assert shown(watched) == {(UNKNOWN_IMAGE, True, None), (NAME, True, None)}
 
 
-def test_the_bytes_of_an_import_grow_while_its_total_is_unknown(watched, start_import):
+def test_the_byte_count_of_an_import_grows_while_its_total_size_is_unknown(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     (history,) = watched.history.values()

@@ -60,7 +60,7 @@ def test_the_load_between_two_pulls_is_not_measured(proc: Path) -> None:
     assert pressure.measure(5.0, pulling=True)
 
 
-def test_only_the_figures_from_an_unreadable_file_are_unknown(proc: Path) -> None:
+def test_if_a_file_is_unreadable_only_the_figures_from_it_are_unknown(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     for name in ("io", "memory"):

@@ -94,7 +94,7 @@ async def test_every_call_by_the_agent_is_read_only(containerd, client, simulate
     assert set(containerd.calls) == READ_ONLY
 
 
-async def test_every_fifth_idle_poll_makes_two_calls_and_the_other_polls_make_one_call(containerd, client, simulated):
+async def test_every_fifth_idle_poll_makes_two_calls_and_all_other_idle_polls_make_one(containerd, client, simulated):
     poller = Poller(client)
     await poller.poll(simulated.now)
     containerd.calls.clear()
@@ -106,7 +106,7 @@ async def test_every_fifth_idle_poll_makes_two_calls_and_the_other_polls_make_on
     }
 
 
-async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simulated, push):
+async def test_a_download_without_a_lease_is_noticed_on_an_idle_node(client, simulated, push):
     poller = Poller(client)
     await poller.poll(simulated.now)
     pull = simulated.pull(push("app:1", ("app", 100))[0])

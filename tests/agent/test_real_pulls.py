@@ -64,7 +64,9 @@ async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(
         await pulling
 
 
-async def test_unpacking_a_layer_is_shown_with_its_start_and_end_times(node: Containerd, registry: Registry) -> None:
+async def test_an_unpacked_layer_is_shown_with_the_start_and_end_times_of_unpacking(
+    node: Containerd, registry: Registry
+) -> None:
     ref = registry.push("team/big:1", make_image(make_layer(MIB, zeros=500 * MIB)))
     async with Follow(node.socket) as follow:
         await node.cri.pull(ref)
@@ -212,7 +214,7 @@ async def test_a_pull_fails_if_its_reference_cannot_be_resolved(node: Containerd
         assert {pull.status for pull in follow.ended.values()} == {PullPhase.FAILED}
 
 
-async def test_killing_containerd_ends_its_pull_and_the_next_pull_resumes_the_download(
+async def test_a_pull_ends_when_containerd_is_killed_and_the_next_pull_resumes_the_download(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)

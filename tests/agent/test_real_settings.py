@@ -97,7 +97,7 @@ async def test_progress_resumes_after_the_registry_has_stalled(node: Containerd,
         assert downloaded(follow.ended_as(ref)) == layer.size
 
 
-async def test_pulling_the_same_reference_twice_at_once_results_in_two_pulls_and_one_download(
+async def test_pulling_the_same_reference_twice_concurrently_results_in_two_pulls_and_one_download(
     node: Containerd, registry: Registry
 ) -> None:
     image = make_image(make_layer(4 * MIB), make_layer(MIB))
@@ -170,7 +170,7 @@ async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containe
         assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
 
 
-async def test_stopping_containerd_ends_its_pull_and_the_agent_follows_the_next_pull(
+async def test_a_pull_ends_when_containerd_stops_and_the_agent_follows_the_next_pull(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(4 * MIB)
@@ -210,7 +210,7 @@ async def test_a_pull_through_a_mirror_keeps_its_original_name(node: Containerd,
         assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED
 
 
-async def test_every_call_that_containerd_counts_for_the_agent_is_read_only(
+async def test_all_calls_that_containerd_counts_for_the_agent_are_read_only(
     start_node: Any, registry: Registry
 ) -> None:
     port = free_port()

@@ -204,7 +204,7 @@ async def test_streamed_layers_do_not_count_as_downloaded_or_cached(begin, regis
             assert {layer.state for layer in ended.row.layers} == {LayerPhase.REMOTE}
 
 
-async def test_two_layers_are_unpacked_at_once_if_containerd_unpacks_in_parallel(begin, registry):
+async def test_two_layers_are_unpacked_at_the_same_time_if_containerd_unpacks_in_parallel(begin, registry):
     node = await begin(BY_TITLE["overlayfs with parallel unpacking"], "2.4")
     layers = [make_layer(MIB, zeros=500 * MIB) for _ in range(2)]
     ref = registry.push("team/zeros:1", make_image(*layers))

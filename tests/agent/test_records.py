@@ -65,13 +65,13 @@ def test_both_pulls_of_an_image_count_as_completed_if_the_second_one_updated_the
     assert written_at(ledger(earlier={"r.io/a:1": 106.0})) is None
 
 
-def test_two_new_tags_in_the_same_poll_are_assigned_to_different_pulls_and_marked_as_guesses():
+def test_two_new_tags_found_by_the_same_poll_are_assigned_to_different_pulls_and_marked_as_guesses():
     records = record("r.io/a:1", 105.0), record("r.io/a:2", 106.0)
     assert named(*records) == ("r.io/a:2", True)
     assert named(*records, known=ledger(now={"r.io/a:2": 106.0})) == ("r.io/a:1", True)
 
 
-def test_two_pulls_of_the_same_tag_that_end_in_the_same_poll_have_the_same_name():
+def test_two_pulls_of_the_same_tag_that_end_during_the_same_poll_have_the_same_name():
     assert named(record("r.io/a:1", 105.0), known=ledger(now={"r.io/a:1": 105.0})) == ("r.io/a:1", False)
 
 

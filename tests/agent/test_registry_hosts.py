@@ -66,7 +66,7 @@ def test_no_file_outside_the_mirror_folder_is_read(tmp_path, folder):
         b"#" * (MAX_FILE + 1) + TWO,
     ],
 )
-def test_an_invalid_file_does_not_yield_mirrors(text):
+def test_no_mirrors_are_read_from_an_invalid_file(text):
     assert mirrors_in(text, "docker.io") == []
 
 

@@ -85,7 +85,7 @@ def test_a_cancelled_pull_counts_as_failed_even_if_another_pull_of_its_image_has
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED, PullPhase.FAILED]
 
 
-def test_a_layer_is_reported_with_the_id_of_the_other_pull_that_is_downloading_it(watched, push):
+def test_a_layer_that_another_pull_is_downloading_is_reported_with_the_id_of_that_pull(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 5))
     second, _ = push("two:1", ("base", 30), ("two", 5))
     watched.node.pull(first)
@@ -154,7 +154,7 @@ def test_layers_that_arrive_while_a_pull_waits_for_its_manifest_count_as_cached(
 
 
 @pytest.mark.parametrize("apart", [0, 0.05, 0.4])
-def test_bytes_count_once_if_two_pulls_of_an_image_end_between_two_polls(watched, push, apart):
+def test_bytes_are_counted_only_once_if_two_pulls_of_an_image_end_between_two_polls(watched, push, apart):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     watched.node.pull(ref)
     watched.node.advance(apart)
@@ -261,7 +261,7 @@ def test_a_pull_is_followed_until_it_completes_even_if_the_snapshotter_never_res
     assert (watched.ended[0].status, downloaded(watched.ended[0])) == (PullPhase.COMPLETED, image.size)
 
 
-def test_killing_containerd_makes_its_pulls_fail_and_they_are_no_longer_live(watched, push):
+def test_pulls_fail_and_are_no_longer_live_when_containerd_is_killed(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)

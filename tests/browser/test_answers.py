@@ -350,7 +350,7 @@ async def test_the_help_explains_every_colour_of_a_bar(server: ScriptedServer, o
     assert [name for name, colour in zip(named, colours, strict=True) if colour not in shown] == []
 
 
-async def test_a_registry_keeps_its_colour_when_others_become_faster(
+async def test_a_registry_keeps_its_colour_when_other_registries_become_faster(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

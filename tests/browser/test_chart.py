@@ -209,7 +209,7 @@ async def test_a_caption_shows_what_was_in_progress_at_the_selected_time_and_the
     await expect(chart.locator("> i")).to_have_count(lines)
 
 
-async def test_a_total_below_the_chart_includes_the_number_of_pulls_in_its_list(
+async def test_the_count_of_failed_attempts_below_the_chart_includes_the_number_of_pulls_that_it_links_to(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

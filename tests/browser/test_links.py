@@ -70,7 +70,7 @@ async def test_the_link_to_the_current_view_can_be_copied(server: ScriptedServer
 
 
 @pytest.mark.parametrize("typed", ["at:5m", "at:{clock}", "since:6m"])
-async def test_a_copied_link_names_the_same_moment_in_every_time_zone(
+async def test_a_copied_link_refers_to_the_same_time_in_every_time_zone(
     server: ScriptedServer, open_page: OpenPage, typed: str
 ) -> None:
     at = time.time()

@@ -117,7 +117,9 @@ async def test_one_click_clears_a_search_that_matches_nothing(server: ScriptedSe
     await expect(page.locator(ROWS).first).to_be_visible()
 
 
-async def test_a_search_for_slow_pulls_says_that_there_are_none(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_says_that_no_pull_is_slow_if_a_search_for_slow_pulls_finds_none(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?q=status:slow")
     await expect(page.get_by_role("heading", name="No pull is slower than usual")).to_be_visible()

@@ -60,7 +60,9 @@ async def test_the_stream_resumes_at_the_same_event_after_a_row_is_opened(
     assert server.stream_queries[1] == {"layers": "torch", "lastEventId": f"{server.boot}-{server.revision}"}
 
 
-async def test_a_finished_pull_also_shows_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_open_row_of_a_finished_pull_also_shows_its_layers(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     layers = server.pulls["torch"]["layers"][:3]
     await server.put({**server.pulls["nginx-1"], "layers": layers})
@@ -290,7 +292,7 @@ async def test_a_tab_without_a_stream_shows_the_reason_and_polls_until_a_stream_
     await becomes(page, "Done", 13)
 
 
-async def test_the_page_reconnects_at_once_after_a_long_outage_and_does_not_blame_a_proxy(
+async def test_the_page_reconnects_immediately_after_a_long_outage_and_does_not_blame_a_proxy(
     patient: Path, open_page: OpenPage
 ) -> None:
     async with ScriptedServer(patient) as server:

@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 @each_platform
-def test_the_values_for_a_platform_render_with_the_right_containerd_socket(path: Path) -> None:
+def test_the_values_file_for_each_platform_sets_the_right_containerd_socket(path: Path) -> None:
     rendered = render(load(path))
     assert rendered.at(f"{AGENT}.containers.0.env.[PULLTRACE_CONTAINERD_SOCKET].value") == SOCKETS[path.stem]
     assert helm.lint(CHART_FOLDER, load(path), strict=True)["messages"] == []
@@ -70,7 +70,9 @@ def template(path: Path, version: str, *flags: str) -> subprocess.CompletedProce
 
 @each_platform
 @pytest.mark.parametrize("version", ["1.25.0", "1.29.15", "1.30.0", "1.37.2"])
-def test_platform_values_render_for_supported_kubernetes_versions(path: Path, version: str) -> None:
+def test_the_values_file_for_each_platform_renders_for_every_supported_kubernetes_version(
+    path: Path, version: str
+) -> None:
     flags = ["--set=agent.runtimeSocket.risksAcknowledged=true"]
     done = template(path, version, *flags)
     if version < "1.30":

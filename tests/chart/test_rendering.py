@@ -69,7 +69,7 @@ def test_every_object_has_its_namespace_and_the_common_labels(preset: Path) -> N
             assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key.lower() else expected)
 
 
-def test_selectors_and_names_are_those_of_chart_0_1_0_so_that_upgrades_work() -> None:
+def test_selectors_and_names_are_unchanged_since_chart_0_1_0_so_upgrades_work() -> None:
     rendered = render(values())
     for key, name in (("DaemonSet/pulltrace-agent", "agent"), ("Deployment/pulltrace-server", "server")):
         expected = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}

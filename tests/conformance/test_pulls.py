@@ -88,7 +88,7 @@ async def test_an_ingest_has_its_total_size_and_a_growing_offset(lab, look):
     assert (await look.info(layer.blob.digest)).size == layer.blob.size
 
 
-async def test_the_documents_can_be_read_while_the_layers_are_downloading(lab, look):
+async def test_the_manifest_and_the_config_can_be_read_while_the_layers_are_being_downloaded(lab, look):
     layer = lab.layer(2 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)

@@ -112,7 +112,7 @@ def test_the_offset_of_an_ingest_grows_in_steps_of_one_mebibyte(node, push, unti
     assert seen == {step * MIB for step in range(9)}
 
 
-def test_at_most_three_layers_are_downloaded_at_once(node, registries, push):
+def test_at_most_three_layers_are_downloaded_at_the_same_time(node, registries, push):
     ref, image = push("app:1", *((f"layer{number}", 4) for number in range(6)))
     for layer in image.layers:
         registries.holds[layer.blob.digest] = MIB

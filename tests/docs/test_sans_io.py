@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
 
 
-def test_import_linter_checks_exactly_the_modules_that_call_themselves_sans_io():
+def test_import_linter_checks_exactly_the_modules_that_are_labelled_sans_io():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (listed,) = [contract["source_modules"] for contract in contracts if contract["name"].startswith("Sans-I/O")]
     described = set()

@@ -128,7 +128,7 @@ async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 
 
-async def test_all_pods_are_ready_without_a_restart_and_the_agent_sends_reports(
+async def test_all_pods_become_ready_without_a_restart_and_the_agent_sends_reports(
     parallel: Lab, installed: aiohttp.ClientSession
 ) -> None:
     statuses = [status for each in await pods(parallel) for status in each["status"]["containerStatuses"]]
@@ -145,7 +145,9 @@ async def test_helm_test_passes(installed: aiohttp.ClientSession, helm: Helm) ->
     assert "Phase:          Succeeded" in await helm("test", "pulltrace", "--timeout", "5m")
 
 
-async def test_the_service_returns_a_pull_with_its_pod(parallel: Lab, installed: aiohttp.ClientSession) -> None:
+async def test_the_service_of_the_installed_chart_returns_a_pull_with_its_pod(
+    parallel: Lab, installed: aiohttp.ClientSession
+) -> None:
     ref = parallel.push("team/through-chart:1", 5 * MIB, rate=MIB)
     parallel.hold(ref, at=3 * MIB)
     await parallel.create(pod("through-chart", ref))

@@ -23,7 +23,7 @@ def files(folder: str) -> list[str]:
 
 
 async def test_the_cluster_has_a_dashboard_and_leaves_no_files_when_it_is_terminated(serial: Lab) -> None:
-    """The name of the temporary folder is short because socket paths must be short."""
+    """The name of the temporary folder is short, because the folder contains sockets and socket paths must be short."""
     with tempfile.TemporaryDirectory(prefix="pt-") as folder:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.real.local_cluster", "0"),

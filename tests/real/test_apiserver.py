@@ -33,7 +33,7 @@ async def test_the_api_server_is_ready_and_returns_its_version(cluster):
     assert (await cluster.request("GET", "/version"))["gitVersion"].startswith("v1.")
 
 
-async def test_a_service_account_may_do_only_what_its_role_allows(cluster):
+async def test_a_service_account_can_do_only_what_its_role_allows(cluster):
     await cluster.request("POST", f"{NAMESPACE}/serviceaccounts", {"metadata": {"name": "reader"}})
     token = await cluster.service_account_token("default", "reader")
     with pytest.raises(APIError, match="cannot list resource") as refused:

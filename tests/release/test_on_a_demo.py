@@ -1,4 +1,4 @@
-"""Tests for the scripts that check a server in a cluster. In these tests, they check the demo's server."""
+"""Tests for the scripts that check a server in a cluster. The tests run these scripts against the demo's server."""
 
 import asyncio
 import re

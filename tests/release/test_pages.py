@@ -75,7 +75,9 @@ def site(folder: Path, text: str) -> Path:
     return made
 
 
-def test_publishing_three_releases_and_the_docs_twice_loses_nothing(clone: Path, package, monkeypatch) -> None:
+def test_nothing_is_lost_when_three_releases_and_two_versions_of_the_docs_are_published(
+    clone: Path, package, monkeypatch
+) -> None:
     monkeypatch.chdir(clone)
     assert pages.main(["docs", str(site(clone.parent, "first"))]) == 0
     archives = {}

@@ -70,7 +70,7 @@ def test_the_readme_of_the_chart_matches_its_values() -> None:
         ("v0.4.0-rc.1", ["v0.3.0"], ["0.4.0-rc.1"]),
     ],
 )
-def test_a_release_gets_each_image_tag_for_which_it_is_the_newest_version(
+def test_a_release_gets_a_shared_image_tag_only_if_it_is_the_newest_version_for_that_tag(
     tag: str, others: list[str], expected: list[str]
 ) -> None:
     assert versions.image_tags(tag, [tag, *others, "not-a-version"]) == expected

@@ -1,4 +1,4 @@
-// containerd 1.7, the line most nodes ran until 2025. A module of its own: it needs the k8s.io packages of its day.
+// containerd 1.7, which most nodes ran until 2025. It has its own module, because it needs older k8s.io packages.
 module pulltrace/tests/cluster/containerd17
 
 go 1.25.0

@@ -1,5 +1,5 @@
-// soci-snapshotter, and the command that converts images for it. A module of its own: its cmd module replaces others,
-// which `go install` refuses.
+// soci-snapshotter, and the command that converts images for it. It has its own module, because `go install` rejects
+// the replace directives in its cmd module.
 module pulltrace/tests/cluster/soci
 
 go 1.26.0

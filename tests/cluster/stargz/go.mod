@@ -1,4 +1,5 @@
-// stargz-snapshotter: its library, with a main of ours. A module of its own, because it selects its own versions.
+// stargz-snapshotter's library, with our own main package. It has its own module, because it requires different
+// versions of the dependencies.
 module pulltrace/tests/cluster/stargz
 
 go 1.26.6

@@ -6,7 +6,7 @@ ALLOWED = "https://backstage.example.org"
 OTHER = "https://evil.example.org"
 
 
-async def test_no_other_origin_may_read_the_api_by_default(server: Serve) -> None:
+async def test_no_other_origin_is_allowed_to_read_the_api_by_default(server: Serve) -> None:
     served = await server()
     response = await served.get("/api/v1/pulls", Origin=ALLOWED)
     assert response.status == 200

@@ -382,7 +382,7 @@ async def test_a_client_that_never_reads_its_stream_is_dropped_without_delaying_
                 await served.until_measured("pulltrace_sse_clients_active 1.0")
 
 
-def test_the_server_buffers_only_one_piece_for_a_client_that_never_reads_its_stream() -> None:
+def test_the_server_buffers_at_most_one_chunk_for_a_client_that_never_reads_its_stream() -> None:
     sim = SimulatedHub()
     for number in range(500):
         sim.report(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")

@@ -18,7 +18,7 @@ def test_a_single_address_gets_at_most_half_the_slots_and_the_other_addresses_sh
     assert share.count == 8
 
 
-def test_a_client_may_take_several_slots_at_once() -> None:
+def test_a_client_can_take_several_slots_at_the_same_time() -> None:
     share = FairShare(100, 10)
     assert share.take("a", 50)
     assert not share.take("a", 1)

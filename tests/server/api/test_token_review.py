@@ -134,7 +134,7 @@ async def test_the_token_of_a_deleted_pod_is_rejected_once_the_cached_review_has
     assert [refusal.status for refusal in refusals] == [401]
 
 
-async def test_known_agents_may_report_for_a_while_without_the_api_server_but_new_agents_must_wait(
+async def test_known_agents_can_report_for_a_while_without_the_api_server_but_new_agents_must_wait(
     api, accounts, caplog
 ):
     clock = Clock()

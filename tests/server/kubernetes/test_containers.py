@@ -28,7 +28,7 @@ def test_init_containers_are_listed_first_and_the_app_container_waits_for_its_ow
     ]
 
 
-def test_an_image_volume_waits_like_a_container_and_fails_independently(cluster):
+def test_an_image_volume_waits_like_a_container_and_fails_independently_of_containers(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():

@@ -47,7 +47,7 @@ async def test_the_permissions_that_the_chart_grants_are_sufficient(chart_roles,
         assert it.watches.problem is None
 
 
-async def test_pods_in_namespaces_that_the_server_may_not_read_are_not_shown(chart_roles):
+async def test_pods_in_namespaces_that_the_server_has_no_permission_to_read_are_not_shown(chart_roles):
     kubeconfig = await chart_roles("shop")
     for namespaces in (None, ("other",)):
         async with following(kubeconfig, namespaces) as it:

@@ -193,7 +193,9 @@ async def test_a_missing_permission_is_logged_once_with_the_rule_that_would_gran
             assert not it.cluster.demands("n1")[0].pulling
 
 
-async def test_an_unavailable_api_server_delays_readiness_only_for_a_while(server, kubeconfig, caplog, monkeypatch):
+async def test_an_unavailable_api_server_delays_readiness_only_for_a_limited_time(
+    server, kubeconfig, caplog, monkeypatch
+):
     server.trouble.status = 503
     with caplog.at_level(logging.INFO, logger="pulltrace"):
         async with following(kubeconfig) as it:

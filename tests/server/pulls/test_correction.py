@@ -78,7 +78,7 @@ def test_a_failure_for_unknown_reasons_is_corrected_if_the_image_is_present(pres
     assert (found.ended_at, found.succeeded) == expected
 
 
-def test_the_kubelet_neither_turns_a_cancelled_pull_into_a_success_nor_explains_its_end():
+def test_reports_from_the_kubelet_neither_correct_nor_explain_a_cancelled_pull():
     cancelled = ended(reason=ErrorReason.CANCELED)
     assert correction(cancelled, demand(pulled_at=ENDED)) == Correction(STARTED, ENDED)
     assert explained_end(cancelled, failure(ENDED)) is None

@@ -58,7 +58,7 @@ def test_all_nodes_together_cannot_use_more_memory_than_the_limit() -> None:
     assert inventory.bytes == 0
 
 
-def test_pulls_without_layers_count_towards_the_limit_but_each_node_may_always_have_one_pull() -> None:
+def test_pulls_without_layers_count_towards_the_limit_but_each_node_can_always_have_one_pull() -> None:
     limits = Limits(all_bytes=MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for node in range(40):

@@ -87,7 +87,7 @@ def test_a_lack_of_cpu_does_not_limit_a_download() -> None:
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_verdict_changes_only_after_its_cause_has_lasted_several_seconds() -> None:
+def test_a_verdict_changes_only_after_a_new_limiting_factor_has_lasted_several_seconds() -> None:
     sim = SimulatedHub()
     verdicts = []
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
