@@ -6,8 +6,8 @@ import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 import { smallReact } from './scripts/smallReact.ts'
 
-/** Returns the server version for which the page is built. The page contains this version, so that an open tab can
- * detect a server update. */
+/** Returns the server version for which the page is built. The page contains this version, so an open tab can detect
+ * that the server has been updated. */
 function version(): string {
   const source = readFileSync(new URL('../pulltrace/__init__.py', import.meta.url), 'utf8')
   const found = /^__version__ = "([^"]+)"/m.exec(source)?.[1]

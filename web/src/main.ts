@@ -1,4 +1,4 @@
-/** The first script that the page loads. It is small, so that the first requests are sent while the browser is still
+/** The first script that the page loads. It is small, so the first requests are sent while the browser is still
  * compiling start.tsx, which contains the rest of the page. */
 import { firstPulls } from './stream/first'
 import { openStream } from './stream/open'

@@ -137,8 +137,8 @@ export function DataTable<T>(props: Props<T>) {
     event.preventDefault()
   }
 
-  // The callback is always the same function, so that unchanged rows are not rendered again. The row's button gets the
-  // focus, so that the keys also work after a click on another part of the row.
+  // The callback is always the same function, so unchanged rows are not rendered again. The row's button gets the
+  // focus, so the keys also work after a click on another part of the row.
   const onRow = useCallback((key: string) => {
     focusNext.current = true
     setActive(key)
@@ -207,7 +207,7 @@ export function DataTable<T>(props: Props<T>) {
                 {...place}
                 className={item.isDetail ? styles.detail : styles.heading}
                 data-detail={item.isDetail ? item.key : undefined}
-                // A click on the details leaves the focus in the row, so that Esc closes it.
+                // A click on the details leaves the focus in the row, so Esc closes the row.
                 tabIndex={item.isDetail ? -1 : undefined}
               >
                 <td role="cell" aria-colspan={columns.length + 1} colSpan={columns.length + 1}>

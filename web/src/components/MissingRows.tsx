@@ -10,7 +10,7 @@ interface Props {
   readonly why: string
 }
 
-/** A note that some rows in the link no longer exist. */
+/** A note that some of the linked rows no longer exist. */
 export function MissingRows({ keys, what, why }: Props) {
   const { open } = useUrl()
   if (keys.length === 0) return null

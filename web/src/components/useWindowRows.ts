@@ -26,8 +26,7 @@ export interface WindowRows {
   readonly scrollTo: (index: number) => void
 }
 
-/** The number of rows to render beyond each edge of the window, so that they are ready when the page scrolls a
- * little. */
+/** The number of rows to render beyond each edge of the window. These rows are ready when the page scrolls a little. */
 const OVERSCAN = 6
 /** The height of the sticky header, which covers the topmost rows in the window. */
 const HEAD = 44

@@ -150,8 +150,8 @@ export function isNeverPulled({ pods, error }: Pull): boolean {
   return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
 }
 
-/** True if the kubelet cannot even try to pull the image. It counts its checks of such an image, but these checks are
- * not attempts. */
+/** True if the kubelet cannot even try to pull the image. The kubelet counts how many times it has checked such an
+ * image, but a check is not an attempt. */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }

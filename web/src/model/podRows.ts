@@ -53,7 +53,7 @@ const WORST_FIRST: readonly ContainerRowState[] = [
   'done',
 ]
 
-/** Pods with problems come first, then the pods that will probably be ready soonest. Pods with an image that is not
+/** Pods with problems come first, then the pods that are expected to be ready soonest. Pods with an image that is not
  * queued yet come last. */
 const READY_FIRST: readonly ContainerRowState[] = [
   'failed',
@@ -184,8 +184,8 @@ const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
-/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and pods that will probably
- * be ready last come last. Among the started pods, the newest comes first. */
+/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and pods that are expected
+ * to be ready last come last. Among the started pods, the newest comes first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
 
@@ -221,7 +221,7 @@ function readySection({ isStarted, state }: PodRow): number {
 }
 
 export interface ReadyLast {
-  /** The pod that will probably be ready last, among those with an estimate or a lower bound. */
+  /** The pod that is expected to be ready last, among those with an estimate or a lower bound. */
   readonly row: PodRow
   /** How many pods have neither an estimate nor a lower bound. */
   readonly blind: number
@@ -265,7 +265,7 @@ export interface PhaseStep extends StartPhase {
 
 /** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
  * failed attempts and the time between them as queued. The times since the start of the first phase are rounded, not
- * the durations, so that the durations add up to the duration of the whole start-up. */
+ * the durations, so the durations add up to the duration of the whole start-up. */
 export function phaseSteps({ pod, failures }: PodRow, now: number): readonly PhaseStep[] {
   const begin = pod.phases[0]?.startedAt ?? now
   const rounded = (at: number) => Math.round((at - begin) / 1000)

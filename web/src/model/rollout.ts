@@ -23,7 +23,7 @@ export interface ImageRow {
   /** Nodes where a pod is waiting for this image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
-  /** The node that will probably finish last, and what it is doing; undefined if no node still needs the image. */
+  /** The node that is expected to finish last, and what it is doing; undefined if no node still needs the image. */
   readonly last: { readonly node: string; readonly state: string } | undefined
   /** The workload whose new image this is: `Deployment/web in shop`. Undefined unless containers of its pods, but no
    * other pods, need the image on several nodes, and some of these nodes do not have it yet. */

@@ -136,7 +136,7 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   ]
 }
 
-/** Round numbers of seconds along the axis. The end is kept free for the word "ready" if it is shown. */
+/** Round numbers of seconds along the axis. If the word "ready" is shown, the end of the axis has no numbers. */
 function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
   const until = seconds * (isReadyShown ? 0.7 : 0.96)

@@ -12,8 +12,8 @@ export class Inbox {
   #unparsed = 0
   /**
    * `#missing` counts the events of the initial state that have not arrived yet. `#untaken` counts the initial events
-   * that have arrived but that `take` has not removed yet. These events come first, because a newer event of a pull
-   * takes the place of the older one.
+   * that have arrived but that `take` has not removed yet. These events are at the front of the map, because a newer
+   * event of the same pull takes the older event's place.
    */
   #missing = 0
   #untaken = 0
@@ -59,7 +59,7 @@ export class Inbox {
     return events
   }
 
-  /** Returns undefined if the event cannot be parsed, because the other events must still be processed. */
+  /** Returns undefined if the event cannot be parsed. An error would prevent the other events from being processed. */
   #parse(data: string): PullEvent | undefined {
     try {
       return parsePullEvent(JSON.parse(data))

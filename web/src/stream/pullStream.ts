@@ -64,7 +64,7 @@ export class PullStream {
     this.#stop()
   }
 
-  /** From now on, requests the layers of these pulls. */
+  /** Requests the layers of these pulls, and of no others, until the next call. */
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]

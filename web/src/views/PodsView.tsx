@@ -41,7 +41,7 @@ export function PodsView() {
   )
 }
 
-/** One line: the pod that will probably be ready last, and why. */
+/** One line: the pod that is expected to be ready last, and why. */
 function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const now = useNow()
   const found = readyLast(rows)

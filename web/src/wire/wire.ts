@@ -1,8 +1,7 @@
 /**
- * Checks everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns
- * the page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a
- * default may be missing, so that this page works with older and newer servers. Times are converted to milliseconds
- * since 1970.
+ * Checks everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns the
+ * page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a default
+ * may be missing, so this page works with older and newer servers. Times are converted to milliseconds since 1970.
  */
 import {
   type Bound,
