@@ -197,16 +197,51 @@ async def test_a_caption_shows_what_was_in_progress_at_the_selected_time_and_the
     lines = await chart.locator("> i").count()
     moment = time.strftime("%H:%M:%S", time.localtime(at - 120))
     await page.goto(f"{server.url}?q=at:{moment}")
-    await expect(line).to_contain_text(f"At {moment}: 3 pulls were in progress, 1.0 MB/s. Now: ")
-    for state in ("1 done", "1 failed", "1 downloading"):
+    await expect(line).to_contain_text(f"At {moment}: 3 pulls were in progress, 1.0 MB/s. These attempts: ")
+    for state in ("1 done", "1 failed", "1 still downloading"):
         await expect(line).to_contain_text(state)
     await expect(chart.locator("> i")).to_have_count(lines + 1)
     await page.goto(f"{server.url}?q=at:20m&view=images")
     await expect(line).to_contain_text(
         re.compile(r"0 pulls were in progress; the throughput is known only since \d\d:\d\d\.")
     )
-    await expect(line).to_contain_text(re.compile(r"It contains no pull that ended before \d\d:\d\d\."))
+    await expect(line).to_contain_text(re.compile(r"The list contains no pull that ended before \d\d:\d\d\."))
     await expect(chart.locator("> i")).to_have_count(lines)
+
+
+async def test_the_list_of_a_moment_shows_the_attempts_of_that_moment(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    nginx = "docker.io/library/nginx:1"
+    times = {"startedAt": rfc3339(at - 200), "completedAt": rfc3339(at - 150)}
+    first = {"attempt": 1, "errorReason": "network", "error": "connection reset", "percent": 38.0, **times}
+    second = {"attempt": 2, "errorReason": "canceled", "completedAt": rfc3339(at - 60), "earlierAttempts": [first]}
+    none = {"layerCount": 0, "totalBytes": 0, "totalKnown": False, "percent": 0.0, "layers": []}
+    await server.put(
+        pull("retried", "worker-1", nginx, "failed", now=at, ago=70, **second, **none),
+        pull("live", "worker-2", nginx, "downloading", now=at, ago=180, bytesPerSec=9.0 * MB, etaSeconds=30.0),
+        pull("later", "worker-3", nginx, "downloading", now=at, ago=100),
+        pull("before", "worker-4", nginx, "completed", now=at, ago=190, completedAt=rfc3339(at - 165)),
+    )
+    page = await open_page(f"{server.url}?q=at:{rfc3339(at - 155)}")
+    rows = page.locator(ROWS)
+    await expect(rows).to_have_count(2)
+    retried = rows.filter(has_text="worker-1")
+    await expect(retried.locator("[data-column=state]")).to_contain_text("Failed")
+    await expect(retried.locator("[data-column=left]")).to_have_text("after 50 s")
+    live = rows.filter(has_text="worker-2")
+    for column in ("speed", "left"):
+        await expect(live.locator(f"[data-column={column}]")).to_have_text("\u2013")
+    await retried.get_by_role("button").first.click()
+    detail = page.locator("[data-detail]")
+    await expect(detail).to_contain_text("connection reset")
+    await expect(detail).not_to_contain_text("stopped")
+    await page.goto(f"{server.url}?q=at:{rfc3339(at - 65)}")
+    await expect(rows.filter(has_text="worker-1").locator("[data-column=state]")).to_contain_text("Cancelled")
+    await expect(rows.filter(has_text="worker-2").locator("[data-column=speed]")).to_have_text("\u2013")
+    await page.get_by_role("button", name="Clear the search").click()
+    await expect(rows.filter(has_text="worker-2").locator("[data-column=speed]")).to_have_text("9.0 MB/s")
 
 
 async def test_the_count_of_failed_attempts_below_the_chart_includes_the_number_of_pulls_that_it_links_to(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_explains_why_a_pull_has_no_layers(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=billing,exporter")
-    await expect(page.get_by_text("No layer was observed during attempt 4.")).to_be_visible()
+    await expect(page.get_by_text("No layer of attempt 4 is known.")).to_be_visible()
     await expect(page.get_by_text("Next in the queue of this node, behind acme/checkout:8f31c2e")).to_be_visible()
 
 

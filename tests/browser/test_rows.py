@@ -1,5 +1,6 @@
 """Tests for rows with long names, for cancelled pulls, and for layers that the snapshotter fetches."""
 
+import re
 import time
 
 import pytest
@@ -158,7 +159,10 @@ async def test_the_note_about_missing_layers_names_the_cancelled_attempt(
     retry = {"attempt": 2, "layerCount": 0, "totalBytes": 0, "totalKnown": False, "percent": 0.0}
     await server.put(pull("c", "gpu-1", IMAGE, "queued", now=at, ago=5, **retry))
     await expect(page.get_by_text("The node has not started to pull this image.").last).to_be_visible()
+    await expect(page.get_by_text(re.compile("attempt 2 · requested "))).to_be_visible()
     cancelled = {"errorReason": "canceled", "completedAt": rfc3339(at)}
     await server.put(pull("c", "gpu-1", IMAGE, "failed", now=at, ago=5, **retry, **cancelled))
-    await expect(page.get_by_text("Attempt 2 stopped before it began; no pod is waiting")).to_be_visible()
-    await expect(page.get_by_text("No layer was observed during attempt 2.")).to_be_visible()
+    await expect(
+        page.get_by_text("Attempt 2 stopped before any bytes were observed; no pod is waiting")
+    ).to_be_visible()
+    await expect(page.get_by_text("No layer of attempt 2 is known.")).to_be_visible()

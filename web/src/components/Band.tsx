@@ -15,7 +15,7 @@ import {
   highest,
   type Mark,
   marks,
-  marksAt,
+  marksNear,
   OTHERS,
   PLACES,
   periodWords,
@@ -25,6 +25,7 @@ import {
   scaleMark,
   series,
   total,
+  wordsOf,
 } from '../model/throughput'
 import { isConnected } from '../store/connection'
 import { useNow, useSamples, useSnapshot } from '../store/useStore'
@@ -146,9 +147,11 @@ function Chart({
   const figures = rates?.map(([registry, speed]) => `${registry} ${rate(speed)}`).join(', ')
   const sum = rates === undefined ? 'not known' : rate(total(new Map(rates)))
   const at = `${(100 * (place ?? 0)) / PLACES}%`
-  const ended = marksAt(events, place ?? PLACES)
+  const near = marksNear(events, place ?? PLACES)
+  const ended = wordsOf(near)
   const time = moment === undefined ? '' : secondOfDay(moment.at)
-  const list = () => moment && showPulls(`at:${linkTime(moment.at)}`)
+  // Next to a mark, the list shows the attempt that the mark stands for.
+  const list = () => moment && showPulls(`at:${linkTime(near[0]?.at ?? moment.at)}`)
   return (
     <div className={styles.chart}>
       <div role="img" aria-label={`Throughput by registry: ${figures || sum}`}>

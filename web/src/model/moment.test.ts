@@ -1,7 +1,7 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { anAttempt, aPull, T0 } from '../testing'
 import { secondOfDay, timeOfDay } from './format'
-import { momentWords, placeOf } from './moment'
+import { attemptsAt, momentWords, placeOf } from './moment'
 import type { Sample } from './throughput'
 
 const AT = T0 + 600_000
@@ -34,12 +34,68 @@ it('says what was in progress at a moment, how fast, and what has become of it',
       startedAt: AT + 50_000,
       earlier: [anAttempt({ completedAt: AT + 1, startedAt: AT })],
     }),
+    aPull({ id: 'live', startedAt: AT - 3000 }),
     ended('later', 1, 5),
   ]
   expect(momentWords(AT, pulls, samples)).toBe(
-    `At ${secondOfDay(AT)}: 4 pulls were in progress, 121 MB/s. Now: 2 done, 1 failed, 1 downloading. ` +
-      'The list also contains the pulls of the 30 s before and after.',
+    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading.`,
   )
+})
+
+describe('the attempts at a moment', () => {
+  const retried = aPull({
+    id: 'retried',
+    attempt: 3,
+    status: 'failed',
+    errorReason: 'canceled',
+    startedAt: AT + 50_000,
+    completedAt: AT + 60_000,
+    bytesPerSec: 9e6,
+    earlier: [
+      anAttempt({ attempt: 1, startedAt: AT - 40_000, completedAt: AT - 30_000 }),
+      anAttempt({ attempt: 2, startedAt: AT - 10_000, completedAt: AT + 200, percent: 38 }),
+    ],
+  })
+
+  it('are those that were running within that second', () => {
+    const attempts = (seconds: number) =>
+      attemptsAt([retried], AT + seconds * 1000).map(({ attempt }) => attempt)
+    expect([-41, -40, -30, -29, -11, -10, 0, 1, 49, 50, 60, 61].map(attempts)).toEqual([
+      [],
+      [1],
+      [1],
+      [],
+      [],
+      [2],
+      [2],
+      [],
+      [],
+      [3],
+      [3],
+      [],
+    ])
+  })
+
+  it('have the times and the result of the attempt, not those of a later one', () => {
+    const [second] = attemptsAt([retried], AT)
+    expect(second).toMatchObject({
+      id: 'retried',
+      status: 'failed',
+      errorReason: 'not_found',
+      startedAt: AT - 10_000,
+      completedAt: AT + 200,
+      percent: 38,
+      earlier: [{ attempt: 1 }],
+      downloadedBytes: 0,
+      layers: [],
+    })
+    expect(attemptsAt([retried], AT + 55_000)).toEqual([retried])
+  })
+
+  it('do not have the factor that limits the pull now', () => {
+    const live = aPull({ bound: { by: 'network', why: '', figures: {} } })
+    expect(attemptsAt([live], AT)[0]?.bound).toBeUndefined()
+  })
 })
 
 it('says how far back the throughput and the list reach', () => {
@@ -47,7 +103,7 @@ it('says how far back the throughput and the list reach', () => {
   const words = momentWords(early, [ended('a', -5, 30)], samples)
   expect(words).toContain(`At ${secondOfDay(early)}: 0 pulls were in progress;`)
   expect(words).toContain(`the throughput is known only since ${timeOfDay(AT - 120_000)}.`)
-  expect(words).toContain(`It contains no pull that ended before ${timeOfDay(AT + 30_000)}.`)
+  expect(words).toContain(`The list contains no pull that ended before ${timeOfDay(AT + 30_000)}.`)
   expect(momentWords(AT, [], [])).toContain('the throughput is not known.')
   const gap = samples.map(sample => ({ ...sample, rates: undefined }))
   expect(momentWords(AT, [], gap)).toContain('the throughput is not known.')

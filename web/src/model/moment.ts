@@ -1,26 +1,65 @@
 /** Describes in one line what was going on at a given moment. */
-import type { Pull } from '../wire/wire'
+import type { Attempt, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { count, rate, secondOfDay, timeOfDay } from './format'
 import { spansOf } from './pullRows'
-import { stateWord } from './pullState'
+import { hasEnded, stateWord } from './pullState'
+import { overlaps, secondFrom } from './query'
 import { firstDone } from './standing'
 import { axis, reading, type Sample, total } from './throughput'
 
-/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. Now: 5 done, 2 failed.` If the throughput is not known for
+/** The attempts that were running at a moment, each as a pull. */
+export function attemptsAt(pulls: Iterable<Pull>, at: number): readonly Pull[] {
+  return [...pulls].flatMap(pull => attemptAt(pull, at) ?? [])
+}
+
+function attemptAt(pull: Pull, at: number): Pull | undefined {
+  const [current, ...earlier] = spansOf(pull).map(span => overlaps(span, secondFrom(at)))
+  // The factor that limits a live pull now says nothing about the moment.
+  if (current) return hasEnded(pull) ? pull : { ...pull, bound: undefined }
+  const found = pull.earlier[earlier.indexOf(true)]
+  return found && asPull(pull, found)
+}
+
+/** An earlier attempt as a pull. The server keeps neither its layers nor its bytes. */
+function asPull(pull: Pull, found: Attempt): Pull {
+  return {
+    ...pull,
+    ...found,
+    status: 'failed',
+    startedAt: found.startedAt ?? found.completedAt,
+    earlier: pull.earlier.filter(({ attempt }) => attempt < found.attempt),
+    totalKnown: false,
+    totalBytes: 0,
+    downloadedBytes: 0,
+    extractedBytes: 0,
+    cachedBytes: 0,
+    remoteBytes: 0,
+    layers: [],
+    layerCount: 0,
+    layersDone: 0,
+    bound: undefined,
+    stalledSince: undefined,
+    failingSince: undefined,
+    nextRetryAt: undefined,
+    slowerThanUsual: undefined,
+  }
+}
+
+/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. These attempts: 5 done, 2 still downloading.` If the throughput is not known for
  * that moment, or the pulls that ended before it are no longer listed, the line also says so. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
-  const running = pulls.filter(pull => spansOf(pull).some(([start, end]) => start <= at && at <= end))
+  const running = attemptsAt(pulls, at)
   const states = [...groupBy(running, stateWord)].map(
-    ([word, { length }]) => `${length} ${word.toLowerCase()}`,
+    ([word, [first, ...others]]) =>
+      `${others.length + 1} ${hasEnded(first) ? '' : 'still '}${word.toLowerCase()}`,
   )
   const oldest = firstDone(pulls)
   return [
     `At ${secondOfDay(at)}: ${count(running.length, 'pull was', 'pulls were')} in progress${rateWords(at, samples)}.`,
-    ...(states.length > 0 ? [`Now: ${states.join(', ')}.`] : []),
-    'The list also contains the pulls of the 30 s before and after.',
+    ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
     ...(oldest !== undefined && at < oldest
-      ? [`It contains no pull that ended before ${timeOfDay(oldest)}.`]
+      ? [`The list contains no pull that ended before ${timeOfDay(oldest)}.`]
       : []),
   ].join(' ')
 }

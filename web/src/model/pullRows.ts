@@ -171,7 +171,8 @@ export function pullRows(
   const isGrouped = sort === undefined && query.windows.length === 0
   const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
-  const live = livePulls(all)
+  // The list of a past moment does not contain all pulls of a queue.
+  const live = query.moments.length === 0 ? livePulls(all) : undefined
   return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {
     const { key, pulls: ofRow } = groups.get(pull.id) ?? { key: pull.id, pulls: [pull] }
     return {
@@ -179,8 +180,8 @@ export function pullRows(
       ids: ofRow.map(({ id }) => id),
       waiters: waiterCount(ofRow, context),
       standing: standing(pull, context),
-      place: queuePlace(pull, live),
-      blocked: blockedWords(pull, live),
+      place: live && queuePlace(pull, live),
+      blocked: live ? blockedWords(pull, live) : '',
     }
   })
 }

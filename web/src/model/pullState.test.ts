@@ -14,7 +14,7 @@ it.each([
 
 it('shows how far a cancelled pull got', () => {
   expect(stopped(aPull({ percent: 38 }))).toBe('stopped at 38 %')
-  expect(stopped(aPull())).toBe('stopped before it began')
+  expect(stopped(aPull())).toBe('stopped before any bytes were observed')
 })
 
 it('a finished pull has no estimate of the remaining time', () => {

@@ -123,5 +123,7 @@ export function unpackedShare(pull: Pull): number | undefined {
 
 /** Describes how far a cancelled pull got. */
 export function stopped({ layerCount, percent: done }: Pull): string {
-  return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
+  return layerCount === 0 && done === 0
+    ? 'stopped before any bytes were observed'
+    : `stopped at ${percent(done)}`
 }

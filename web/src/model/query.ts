@@ -71,12 +71,19 @@ export function parseQuery(text: string, now = Date.now()): Query {
     else if (token.key === 'at') moments.push(...timesOf(token, now))
     else if (token.values.length > 0) tokens.push(token)
   }
-  windows.push(...moments.map((at): Span => [at - AROUND_MS, at + AROUND_MS]))
+  windows.push(...moments.map(secondFrom))
   return { tokens, words, windows, moments }
 }
 
-/** A pull matches `at:` if it was running at most this long before or after the moment. */
-const AROUND_MS = 30_000
+/** A moment is a whole second, because times of day and links contain no fractions of a second. */
+export function secondFrom(at: number): Span {
+  return [at, at + 999]
+}
+
+export function overlaps([start, end]: Span, [from, to]: Span): boolean {
+  return start <= to && end >= from
+}
+
 const HOUR_MS = 3_600_000
 
 /** The times in a token: `10m` is ten minutes ago, `14:05:30` is the last such time of day in the reader's time zone,
@@ -116,9 +123,7 @@ export function splitWords(text: string): readonly string[] {
 /** All tokens and all words of the query must match. A token matches if one of its values matches. If the query names a
  * period, an attempt must have been running in it. Earlier attempts outside the period are ignored for `status:`. */
 export function matches(query: Query, facts: Facts): boolean {
-  const spans = facts.spans.filter(([start, end]) =>
-    query.windows.every(([from, to]) => start <= to && end >= from),
-  )
+  const spans = facts.spans.filter(span => query.windows.every(window => overlaps(span, window)))
   const ends = spans.map(([, , status]) => status)
   return (
     (query.windows.length === 0 || spans.length > 0) &&

@@ -9,7 +9,7 @@ import {
   happened,
   highest,
   marks,
-  marksAt,
+  marksNear,
   ratesByRegistry,
   reading,
   type Sample,
@@ -20,6 +20,7 @@ import {
   WINDOW_MS,
   withHistory,
   withSample,
+  wordsOf,
 } from './throughput'
 
 const sample = (at: number, rates?: Record<string, number>): Sample => ({
@@ -198,10 +199,11 @@ describe('the chart’s marks', () => {
     expect(marks(pulls, period)).toEqual([
       {
         place: 12,
+        at: T0 + 60_000,
         look: 'failed',
         words: ['library/nginx:1.27 on n1: not found', 'library/nginx:1.27 on n2: cancelled'],
       },
-      { place: 60, look: 'cancelled', words: ['library/nginx:1.27 on n3: cancelled'] },
+      { place: 60, at: T0 + 300_000, look: 'cancelled', words: ['library/nginx:1.27 on n3: cancelled'] },
     ])
   })
 
@@ -217,8 +219,8 @@ describe('the chart’s marks', () => {
       Array.from({ length: 6 }, (_, n) => failed(`n${n}`, 60)),
       period,
     )
-    expect(marksAt(all, 14)).toEqual([])
-    expect(marksAt(all, 13)).toHaveLength(5)
-    expect(marksAt(all, 11).at(-1)).toBe('and 2 more')
+    expect(marksNear(all, 14)).toEqual([])
+    expect(wordsOf(marksNear(all, 13))).toHaveLength(5)
+    expect(wordsOf(marksNear(all, 11)).at(-1)).toBe('and 2 more')
   })
 })

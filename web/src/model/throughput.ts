@@ -181,6 +181,8 @@ export const PLACES = 120
 export interface Mark {
   /** The step of the time axis, from 0 to `PLACES`. */
   readonly place: number
+  /** When the first of the attempts ended. */
+  readonly at: number
   readonly look: 'failed' | 'cancelled'
   /** `library/nginx:1.29 on worker-1: not found` */
   readonly words: readonly string[]
@@ -194,6 +196,7 @@ export function marks(pulls: Iterable<Pull>, [start, end]: readonly [number, num
           ? []
           : {
               place: Math.round((PLACES * (completedAt - start)) / (end - start)),
+              at: completedAt,
               reason: errorReason ?? 'unknown',
               words: `${shortName(pull)} on ${pull.nodeName}: ${REASON_WORDS[errorReason ?? 'unknown']}`,
             },
@@ -201,14 +204,20 @@ export function marks(pulls: Iterable<Pull>, [start, end]: readonly [number, num
   )
   return [...groupBy(ends, ({ place }) => `${place}`).values()].map(group => ({
     place: group[0].place,
+    at: Math.min(...group.map(({ at }) => at)),
     look: group.every(({ reason }) => reason === 'canceled') ? 'cancelled' : 'failed',
     words: [...new Set(group.map(({ words }) => words))],
   }))
 }
 
-/** The texts of the marks at a step of the axis and at the steps next to it. */
-export function marksAt(all: readonly Mark[], place: number): readonly string[] {
-  const words = all.filter(mark => Math.abs(mark.place - place) <= 1).flatMap(mark => mark.words)
+/** The marks at a step of the axis and at the steps next to it. */
+export function marksNear(all: readonly Mark[], place: number): readonly Mark[] {
+  return all.filter(mark => Math.abs(mark.place - place) <= 1)
+}
+
+/** Their texts. */
+export function wordsOf(near: readonly Mark[]): readonly string[] {
+  const words = near.flatMap(mark => mark.words)
   const rest = words.length - MOST_WORDS
   return rest > 0 ? [...words.slice(0, MOST_WORDS), `and ${rest} more`] : words
 }

@@ -106,6 +106,9 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
   )
 }
 
+/** Whether the kubelet has requested the image, but no pull was observed. */
+const isRequested = ({ status }: Pull): boolean => status === 'queued' || status === 'unobserved'
+
 function facts(pull: Pull, context: Context, now: number): string {
   const took = tookSeconds(pull)
   const average = averageRate(pull)
@@ -119,7 +122,7 @@ function facts(pull: Pull, context: Context, now: number): string {
     pull.layerCount > 0 && count(pull.layerCount, 'layer'),
     pull.attempt > 1 && !isFailed && `attempt ${pull.attempt}`,
     !isFailed && pull.failingSince !== undefined && failingWords([pull], context, now),
-    `started ${exactTime(pull.startedAt)}`,
+    `${isRequested(pull) ? 'requested' : 'started'} ${exactTime(pull.startedAt)}`,
     took !== undefined && hasEnded(pull) && `${ended} ${clock(took)}`,
     average !== undefined && `${rate(average)} on average`,
     pull.usualSeconds !== undefined &&
@@ -170,9 +173,7 @@ function noLayers(pull: Pull): string {
   if (pull.status === 'queued') return 'The node has not started to pull this image.'
   if (pull.status === 'unobserved') return 'No agent observes this node, so the progress is not known.'
   if (hasEnded(pull)) {
-    return pull.attempt > 1
-      ? `No layer was observed during attempt ${pull.attempt}.`
-      : 'No layer of this image was observed.'
+    return `No layer of ${pull.attempt > 1 ? `attempt ${pull.attempt}` : 'this attempt'} is known.`
   }
   return pull.snapshotter === undefined || pull.snapshotter === 'overlayfs'
     ? 'The layers will be known once the manifest has arrived.'

@@ -3,6 +3,7 @@ import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { imageCount, isGroupKey } from '../model/failureGroups'
 import { count } from '../model/format'
+import { attemptsAt } from '../model/moment'
 import { isRestless, type PullRow, pullRows } from '../model/pullRows'
 import { stateWord } from '../model/pullState'
 import { parseQuery } from '../model/query'
@@ -16,21 +17,29 @@ import styles from './PullsView.module.css'
 import { PULL_COLUMNS, type ShownRow } from './pullColumns'
 
 export function PullsView() {
-  const { pulls: all, first, shape, context, counts } = useSnapshot()
+  const { pulls: all, first, shape, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   // In the default order, the first pulls can be shown before the whole list has arrived. The other rows are added below
   // them.
-  const pulls = first !== undefined && sort === undefined && open.length === 0 ? first : all
+  const present = first !== undefined && sort === undefined && open.length === 0 ? first : all
+  const parsed = useMemo(() => parseQuery(query, context.now), [query, context])
+  const [moment] = parsed.moments
+  // The map of pulls is modified in place. `version` is incremented whenever its contents change.
+  const past = useMemo(
+    () => moment && new Map(attemptsAt(present.values(), moment).map(pull => [pull.id, pull])),
+    [present, version, moment],
+  )
+  const pulls = past || present
   const now = useNow()
   // If the rows are sorted by a constantly changing figure, they are re-sorted only once a second. Otherwise, they
   // would move with every byte.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
-    () => pullRows(pulls.values(), { query: parseQuery(query, context.now), sort, open }, context),
-    [pulls, shape, beat, context, query, sort, open],
+    () => pullRows(pulls.values(), { query: parsed, sort, open }, context),
+    [pulls, shape, beat, context, parsed, sort, open],
   )
-  const shown = useShownRows(rows, pulls)
-  const missing = counts === undefined ? [] : open.filter(key => !isGroupKey(key) && !pulls.has(key))
+  const shown = useShownRows(rows, pulls, moment)
+  const missing = counts === undefined ? [] : open.filter(key => !isGroupKey(key) && !present.has(key))
   return (
     <>
       <MissingRows keys={missing} what="pull" why="Finished pulls are kept for a limited time." />
@@ -53,7 +62,11 @@ export function PullsView() {
 }
 
 /** Returns each row with the state of its pulls in this frame. If a row has not changed, its object is reused. */
-function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>): readonly ShownRow[] {
+function useShownRows(
+  rows: readonly PullRow[],
+  pulls: ReadonlyMap<string, Pull>,
+  moment: number | undefined,
+): readonly ShownRow[] {
   const last = useRef(new WeakMap<PullRow, ShownRow>())
   return rows.flatMap(row => {
     const before = last.current.get(row)
@@ -61,7 +74,7 @@ function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>
     const found = row.ids.flatMap(id => pulls.get(id) ?? [])
     const [pull] = found
     if (pull === undefined) return []
-    const shown = { ...row, pull, pulls: found }
+    const shown = { ...row, pull, pulls: found, moment }
     last.current.set(row, shown)
     return shown
   })

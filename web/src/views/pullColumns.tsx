@@ -21,6 +21,8 @@ import styles from './PullsView.module.css'
 export interface ShownRow extends PullRow {
   readonly pull: Pull
   readonly pulls: readonly Pull[]
+  /** The past moment for which the page lists pulls. The current figures of a pull say nothing about it. */
+  readonly moment: number | undefined
 }
 
 type Cell = { readonly row: ShownRow }
@@ -96,8 +98,8 @@ function progressFigure(pull: Pull): string {
   return percent(knownPercent(pull))
 }
 
-function Speed({ row: { pull } }: Cell) {
-  const speed = shownRate(pull)
+function Speed({ row: { pull, moment } }: Cell) {
+  const speed = moment === undefined || hasEnded(pull) ? shownRate(pull) : undefined
   if (speed === undefined) return <span className={shared.faint}>–</span>
   return pull.status === 'completed' ? (
     <span className={shared.dim} title="on average">
@@ -121,7 +123,8 @@ function sizeWords(pull: Pull): string {
 }
 
 /** A failure shows the time until its next retry; a group of failures shows the earliest one. */
-function Left({ row: { pull, pulls, standing, place } }: Cell) {
+function Left({ row: { pull, pulls, standing, place, moment } }: Cell) {
+  if (moment !== undefined && !hasEnded(pull)) return <span className={shared.faint}>–</span>
   if (place !== undefined) return <QueueTime pull={pull} place={place} />
   const shown = standing === 'failing' ? firstRetry(pulls) : pull
   return shown === undefined ? <span className={shared.faint}>–</span> : <TimeLeft pull={shown} />
