@@ -182,7 +182,7 @@ async def test_a_pod_that_has_its_images_but_has_not_started_is_not_shown_as_unk
     page = await open_page(server.url + "?view=pods")
     row = page.locator(row_of("web"))
     await expect(row.locator("td[data-column=state]")).to_have_text("Images ready")
-    await expect(row.locator("td[data-column=ready]")).to_have_text("–")
+    await expect(row.locator("td[data-column=ready]")).to_have_text("\N{EN DASH}")
     await expect(row).to_contain_text("all images are on the node; the containers have not started yet")
 
 
