@@ -1,4 +1,4 @@
-"""Read the ``PULLTRACE_*`` variables into immutable settings. All mistakes are reported at once, each with the name of
+"""Read the ``PULLTRACE_*`` variables into immutable settings. All mistakes are reported together, each with the name of
 its variable.
 
 Each field's metadata contains the variable's name, its parser, and its default as a user would write it. The settings

@@ -5,8 +5,8 @@ already contains.
 
 ``pages.py docs SITE`` replaces the docs, but not ``charts/``.
 
-Run the script in a clone that may push to its remote ``origin``. If someone else has pushed in the meantime, the script
-applies the change again on top of the new commits. It never force-pushes the branch.
+Run the script in a clone that has permission to push to its remote ``origin``. If someone else has pushed in the
+meantime, the script applies the change again on top of the new commits. It never force-pushes the branch.
 """
 
 import shutil

@@ -149,15 +149,15 @@ class PullStatus(JsonObject, frozen=True):
     ``eta_seconds`` is the time until the image is ready, including unpacking. ``eta_seconds`` is absent if there is no
     basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always
     an estimate. ``pods`` lists the containers that are waiting for the image now. ``waited`` lists the containers that
-    waited for the image earlier. ``eta_missing`` explains why a running pull has no estimate. The ``unobserved`` status
-    means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds`` is the median
-    duration of ``usual_count`` similar earlier pulls. ``usual_basis`` says which kind of earlier pull ``usual_seconds``
-    is based on. If the earlier pulls were of other images, the usual duration is only an estimate. If a pull takes at
-    least twice ``usual_seconds`` and at least ten seconds longer, and enough similar pulls are known,
-    ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors that the node
-    tries before ``registry``, in the order in which the node tries them. ``failing_since`` is the time of the first
-    failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts`` lists the
-    most recent attempts before the current one, oldest first.
+    were waiting for the image but no longer are. ``eta_missing`` explains why a running pull has no estimate. The
+    ``unobserved`` status means that the kubelet requested the image on a node whose agent does not report.
+    ``usual_seconds`` is the median duration of ``usual_count`` similar earlier pulls. ``usual_basis`` is the kind of
+    earlier pull on which ``usual_seconds`` is based. If the earlier pulls were of other images, the usual duration is
+    only an estimate. If a pull takes at least twice ``usual_seconds`` and at least ten seconds longer, and enough
+    similar pulls are known, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists
+    the mirrors that the node tries before ``registry``, in the order in which the node tries them. ``failing_since`` is
+    the time of the first failure since the last success. ``failing_since`` is absent if the time is unknown.
+    ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
     """
 
     id: str
@@ -465,7 +465,7 @@ class RolloutNodes(JsonObject, frozen=True):
 class ImageRollout(JsonObject, frozen=True):
     """One image on all nodes. Each node is counted by its newest pull.
 
-    ``completed_pulls`` counts all completed pulls that the server keeps. Durations are based on those of them that
+    ``completed_pulls`` counts all completed pulls that the server keeps. Durations are based only on the pulls that
     fetched at least one byte.
 
     ``total_bytes`` is the total number of bytes that all nodes have to fetch. ``image_bytes`` is the compressed size of
