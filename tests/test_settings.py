@@ -1,4 +1,4 @@
-"""Environment variables are parsed into settings; if any are invalid, all mistakes are reported at once."""
+"""Environment variables are parsed into settings; if any are invalid, a single error reports all mistakes."""
 
 import logging
 

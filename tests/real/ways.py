@@ -121,7 +121,7 @@ WAYS = (
     Way("an ordinary image on a node with SOCI's index mode", settings=CLIENT, daemon=Daemon.SOCI_LAZY, plain=True),
 )
 IMPORT = Way("import of an archive (`ctr images import`)", ("debian", "1.7", "2.4"), Progress.FILES)
-"""Importing an archive is not a pull, because the bytes do not come from a registry."""
+"""Importing an archive does not count as a pull, because the bytes do not come from a registry."""
 
 
 def table() -> str:
