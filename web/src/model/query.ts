@@ -87,7 +87,8 @@ export function overlaps([start, end]: Span, [from, to]: Span): boolean {
 const HOUR_MS = 3_600_000
 
 /** The times in a token: `10m` is ten minutes ago, `14:05:30` is the last such time of day in the reader's time zone,
- * and `2026-12-01T14:05:30Z` is the same moment in every time zone. Incomplete and invalid values are ignored. */
+ * and `2026-12-01T14:05:30Z` is the same time for readers in all time zones. Incomplete and invalid values are ignored.
+ * */
 function timesOf({ values }: Token, now: number): readonly number[] {
   return values.map(value => timeOf(value, now)).filter(at => at > 0)
 }

@@ -8,7 +8,7 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** The pull that starts next has position 1. */
   readonly position: number
-  /** The node's running pulls, followed by the pulls that were queued earlier, both oldest first. */
+  /** The node's running pulls, followed by the pulls that were queued before this one, both oldest first. */
   readonly ahead: readonly Pull[]
 }
 

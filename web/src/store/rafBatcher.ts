@@ -1,4 +1,4 @@
-/** Runs a function at most once per animation frame, however often a run is requested. */
+/** Runs a function at most once per animation frame, no matter how many times a run is requested. */
 
 /** A hidden tab gets no animation frames, but its title and icon must remain up to date. */
 const HIDDEN_MS = 1000
@@ -23,7 +23,7 @@ export class RafBatcher {
     }
   }
 
-  /** Postpones the next run by `ms`, so that a burst of changes is drawn all at once. */
+  /** Postpones the next run by `ms`, so that a burst of changes is drawn in a single run. */
   hold(ms: number): void {
     this.#notBefore = performance.now() + ms
     this.stop()
