@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
 import { aPod, aPull, T0 } from '../testing'
+import type { Sort } from '../url/urlState'
 import { type Container, type Pod, type Pull, parsePodList } from '../wire/wire'
 import { ordered } from './order'
 import {
@@ -13,6 +14,7 @@ import {
   podRow,
   podRows,
   readyLast,
+  startedHeading,
   startWords,
   waitingPodCount,
 } from './podRows'
@@ -255,6 +257,24 @@ it('lists the pods that started last first, below the waiting pods, and finds th
   expect(rows.map(({ pod: { podName } }) => podName)).toEqual(['p', 'b', 'a'])
   const search = parseQuery('status:started')
   expect(rows.map(row => matches(search, podFacts(row)))).toEqual([false, true, true])
+})
+
+it('sorts the started pods by how long they waited for images, below the waiting pods', () => {
+  const slow = { ...started('slow', T0), phases: [{ phase: 'pulling', startedAt: T0, seconds: 200 }] }
+  const none = { ...started('none', T0 + 5000), waitingSince: undefined, phases: [] }
+  const recent = { ...pod(container({})), podName: 'recent', waitingSince: T0 + 2000 }
+  const pods = [started('quick', T0 + 9000), none, slow, recent, pod(container({}))]
+  const sorted = (sort: Sort) => {
+    const rows = [...podRows(pods, new Map(), T0 + 9000)]
+    return [...ordered(rows, sort, POD_ORDER, byTrouble).map(row => row.pod.podName), startedHeading(sort)]
+  }
+  const longest = ['p', 'recent', 'slow', 'quick', 'none', 'Started, longest wait for images first']
+  expect(sorted({ column: 'waiting', descending: true })).toEqual(longest)
+  const shortest = ['recent', 'p', 'quick', 'slow', 'none', 'Started, shortest wait for images first']
+  expect(sorted({ column: 'waiting', descending: false })).toEqual(shortest)
+  const newest = ['p', 'recent', 'quick', 'none', 'slow', 'Started, newest first']
+  expect(sorted({ column: 'ready', descending: true })).toEqual(newest)
+  expect(startedHeading({ column: 'pod', descending: false })).toBeUndefined()
 })
 
 it('says how long a start took, how much of that time the image took, and whether attempts failed', () => {

@@ -1,4 +1,6 @@
 /** Pods that are waiting for images, with the live state of each image, and pods that started recently. */
+
+import type { Sort } from '../url/urlState'
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
 import { clock, count, joined } from './format'
 import { registryOf } from './images'
@@ -30,6 +32,8 @@ export interface PodRow {
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
+  /** For a started pod, the seconds until its images were on the node; undefined if it pulled none. */
+  readonly imageSeconds: number | undefined
   /** How many attempts to pull an image of this pod have failed. */
   readonly failures: number
   /** Containers whose images the kubelet has not requested yet, because it pulls other images first. */
@@ -111,13 +115,15 @@ export function podRow(pod: Pod, around: Around): PodRow {
   const later = isStarted ? [] : open.filter(({ state, pull }) => state === 'waiting' && pull === undefined)
   if (etas.length > 0 && later.length > 0)
     etas.push(queueEnd(around.live.get(pod.nodeName) ?? [], around.now))
+  const failures = around.failures?.get(podName(pod)) ?? 0
   return {
     key: pod.uid,
     pod,
     containers,
     slowest,
     isStarted,
-    failures: around.failures?.get(podName(pod)) ?? 0,
+    imageSeconds: isStarted ? imageSeconds({ pod, failures }) : undefined,
+    failures,
     later,
     state: isStarted ? 'done' : (slowest?.state ?? 'waiting'),
     etaSeconds: isStarted || open.length === 0 || !known ? undefined : Math.max(...etas),
@@ -189,6 +195,20 @@ const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
 
+/** Waiting pods come before started pods in both sort directions. */
+const byWait: Compare<PodRow> = (a, b) => {
+  if (a.isStarted !== b.isStarted) return a.isStarted ? Infinity : -Infinity
+  return byFigure((row: PodRow) => row.imageSeconds ?? (row.pod.waitingSince && -row.pod.waitingSince))(a, b)
+}
+
+/** The heading above the started pods; undefined if they are not listed below the waiting pods. */
+export function startedHeading(sort: Sort | undefined): string | undefined {
+  if (sort === undefined || sort.column === 'ready') return 'Started, newest first'
+  return sort.column === 'waiting'
+    ? `Started, ${sort.descending ? 'longest' : 'shortest'} wait for images first`
+    : undefined
+}
+
 const LATER = 2e9
 
 /** A pod without an estimate ranks by its lower bound. Pods that have neither an estimate nor a lower bound come next,
@@ -245,7 +265,7 @@ export const POD_ORDER: Order<PodRow> = {
   owner: byText(({ pod }) => pod.owner ?? ''),
   node: byText(({ pod }) => pod.nodeName),
   image: byText(({ slowest }) => slowest?.container.image ?? ''),
-  waiting: byFigure(({ pod }) => pod.waitingSince && -pod.waitingSince),
+  waiting: byWait,
   ready: byReady,
 }
 
@@ -263,10 +283,12 @@ export interface PhaseStep extends StartPhase {
   readonly seconds: number
 }
 
+type Start = Pick<PodRow, 'pod' | 'failures'>
+
 /** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
  * failed attempts and the time between them as queued. The times since the start of the first phase are rounded, not
  * the durations, so the durations add up to the duration of the whole start-up. */
-export function phaseSteps({ pod, failures }: PodRow, now: number): readonly PhaseStep[] {
+export function phaseSteps({ pod, failures }: Start, now: number): readonly PhaseStep[] {
   const begin = pod.phases[0]?.startedAt ?? now
   const rounded = (at: number) => Math.round((at - begin) / 1000)
   return pod.phases.map(step => {
@@ -280,16 +302,20 @@ export function phaseSteps({ pod, failures }: PodRow, now: number): readonly Pha
   })
 }
 
+const OF_IMAGE = ['queued', 'pulling', 'unpacking']
+
+function imageSeconds(start: Start): number | undefined {
+  const steps = phaseSteps(start, 0).filter(({ phase }) => OF_IMAGE.includes(phase))
+  return steps.length === 0 ? undefined : steps.reduce((sum, { seconds }) => sum + seconds, 0)
+}
+
 /** `took 4 s, 3 s of it for the image`: the time from scheduling to the start, and the time until the image was on the
  * node. */
-export function startWords(row: PodRow): string {
-  const { pod, failures } = row
-  const ofImage = phaseSteps(row, 0).filter(({ phase }) => ['queued', 'pulling', 'unpacking'].includes(phase))
-  const seconds = ofImage.reduce((sum, step) => sum + step.seconds, 0)
+export function startWords({ pod, failures, imageSeconds: seconds }: PodRow): string {
   return joined(
     ', ',
     `took ${clock(pod.tookSeconds ?? 0)}`,
-    ofImage.length > 0 && `${clock(seconds)} of it for the image`,
+    seconds !== undefined && `${clock(seconds)} of it for the image`,
     failures > 0 && `${count(failures, 'attempt')} failed`,
   )
 }

@@ -5,7 +5,15 @@ import { Notice } from '../components/Notice'
 import { count, duration } from '../model/format'
 import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
-import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows, readyLast } from '../model/podRows'
+import {
+  byTrouble,
+  POD_ORDER,
+  type PodRow,
+  podFacts,
+  podRows,
+  readyLast,
+  startedHeading,
+} from '../model/podRows'
 import { filtered, parseQuery } from '../model/query'
 import { podName } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -82,7 +90,7 @@ function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly tot
       rowKey={({ key }) => key}
       rowLabel={label}
       rowClass={({ isStarted }) => (isStarted ? styles.over : undefined)}
-      heading={({ isStarted }) => (isStarted && sort === undefined ? 'Started, newest first' : undefined)}
+      heading={({ isStarted }) => (isStarted ? startedHeading(sort) : undefined)}
       detail={row => <PodDetail row={row} />}
     />
   )

@@ -32,10 +32,11 @@ function PodState({ row }: { readonly row: PodRow }) {
   )
 }
 
-function Since({ row: { pod, isStarted } }: { readonly row: PodRow }) {
+/** How long a pod has been waiting for images, or how long a started pod waited for them. */
+function Wait({ row: { pod, imageSeconds } }: { readonly row: PodRow }) {
   const now = useNow()
-  const since = isStarted ? undefined : pod.waitingSince
-  return <span className={shared.dim}>{since === undefined ? '–' : duration((now - since) / 1000)}</span>
+  const seconds = imageSeconds ?? (pod.waitingSince && (now - pod.waitingSince) / 1000)
+  return <span className={shared.dim}>{seconds === undefined ? '–' : duration(seconds)}</span>
 }
 
 function SlowestImage({ row }: { readonly row: PodRow }) {
@@ -118,6 +119,6 @@ export const POD_COLUMNS = [
   column('owner', 'Owner', ({ pod }) => <Name className={shared.dim} name={pod.owner ?? '–'} />),
   column('node', 'Node', ({ pod }) => <Name className={shared.dim} name={pod.nodeName || '–'} />),
   column('image', 'Slowest image', row => <SlowestImage row={row} />),
-  column('waiting', 'Waits', row => <Since row={row} />, 'end'),
+  column('waiting', 'Waits', row => <Wait row={row} />, 'end'),
   column('ready', 'Ready in', row => <Ready row={row} />, 'end'),
 ]
