@@ -115,7 +115,7 @@ class Subscription:
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
-        """Return a whole frame as one piece."""
+        """Return a whole frame as a single chunk."""
         self._quiet_since = self._hub.now()
         if self._query.layers_of:
             return b"".join(self._pieces(frame))

@@ -382,8 +382,8 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known name. This can happen after pods have been deleted or have
-    started to wait again.
+    """Return whether a name is less precise than the known name. Names can become less precise after pods have been
+    deleted or have started to wait again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 

@@ -259,7 +259,7 @@ class Pull:
             self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
-        """Mark the ended pull as running again. It is no longer ``fresh``, because the agent may have missed some
+        """Mark the ended pull as running again. The pull is no longer ``fresh``, because the agent may have missed some
         downloaded bytes.
         """
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
@@ -321,12 +321,12 @@ class Node:
 
     @property
     def late_after(self) -> float:
-        """Return how many seconds a node may go without a report before it counts as late."""
+        """Return how many seconds a node can go without a report before it counts as late."""
         return 3 * self.heartbeat
 
     @property
     def lost_after(self) -> float:
-        """Return how many seconds a node may go without a report before its pulls count as ended."""
+        """Return how many seconds a node can go without a report before its pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
 
 
