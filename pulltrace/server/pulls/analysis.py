@@ -47,6 +47,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The number of bytes to fetch."""
     ahead: Sequence[str] = ()
     """The repositories of the pulls that are or were ahead of this pull in the queue."""
+    deleted_ahead: int = 0
+    """The number of pulls ahead in the queue whose pods were all deleted."""
     reason: ErrorReason | None = None
 
 
@@ -85,7 +87,7 @@ class Analysis:
     def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
         """Return the insight for an image whose pull no agent observes."""
         if demand.pulling:
-            return Insight(queued(subject.ahead), self._estimate(subject))
+            return Insight(queued(subject.ahead, subject.deleted_ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:
             return Insight(self._rate_limited(subject.registry, now))
         return Insight()

@@ -14,6 +14,7 @@ same attempt end twice:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -64,6 +65,8 @@ class Arrival:
     """Containers that were waiting for the image but no longer are."""
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
+    deleted_ahead: int = 0
+    """The number of pulls ahead in the kubelet's queue whose pods were all deleted."""
     waited_behind: tuple[str, ...] = ()
     """The images that the node was pulling when this image was last queued."""
     latest: Attempt | None = None
@@ -99,6 +102,11 @@ class Arrival:
     def history(self) -> bool:
         """Return whether the pull had ended before this server started."""
         return self.pull is not None and self.pull.history
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether an agent observes a running pull of the image."""
+        return self.pull is not None and self.pull.ended_at is None
 
     @property
     def is_abandoned(self) -> bool:
@@ -232,11 +240,14 @@ class Arrival:
         self.pods = pods
         self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
 
-    def note_queue(self, ahead: tuple[str, ...]) -> None:
-        """If this image is queued, record which images the node is pulling."""
-        queued = self.demand is not None and self.demand.pulling
-        if queued and (self.pull is None or self.pull.ended_at is not None):
+    def note_queue(self, ahead: tuple[str, ...], left: Sequence[float]) -> None:
+        """If this image is queued, record which images the node is pulling, and how many pulls of deleted pods are
+        ahead. ``left`` contains the times at which the kubelet requested the queued pulls of deleted pods.
+        """
+        if self.demand is not None and self.demand.pulling and not self.is_running:
             self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
+            since = self.demand.since
+            self.deleted_ahead = sum(requested <= since for requested in left)
 
     def next_status(
         self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool, reporting: bool
@@ -254,6 +265,7 @@ class Arrival:
             basis = (
                 (pull, pull and pull.ended_at, pull and pull.reason),
                 (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
+                self.deleted_ahead,
                 analysis.progress_of(demand.node) if demand and demand.pulling else 0,
             )
             if basis == self._basis:
@@ -470,6 +482,7 @@ class Arrival:
             reason=failure.reason if failure else None,
             next_retry_at=failure.next_retry_at if failure else None,
             ahead=ahead,
+            deleted_ahead=self.deleted_ahead,
             failing_since=self.failing_since,
             earlier=self.earlier,
         )

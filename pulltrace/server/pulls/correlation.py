@@ -158,13 +158,15 @@ class _Open:
             yield from self._place_leases(unknown, demands, abandoned, now, agent=agent)
         running = (pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         ahead = tuple(running) if demands else ()
+        begun = {arrival.name.image for arrival in self.arrivals.values() if arrival.is_running}
+        left = [demand.since for image, demand in abandoned.items() if demand.pulling and image not in begun]
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
                 if not self._keeps(arrival, now):
                     yield from self._drop(arrival)
                 continue
-            arrival.note_queue(ahead)
+            arrival.note_queue(ahead, left)
             yield from self._publish(arrival, now, agent=agent)
             if arrival.demand is None and _is_settled(arrival, now):
                 del self.arrivals[arrival.id]

@@ -44,6 +44,8 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     next_retry_at: float | None = None
     ahead: tuple[str, ...] = ()
     """The repositories of the pulls that are or were ahead of this pull in the queue."""
+    deleted_ahead: int = 0
+    """The number of pulls ahead in the queue whose pods were all deleted."""
     failing_since: float | None = None
     earlier: tuple[EarlierAttempt, ...] = ()
 
@@ -146,6 +148,7 @@ def status_without_pull(
         node=demand.node,
         size=None,
         ahead=context.ahead,
+        deleted_ahead=context.deleted_ahead,
         reason=context.reason,
     )
     insight = analysis.of_demand(demand, subject, now)

@@ -158,12 +158,18 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
     return item[1].score
 
 
-def queued(ahead: Sequence[str]) -> Bound:
-    """Return the verdict on an image that is queued behind other images."""
-    if not ahead:
+def queued(ahead: Sequence[str], deleted: int = 0) -> Bound:
+    """Return the verdict on an image that is queued behind the images ``ahead``, which are being pulled, and behind the
+    queued pulls of ``deleted`` pods.
+    """
+    if not ahead and not deleted:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
-    why, figures = f"Queued behind {_others(ahead)} on this node.", {"pullsAhead": float(len(ahead))}
-    return Bound(by=Factor.QUEUE, why=why, figures=figures)
+    others = [_others(ahead)] if ahead else []
+    figures = {"pullsAhead": float(len(ahead))}
+    if deleted:
+        others.append("a pull of a deleted pod" if deleted == 1 else f"{deleted} pulls of deleted pods")
+        figures["deletedPodsAhead"] = float(deleted)
+    return Bound(by=Factor.QUEUE, why=f"Queued behind {', and '.join(others)} on this node.", figures=figures)
 
 
 def rate_limited(registry: str | None, owner: str = "", pulls: int = 0, total: int = 0) -> Bound:

@@ -38,6 +38,28 @@ def test_a_pod_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 
+def ahead(sim):
+    """Return the number of deleted pods' pulls that are ahead of the queued pull, and the sentence about the queue."""
+    (row,) = [row for row in sim.shown if row.image_ref == NEW]
+    return row.bound.figures.get("deletedPodsAhead") if row.bound.figures else None, row.bound.why
+
+
+def test_the_queued_pull_of_a_deleted_pod_counts_as_ahead_until_it_begins(sim):
+    assert ahead(sim) == (1.0, "Queued behind a pull of a deleted pod on this node.")
+    big = pull("lease-0", layer("z", MIB), at=NOW + 5, repository="team/big", image_ref="registry.io/team/big:1")
+    sim.report(big, at=12)
+    assert ahead(sim) == (1.0, "Queued behind team/big, and a pull of a deleted pod on this node.")
+    sim.report(big, pull("lease-2", layer("b", MIB), at=NOW + 10.4, **(APP | {"image_ref": OLD})), at=14)
+    assert ahead(sim) == (None, "Queued behind team/big and 1 more on this node.")
+
+
+def test_the_pull_of_a_deleted_pod_that_was_requested_later_is_not_ahead(sim):
+    last = web("last", "redis:7")
+    sim.apply(seen(last), event(last.pulling("app", NOW + 10)), at=10.4)
+    sim.apply(PodGone(last.pod["metadata"]["uid"]), at=10.5)
+    assert ahead(sim)[0] == 1.0
+
+
 def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_next_tag(sim):
     sim.report(pull("lease-2", at=NOW + 10.4, status=PullPhase.RESOLVING, **UNSEEN), at=11)
     for second in range(12, 20):

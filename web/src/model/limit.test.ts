@@ -168,6 +168,17 @@ describe('the sentence in the open row', () => {
     )
   })
 
+  it('mentions queued pulls of deleted pods, which have no estimate', () => {
+    const place = { position: 2, deleted: 1, ahead: [aPull({ etaSeconds: 70 })] }
+    const own = aPull({ status: 'queued', usualSeconds: 5 })
+    expect(limitSentence(own, place, [], T0)).toBe(
+      '2nd in the queue of this node, behind library/nginx:1.27, and 1 pull of deleted pods. It starts in 1:10 at the earliest: no estimate for 1 pull of deleted pods.',
+    )
+    expect(limitSentence(own, { ...place, ahead: [], tied: 1 }, [], T0)).toMatch(
+      /^2nd to 3rd in the queue of this node, behind 1 pull of deleted pods\./,
+    )
+  })
+
   it('compares a slow pull with its usual duration first', () => {
     const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9 })
     expect(explanation('', slow, undefined, [], now)).toBe('Slower than usual: 2.9× the usual 20 s.')

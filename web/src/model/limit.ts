@@ -6,7 +6,7 @@ import { isCancelled, REASON_WORDS } from './failureGroups'
 import { clock, count, duration, joined, listed, percent, rate, times } from './format'
 import { imageName } from './images'
 import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
-import { forecast, isTooShort, ordinal, placeWords, type QueuePlace } from './queue'
+import { forecast, isTooShort, placeWords, positionWords, type QueuePlace } from './queue'
 
 export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   registry: 'registry',
@@ -46,12 +46,14 @@ function earlierWords(pull: Pull): string {
  * no estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
   if (place === undefined) return pull.etaMissing ?? limitWord(pull, undefined)
-  return joined(', ', earlierWords(pull), behind(place), noEstimate(pull, forecast(pull, place, now).unknown))
+  const { unknown } = forecast(pull, place, now)
+  return joined(', ', earlierWords(pull), behind(place), noEstimate(pull, unknown, place))
 }
 
 /** Names the pull that has no estimate. The text is empty if every pull has an estimate. */
-function noEstimate(pull: Pull, unknown: Pull | undefined): string {
+function noEstimate(pull: Pull, unknown: Pull | undefined, { deleted }: QueuePlace): string {
   if (unknown === undefined) return ''
+  if (deleted) return `no estimate for ${ofDeleted(deleted)}`
   const name = unknown === pull ? 'this image' : shortName(unknown)
   return isTooShort(unknown) ? `${name} may take longer than on other nodes` : `no estimate for ${name}`
 }
@@ -113,19 +115,23 @@ function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
   const ahead = behind(place)
   if (ahead === '') return 'The node has not started to pull this image.'
   const { start, ready, unknown } = forecast(pull, place, now)
-  const position = place.position === 1 ? 'Next' : ordinal(place.position)
+  const words = positionWords(place).replace('in queue', 'in the queue of this node')
   return join(
-    `${position} in the queue of this node, ${ahead}`,
+    `${words === 'next' ? 'Next in the queue of this node' : words}, ${ahead}`,
     unknown === undefined
       ? `If the pulls take as long as usual, it starts in ${clock(start)} and is ready in ${clock(ready)}`
-      : `It starts in ${clock(start)} at the earliest: ${noEstimate(pull, unknown)}`,
+      : `It starts in ${clock(start)} at the earliest: ${noEstimate(pull, unknown, place)}`,
   )
 }
 
-/** `behind library/nginx:1.29 and 2 more`; empty if no pull is ahead. */
-function behind({ ahead }: QueuePlace): string {
-  return ahead.length === 0 ? '' : `behind ${listed(ahead.map(shortName), 1)}`
+/** `behind library/nginx:1.29 and 2 more, and 1 pull of deleted pods`; empty if no pull is ahead. */
+function behind({ ahead, deleted = 0 }: QueuePlace): string {
+  const shown = ahead.length > 0 && listed(ahead.map(shortName), 1)
+  const all = joined(', and ', shown, deleted > 0 && ofDeleted(deleted))
+  return all && `behind ${all}`
 }
+
+const ofDeleted = (pulls: number): string => `${count(pulls, 'pull')} of deleted pods`
 
 function comparisonSentence(comparison: Comparison): string {
   const { here, elsewhere, nodes } = comparison

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
-import { blockedWords, forecast, livePulls, ordinal, queuePlace } from './queue'
+import { blockedWords, forecast, livePulls, ordinal, placeWords, queuePlace } from './queue'
 
 const active = aPull({ id: 'active', etaSeconds: 70, startedAt: T0 })
 const first = aPull({ id: 'first', status: 'queued', startedAt: T0 + 1000 })
@@ -25,6 +25,33 @@ it('finds the position in the queue and the pulls ahead', () => {
 it('counts an active pull as ahead in the queue even if the kubelet requested it later', () => {
   const late = aPull({ id: 'late', startedAt: T0 + 9000 })
   expect(queuePlace(first, livePulls([first, late]))?.ahead.map(({ id }) => id)).toEqual(['late'])
+})
+
+const wordsFor = (pull: Pull, ...others: readonly Pull[]) => {
+  const place = queuePlace(pull, livePulls([pull, ...others]))
+  return place && placeWords(place)
+}
+
+it('says which pull is next, and which place the others have', () => {
+  expect(wordsFor(first, second, active)).toBe('next, after 1 running')
+  expect(wordsFor(second, first, active)).toBe('2nd in queue')
+  expect(wordsFor(first)).toBe('')
+})
+
+it('pulls of deleted pods are ahead in the queue although they have no rows', () => {
+  const bound = { by: 'queue', why: '', figures: { deletedPodsAhead: 2 } } as const
+  const pull = { ...first, bound }
+  expect(wordsFor(pull, active)).toBe('3rd in queue')
+  expect(wordsFor(pull)).toBe('3rd in queue')
+  const place = queuePlace(pull, livePulls([pull, active]))
+  expect(place && forecast(pull, place, T0)).toMatchObject({ start: 70, unknown: { id: 'first' } })
+})
+
+it('no pull is called next if the kubelet requested several at the same time', () => {
+  const twin = { ...first, id: 'twin' }
+  expect(wordsFor(first, twin, second, active)).toBe('1st to 2nd in queue')
+  expect(wordsFor(twin, first, second, active)).toBe('1st to 2nd in queue')
+  expect(wordsFor(second, first, twin, active)).toBe('3rd in queue')
 })
 
 describe('the forecast of a queued pull', () => {

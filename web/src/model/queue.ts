@@ -8,6 +8,10 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** The pull that starts next has position 1. */
   readonly position: number
+  /** The number of pulls behind this one that the kubelet requested at the same time. Their order is not known. */
+  readonly tied?: number
+  /** The number of queued pulls ahead whose pods were all deleted. Such a pull has no row until it starts. */
+  readonly deleted?: number
   /** The node's running pulls, followed by the pulls that were queued before this one, both oldest first. */
   readonly ahead: readonly Pull[]
 }
@@ -24,16 +28,18 @@ export function livePulls(pulls: Iterable<Pull>): LivePulls {
 export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined {
   if (pull.status !== 'queued') return undefined
   const ofNode = live.get(pull.nodeName) ?? []
-  const before = ofNode.slice(
-    0,
-    Math.max(
-      0,
-      ofNode.findIndex(({ id }) => id === pull.id),
-    ),
-  )
   const active = ofNode.filter(({ id, status }) => id !== pull.id && status !== 'queued')
-  const queued = before.filter(({ status }) => status === 'queued')
-  return { position: queued.length + 1, ahead: [...active, ...queued] }
+  const others = ofNode.filter(({ id, status }) => id !== pull.id && status === 'queued')
+  const own = ofNode.findIndex(({ id }) => id === pull.id)
+  const queued = ofNode.slice(0, Math.max(0, own)).filter(({ status }) => status === 'queued')
+  const earlier = others.filter(({ startedAt }) => startedAt < pull.startedAt)
+  const deleted = pull.bound?.figures.deletedPodsAhead ?? 0
+  return {
+    position: earlier.length + 1 + deleted,
+    tied: others.filter(({ startedAt }) => startedAt === pull.startedAt).length,
+    deleted,
+    ahead: [...active, ...queued],
+  }
 }
 
 /** `No pod waits for it; 6 pulls queue behind it`, if the pull is the only one running on its node; otherwise empty. */
@@ -61,10 +67,10 @@ export function isTooShort({ status, usualBasis }: Pull): boolean {
 }
 
 /** Assumes that the node starts queued pulls in order, and keeps pulling as many images at a time as it does now. */
-export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Forecast {
+export function forecast(pull: Pull, { ahead, deleted }: QueuePlace, now: number): Forecast {
   /** The expected end time of each running pull, in seconds from now. */
   const ends: number[] = []
-  let unknown: Pull | undefined
+  let unknown = deleted ? pull : undefined
   let start = 0
   for (const one of [...ahead, pull]) {
     const isQueued = one.status === 'queued'
@@ -87,14 +93,14 @@ export function queueEnd(ofNode: readonly Pull[], now: number): number {
 
 /** `next, after 2 running`, `3rd in queue`; empty if nothing is ahead, because the pull is about to start. */
 export function placeWords(place: QueuePlace): string {
-  const running =
-    place.position === 1 && place.ahead.length > 0 ? `, after ${place.ahead.length} running` : ''
-  return positionWords(place) + running
+  const words = positionWords(place)
+  return words === 'next' ? `next, after ${place.ahead.length} running` : words
 }
 
-/** `next`, `3rd in queue`; empty if nothing is ahead. */
-export function positionWords({ position, ahead }: QueuePlace): string {
-  if (ahead.length === 0) return ''
+/** `next`, `3rd in queue`, `1st to 3rd in queue`; empty if nothing is ahead. */
+export function positionWords({ position, tied = 0, deleted = 0, ahead }: QueuePlace): string {
+  if (ahead.length + deleted === 0) return ''
+  if (tied > 0) return `${ordinal(position)} to ${ordinal(position + tied)} in queue`
   return position === 1 ? 'next' : `${ordinal(position)} in queue`
 }
 
