@@ -160,6 +160,32 @@ async def test_the_escape_key_closes_a_row_that_was_opened_with_the_mouse(
     await expect(page.locator("figure ol")).to_be_visible()
 
 
+async def test_the_escape_key_closes_the_rows_even_if_the_focus_is_elsewhere(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=billing,torch")
+    details = page.locator("[data-detail]")
+    await expect(details).to_have_count(2)
+    await page.keyboard.press("?")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await page.get_by_role("button", name="problems").click()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("/")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Escape")
+    await expect(details).to_have_count(2)
+    await page.evaluate("document.activeElement.blur()")
+    await page.keyboard.press("Escape")
+    await expect(details).to_have_count(1)
+    await expect(page).to_have_url(re.compile("open=billing$"))
+    await page.get_by_role("link", name="Pulls").focus()
+    await page.keyboard.press("Escape")
+    await expect(details).to_have_count(0)
+    await expect(page.locator('[data-toggle="billing"]')).to_be_focused()
+
+
 async def test_the_question_mark_opens_the_legend_of_colours_and_shortcuts(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:

@@ -35,6 +35,7 @@ export function Attention() {
     }
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== 'Escape') return
+      event.preventDefault()
       setIsOpen(false)
       strip.current?.querySelector('button')?.focus()
     }

@@ -4,6 +4,7 @@ import {
   memo,
   type ReactNode,
   useCallback,
+  useEffect,
   useLayoutEffect,
   useRef,
   useState,
@@ -15,6 +16,7 @@ import { type Sort, sortOf, sortText } from '../url/urlState'
 import { changeUrl, toggleRow, useUrl } from '../url/useUrl'
 import styles from './DataTable.module.css'
 import { Icon } from './Icon'
+import { isShortcut } from './isShortcut'
 import { useWindowRows } from './useWindowRows'
 
 export interface Column<T> {
@@ -144,6 +146,18 @@ export function DataTable<T>(props: Props<T>) {
     setActive(key)
     toggleRow(key)
   }, [])
+
+  // Esc also closes a row if the focus is elsewhere: the row that was opened last. Other parts of the page handle the
+  // key before it arrives at the window.
+  useEffect(() => {
+    const onEscape = (event: globalThis.KeyboardEvent) => {
+      const key = open.at(-1)
+      if (key === undefined || event.defaultPrevented || !isShortcut(event, 'Escape')) return
+      if (document.querySelector('dialog[open]') === null) onRow(key)
+    }
+    window.addEventListener('keydown', onEscape)
+    return () => window.removeEventListener('keydown', onEscape)
+  }, [open, onRow])
 
   // Scrolls to the row that a link or a "Show" button points to, as soon as the row exists.
   useLayoutEffect(() => {
