@@ -1,6 +1,6 @@
 import { retryWords } from '../model/failureGroups'
-import { clock, times } from '../model/format'
-import { slowSentence, timeLeftWords, usualWords } from '../model/limit'
+import { boundWords, clock, times } from '../model/format'
+import { delayWords, slowSentence, timeLeftWords, usualWords } from '../model/limit'
 import { tookSeconds } from '../model/pullState'
 import { forecast, type QueuePlace } from '../model/queue'
 import { standing } from '../model/standing'
@@ -37,10 +37,22 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
 
 /** The time until a queued pull is expected to be ready, or a lower bound if a pull ahead of it has no estimate. */
 export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place: QueuePlace }) {
-  const { ready, unknown } = forecast(pull, place, useNow())
+  const now = useNow()
+  const { ready, unknown } = forecast(pull, place, now)
+  return unknown === undefined ? (
+    <span className={shared.dim}>{clock(ready)}</span>
+  ) : (
+    <Bound seconds={ready} why={delayWords(pull, place, now)} />
+  )
+}
+
+/** The earliest time at which an image can be ready, or a dash if this says too little. The tooltip says why there is
+ * no estimate. */
+export function Bound({ seconds, why }: { readonly seconds: number; readonly why: string }) {
+  const words = boundWords(seconds)
   return (
-    <span className={shared.dim}>
-      {unknown === undefined ? clock(ready) : ready > 0 ? `> ${clock(ready)}` : '–'}
+    <span className={shared.dim} title={words === undefined ? why : `not earlier: ${why}`}>
+      {words ?? '–'}
     </span>
   )
 }

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import {
   axisTime,
+  boundWords,
   bytes,
   clock,
   duration,
@@ -72,4 +73,8 @@ it.each([
   ['', ''],
 ])('keeps the distinguishing end of %j', (name, end) => {
   expect(splitName(name)).toEqual([name.slice(0, name.length - end.length), end])
+})
+
+it('shows a lower bound only if it says something', () => {
+  expect([0, 3, 29, 30, 74].map(boundWords)).toEqual([undefined, undefined, undefined, '> 30 s', '> 1:14'])
 })

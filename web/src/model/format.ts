@@ -57,6 +57,14 @@ export function clock(seconds: number): string {
   return whole < 60 ? `${whole} s` : axisTime(whole)
 }
 
+/** A shorter lower bound, in seconds, says too little to be shown. */
+export const LEAST_BOUND = 30
+
+/** A lower bound: `> 1:14`; undefined if it says too little. */
+export function boundWords(seconds: number): string | undefined {
+  return seconds < LEAST_BOUND ? undefined : `> ${clock(seconds)}`
+}
+
 /** `0:30`, `1:14`, `1:02:09`. */
 export function axisTime(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))

@@ -171,7 +171,7 @@ it('expects queued pods to become ready one after another, and names the last of
   )
   const all = around(running, ...queue)
   const waits = (pullId: string, change: Partial<Pod> = {}) =>
-    podRow({ ...pod(container({ pullId, state: 'queued' })), podName: pullId, ...change }, all)
+    podRow({ ...pod(container({ pullId, image: pullId, state: 'queued' })), podName: pullId, ...change }, all)
   const rows = ['e', 'd', 'c', 'b'].map(id => waits(id))
   expect(rows.map(({ etaSeconds, etaAtLeast }) => [etaSeconds, etaAtLeast])).toEqual([
     [undefined, 765],
@@ -185,12 +185,35 @@ it('expects queued pods to become ready one after another, and names the last of
     const last = readyLast([...rows, ...more])
     return last && [last.row.pod.podName, last.blind, last.stuck]
   }
-  expect(found()).toEqual(['e', 0, 0])
+  expect(found()).toEqual(['c', 2, 0])
   const failed = podRow(pod(container({ state: 'failed' })), all)
   const blind = podRow(pod(container({ state: 'downloading' })), all)
-  expect(found(failed, blind, waits('b', { tookSeconds: 900 }))).toEqual(['e', 1, 1])
+  expect(found(failed, blind, waits('b', { tookSeconds: 900 }))).toEqual(['c', 3, 1])
   expect(readyLast([waits('b'), failed])).toBeUndefined()
   expect(readyLast([blind, blind])).toBeUndefined()
+})
+
+it('names the same image as the last until another image takes clearly longer', () => {
+  const waits = (image: string, etaSeconds: number | undefined, nodeName = 'n') =>
+    podRow({ ...pod(container({ image, state: 'downloading', etaSeconds })), nodeName }, around())
+  const last = (before: string | undefined, ...rows: readonly PodRow[]) => {
+    const found = readyLast(rows, before)
+    return found && [found.key, found.pods, found.blind]
+  }
+  const rows = [waits('a', 100), waits('a', 100), waits('a', 100, 'm'), waits('b', 120)]
+  expect(last(undefined, ...rows)).toEqual(['b n', 1, 0])
+  expect(last('a n', ...rows)).toEqual(['a n', 2, 0])
+  expect(last('a n', ...rows, waits('b', 140))).toEqual(['b n', 2, 0])
+  expect(last('gone n', ...rows, waits('c', undefined))).toEqual(['b n', 1, 1])
+})
+
+it('does not name a queued image whose estimate is based on other images or nodes', () => {
+  const usual = { status: 'queued', usualSeconds: 900, usualBasis: 'node' } as const
+  const all = around(aPull(), aPull({ id: 'q', ...usual, startedAt: T0 + 1 }))
+  const rough = podRow(pod(container({ pullId: 'q', state: 'queued' })), all)
+  const firm = podRow(pod(container({ image: 'b', state: 'downloading', etaSeconds: 10 })), around())
+  expect(readyLast([rough, firm])).toMatchObject({ key: 'b n', blind: 1 })
+  expect(readyLast([rough, rough])).toBeUndefined()
 })
 
 it('a pod with an image that is not queued yet is ready only after the whole queue has started', () => {

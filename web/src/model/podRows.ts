@@ -2,7 +2,7 @@
 
 import type { Sort } from '../url/urlState'
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
-import { clock, count, joined } from './format'
+import { clock, count, joined, LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
@@ -211,22 +211,18 @@ export function startedHeading(sort: Sort | undefined): string | undefined {
 
 const LATER = 2e9
 
-/** A pod without an estimate ranks by its lower bound. Pods that have neither an estimate nor a lower bound come next,
+/** A pod without an estimate ranks by its lower bound. Pods whose lower bound is not shown come next,
  * and pods with an image that is not queued yet come last. */
 function readyIn(row: PodRow): number {
   const { later, etaSeconds, etaAtLeast } = row
   if (later.length > 0) return LATER + (etaAtLeast ?? 0)
-  return (etaSeconds ?? (etaAtLeast || 1e9)) + queued(row) / 1000
+  const bound = etaAtLeast === undefined || etaAtLeast < LEAST_BOUND ? 1e9 : etaAtLeast
+  return (etaSeconds ?? bound) + queued(row) / 1000
 }
 
 /** Whether all images of a pod are on its node, but the pod has not started yet. */
 export function hasImages({ state, isStarted }: PodRow): boolean {
   return state === 'done' && !isStarted
-}
-
-/** Whether neither an estimate nor a lower bound is known. */
-export function isBlind({ etaSeconds, etaAtLeast }: PodRow): boolean {
-  return etaSeconds === undefined && !etaAtLeast
 }
 
 /** It is unknown when a failed pod will be ready, so it stays above the other pods in both sort directions. Started
@@ -241,22 +237,49 @@ function readySection({ isStarted, state }: PodRow): number {
 }
 
 export interface ReadyLast {
-  /** The pod that is expected to be ready last, among those with an estimate or a lower bound. */
+  /** The image and the node for which the pods are waiting. */
+  readonly key: string
+  /** One of the pods that will probably be ready last, among those with a reliable estimate. */
   readonly row: PodRow
-  /** How many pods have neither an estimate nor a lower bound. */
+  /** How many pods are waiting for this image on this node. */
+  readonly pods: number
+  /** How many other pods have no reliable estimate. */
   readonly blind: number
   /** How many pods cannot become ready, because a pull failed, stalled or was cancelled. */
   readonly stuck: number
 }
 
-/** Returns undefined if fewer than two pods are waiting for a pull. */
-export function readyLast(rows: readonly PodRow[]): ReadyLast | undefined {
+const imageAndNode = ({ pod, slowest }: PodRow): string => `${slowest?.container.image} ${pod.nodeName}`
+
+const ROUGH: readonly Pull['usualBasis'][] = ['registry', 'node', 'other_nodes']
+
+/** Whether the pod has an estimate, and this estimate is not based on the pulls of other images or other nodes. */
+function isReliable({ etaSeconds, slowest }: PodRow): boolean {
+  const { pull, place } = slowest ?? {}
+  return etaSeconds !== undefined && !(place !== undefined && ROUGH.includes(pull?.usualBasis))
+}
+
+/** Until another image takes clearly longer than the image named before, the same image is named. */
+const STILL_LAST = 0.75
+
+/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. `before`
+ * is the last key that was returned. */
+export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
-  const known = pulling.filter(row => !isBlind(row)).sort(byReady)
-  const row = known.at(-1)
-  if (row === undefined || pulling.length < 2) return undefined
-  return { row, blind: pulling.length - known.length, stuck: waiting.length - pulling.length }
+  const known = pulling.filter(isReliable).sort(byReady)
+  const last = known.at(-1)
+  if (last === undefined || pulling.length < 2) return undefined
+  const kept = known.filter(row => imageAndNode(row) === before).at(-1)
+  const row = readyIn(kept ?? last) < STILL_LAST * readyIn(last) ? last : (kept ?? last)
+  const key = imageAndNode(row)
+  return {
+    key,
+    row,
+    pods: pulling.filter(other => imageAndNode(other) === key).length,
+    blind: pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key).length,
+    stuck: waiting.length - pulling.length,
+  }
 }
 
 export const POD_ORDER: Order<PodRow> = {

@@ -1,8 +1,8 @@
-import { useMemo } from 'react'
+import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
-import { count, duration } from '../model/format'
+import { count, duration, joined } from '../model/format'
 import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
 import {
@@ -49,24 +49,26 @@ export function PodsView() {
   )
 }
 
-/** One line: the pod that is expected to be ready last, and why. */
+/** One line: the image that pods will probably wait for longest, and why. */
 function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const now = useNow()
-  const found = readyLast(rows)
+  const before = useRef<string>(undefined)
+  const found = readyLast(rows, before.current)
+  before.current = found?.key
   if (found === undefined) return null
-  const { row, blind, stuck } = found
-  const { pod, etaSeconds, etaAtLeast = 0, slowest } = row
-  const when =
-    etaSeconds === undefined
-      ? `in ${duration(etaAtLeast)} at the earliest`
-      : `in about ${duration(etaSeconds)}`
+  const { row, pods, blind, stuck } = found
+  const { pod, etaSeconds = 0, slowest } = row
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
-  const delay = delayOf(row, now)
+  const others = joined(
+    ' and ',
+    stuck > 0 && count(stuck, 'failed or stalled pod'),
+    blind > 0 && `${count(blind, 'pod')} without a reliable estimate`,
+  )
   return (
     <p className={shared.remark}>
-      Ready last{stuck > 0 && `, apart from ${count(stuck, 'failed or stalled pod')}`}: <b>{podName(pod)}</b>{' '}
-      on {pod.nodeName}, {when}. {image} is {row.state}
-      {delay && `, ${delay}`}.{blind > 0 && ` There is no estimate for ${count(blind, 'pod')}.`}
+      Ready last{others && `, apart from ${others}`}: {pods === 1 ? podName(pod) : count(pods, 'pod')} waiting
+      for <b>{image}</b> on {pod.nodeName}, in about {duration(etaSeconds)}.{' '}
+      {joined(', ', `It is ${row.state}`, delayOf(row, now))}.
     </p>
   )
 }

@@ -4,10 +4,10 @@ import { ImageLabel } from '../components/ImageLabel'
 import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
-import { TimeLeft } from '../components/TimeLeft'
-import { ago, clock, count, duration, joined } from '../model/format'
+import { Bound, TimeLeft } from '../components/TimeLeft'
+import { ago, count, duration, joined } from '../model/format'
 import { delayWords, shortName, soon } from '../model/limit'
-import { type ContainerRow, hasImages, isBlind, POD_ORDER, type PodRow, startWords } from '../model/podRows'
+import { type ContainerRow, hasImages, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
@@ -90,6 +90,7 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
 /** The time until the pod is ready, or until the next retry. If part of the time is unknown, this is a lower bound. The
  * line below shows the pod's place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
+  const now = useNow()
   const { slowest, later, etaSeconds, etaAtLeast = 0, state } = row
   const isOver = state === 'done' || state === 'failed' || state === 'cancelled'
   if (slowest?.pull?.nextRetryAt !== undefined && state !== 'done') return <TimeLeft pull={slowest.pull} />
@@ -100,9 +101,7 @@ function Ready({ row }: { readonly row: PodRow }) {
       {etaSeconds !== undefined ? (
         <span className={shared.figure}>{soon(etaSeconds)}</span>
       ) : (
-        <span className={shared.dim} title="not earlier than this; the rest is not known">
-          {isBlind(row) ? 'unknown' : `> ${clock(etaAtLeast)}`}
-        </span>
+        <Bound seconds={etaAtLeast} why={delayOf(row, now)} />
       )}
       <span className={styles.place}>
         {later.length > 0 ? `${count(later.length, 'image')} later` : place}
