@@ -73,16 +73,15 @@ function Throughput() {
   )
 }
 
-/** The registries that fit on one line, and the number of those that do not: the active registries first, then the idle
- * ones that delivered the most bytes. */
+/** The registries that fit on one line, and the number of those that do not: first those that delivered the most
+ * bytes. If the server does not count bytes, the active registries come first. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
   const { history } = useSnapshot()
   const now = useNow()
   const downloaded = useMemo(() => downloadedBy(lines, history), [lines, history])
   const bytesOf = ({ registry }: Series) => downloaded.get(registry) ?? 0
-  const idle = lines.filter(line => line.now <= 0).sort((a, b) => bytesOf(b) - bytesOf(a))
-  const order = [...lines.filter(line => line.now > 0), ...idle]
+  const order = [...lines].sort((a, b) => bytesOf(b) - bytesOf(a) || Number(b.now > 0) - Number(a.now > 0))
   const figuresOf = (line: Series) => {
     const sum = bytesOf(line)
     const speed = line.now > 0 && (isKnown ? rate(line.now) : '–')
