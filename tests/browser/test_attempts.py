@@ -144,6 +144,9 @@ async def test_a_queued_retry_is_shown_as_a_retry_together_with_the_previous_fai
     await expect(row(page, "cart")).to_contain_text("Retry queued")
     await expect(row(page, "cart")).to_contain_text("Retry queued, failing for 2 min")
     await expect(row(page, "cart")).to_contain_text("attempt 3: not found, next, after 1 running")
+    for name in ("Queued", "Failing"):
+        await expect(page.get_by_role("button", name=name, exact=False).locator("b")).to_have_text("1")
+    await expect(page.get_by_text(re.compile("Attempt 4 is queued"))).to_be_visible()
     await page.goto(f"{server.url}?view=pods")
     await expect(row(page, "cart-0")).to_contain_text("Retry queued")
     await expect(row(page, "cart-0")).to_contain_text("attempt 3: not found, behind library/big:1")

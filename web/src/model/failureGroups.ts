@@ -2,6 +2,7 @@
 import type { ErrorReason, PodRef, Pull } from '../wire/wire'
 import { clock, duration, joined, timeOfDay } from './format'
 import { registryOf } from './images'
+import { RETRY_QUEUED, stateWord } from './pullState'
 import type { Context } from './standing'
 
 export interface FailureGroup {
@@ -109,7 +110,8 @@ const ABOUT_SECONDS = 10
 /** `Attempt 5 failed; attempt 6 in 0:38`; only the first part if no retry is expected. While an attempt is running:
  * `Attempt 6 is running`. */
 export function attemptWords(pull: Pull, now: number): string {
-  if (pull.status !== 'failed') return `Attempt ${pull.attempt} is running`
+  if (pull.status !== 'failed')
+    return `Attempt ${pull.attempt} is ${stateWord(pull) === RETRY_QUEUED ? 'queued' : 'running'}`
   const next = retryWords(pull, now, `attempt ${pull.attempt + 1}`)
   return `Attempt ${pull.attempt} failed${next && `; ${next}`}`
 }

@@ -38,7 +38,7 @@ function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   const words: string[] = [state]
   if (state === 'stalled' || state === 'resolving') words.push('downloading')
-  if (isFailure(pull, context) && standing(pull, context) !== 'past') words.push('failing')
+  if (standing(pull, context) === 'failing') words.push('failing')
   if (pull.slowerThanUsual !== undefined) words.push('slow')
   return words
 }

@@ -62,9 +62,11 @@ export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
 
+export const RETRY_QUEUED = 'Retry queued'
+
 export function stateWord(pull: Pull): string {
   const state = pullState(pull)
-  return state === 'queued' && isRetry(pull) ? 'Retry queued' : STATE_WORD[state]
+  return state === 'queued' && isRetry(pull) ? RETRY_QUEUED : STATE_WORD[state]
 }
 
 /** The pull's percentage; undefined while the size of the download is unknown. */

@@ -8,7 +8,7 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** The pull that starts next has position 1. */
   readonly position: number
-  /** The number of pulls behind this one that the kubelet requested at the same time. Their order is not known. */
+  /** The number of other pulls that the kubelet requested at the same time, so their order is not known. */
   readonly tied?: number
   /** The number of queued pulls ahead whose pods were all deleted. Such a pull has no row until it starts. */
   readonly deleted?: number

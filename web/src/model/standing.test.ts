@@ -139,3 +139,17 @@ it('the count of completed pulls covers the time since the first of them ended',
 it('the context is empty without pulls', () => {
   expect(contextOf([], undefined, T0).newest.size).toBe(0)
 })
+
+it('a queued retry of a failed pull counts as queued and as failing while a pod is waiting for it', () => {
+  const retry = aPull({ status: 'queued', attempt: 4, failingSince: T0, pods: [aPod('p')] })
+  const behind = { ...retry, bound: { by: 'queue', why: '', figures: {} } } as const
+  for (const pull of [retry, behind]) {
+    expect(standing(pull, aContext([pull], ['shop/p']))).toBe('failing')
+    expect(countStates([pull], aContext([pull], ['shop/p'])).failed).toBe(1)
+  }
+  expect(countStates([behind], aContext([behind], ['shop/p']))).toMatchObject({ queued: 1, failed: 1 })
+  const arriving = { ...behind, status: 'downloading', downloadedBytes: 1 } as const
+  expect(standing(arriving, aContext([arriving], ['shop/p']))).toBe('live')
+  const cancelled = { ...behind, failingSince: undefined }
+  expect(standing(cancelled, aContext([cancelled], ['shop/p']))).toBe('live')
+})

@@ -2,7 +2,7 @@
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { listed } from './format'
-import { hasEnded, isRetrying, type PullState, pullState } from './pullState'
+import { hasEnded, isRetry, isRetrying, type PullState, pullState } from './pullState'
 
 /**
  * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list arrived.
@@ -87,18 +87,22 @@ function isSuperseded(pull: Pull, { newest }: Context): boolean {
 }
 
 /**
- * - `failing`: the pull failed, and a pod is waiting for it; the image may be tried again right now.
+ * - `failing`: the pull failed, and a pod is waiting for it; the next attempt may be queued or running, but has not
+ *   received any bytes yet.
  * - `live`: the pull is in progress, or was cancelled and will be retried because a pod is waiting for it.
  * - `past`: the pull has finished, and no pod is waiting for it.
  */
 export type Standing = 'failing' | 'live' | 'past'
 
 export function standing(pull: Pull, context: Context): Standing {
-  if (!hasEnded(pull)) return isRetrying(pull) && isWaitedFor(pull, context) ? 'failing' : 'live'
+  if (!hasEnded(pull)) return isRetryOfFailure(pull) && isWaitedFor(pull, context) ? 'failing' : 'live'
   if (pull.status === 'completed' || isSuperseded(pull, context)) return 'past'
   if (pull.errorReason === 'canceled') return waitersOf(pull, context).length > 0 ? 'live' : 'past'
   return isWaitedFor(pull, context) ? 'failing' : 'past'
 }
+
+const isRetryOfFailure = (pull: Pull): boolean =>
+  isRetrying(pull) || (isRetry(pull) && pull.failingSince !== undefined)
 
 function isWaitedFor(pull: Pull, context: Context): boolean {
   if (waitersOf(pull, context).length > 0) return true
@@ -149,7 +153,8 @@ const TILE: Readonly<Partial<Record<PullState, Exclude<keyof StateCounts, 'stall
   done: 'done',
 }
 
-/** Resolving and stalled pulls count as downloading; failed pulls count only if a pod is waiting for them. */
+/** Resolving and stalled pulls count as downloading. Failed pulls count only if a pod is waiting for them. A queued
+ * retry of a failed pull counts as both queued and failed. */
 export function countStates(pulls: Iterable<Pull>, context: Context): StateCounts {
   const counts = { ...NO_COUNTS }
   for (const pull of pulls) {
@@ -157,7 +162,7 @@ export function countStates(pulls: Iterable<Pull>, context: Context): StateCount
     const tile = TILE[state]
     if (state === 'stalled') counts.stalled += 1
     if (tile !== undefined) counts[tile] += 1
-    else if (state === 'failed' && standing(pull, context) === 'failing') counts.failed += 1
+    if (standing(pull, context) === 'failing') counts.failed += 1
   }
   return counts
 }
