@@ -32,7 +32,7 @@ def main() -> None:
     """Run all measurements and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pods", type=int, default=10_000)
-    parser.add_argument("--waiting", type=int, default=500, help="the number of pods that wait for an image")
+    parser.add_argument("--waiting", type=int, default=500, help="how many of the pods wait for an image")
     args = parser.parse_args()
     rows = [measure(args.pods, waiting) for waiting in (0, min(args.waiting, args.pods), args.pods)]
     print("   pods  waiting   RSS before      after       kept  listed in  longest stall     CPU")

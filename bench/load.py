@@ -42,7 +42,7 @@ class Load:
     report_interval: float = 1.0
     heartbeat: float = 10.0
     images: int = 0
-    """The number of images that each pulling node pulls concurrently; 0 means a random number from 1 to 3."""
+    """How many images each pulling node pulls concurrently; 0 means a random number from 1 to 3."""
 
     @property
     def reports_per_second(self) -> float:
@@ -60,8 +60,8 @@ class Seen:
     delays: list[float] = field(default_factory=list)
     """The time, in seconds, from the sending of each report to its arrival at a client."""
     late: int = 0
-    """The number of reports that became due before the server had responded to the previous report. An agent skips
-    these reports, and sends the newest state afterwards.
+    """How many reports became due before the server had responded to the previous report. An agent skips these reports,
+    and sends the newest state afterwards.
     """
     broken: int = 0
     received: int = 0

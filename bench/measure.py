@@ -28,7 +28,7 @@ class Row:
     delay_p99: float
     response_p99: float
     refused: dict[int, int]
-    """The number of reports that were not accepted, keyed by response status."""
+    """How many reports were not accepted, keyed by response status."""
     late: int
     broken: int
     mib_per_second: float

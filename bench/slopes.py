@@ -73,7 +73,9 @@ async def pulls(size: Size) -> None:
 
 
 async def clients(size: Size) -> None:
-    """Measure the CPU time and memory per client that requests no layers, while a hundred pulls change every second."""
+    """Measure the CPU time and memory per client that does not request layers, while a hundred pulls change every
+    second.
+    """
     pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
     few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
     await difference("client of the stream", few, many, size)

@@ -2,7 +2,7 @@
 
 A small server imitates the real server: every 250 ms, it sends a burst with the same JSON. The page is the production
 build. Frame times are the intervals between animation frames. A main-thread task is long if the browser reports that it
-took more than 50 ms. On a busy machine, a task's duration includes the time that the task waited for a core, so a trace
+took more than 50 ms. On a busy machine, a task's duration includes the time it spent waiting for a core, so a trace
 also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so it contains
 only objects that are still in use.
 
@@ -221,7 +221,7 @@ async def measure(seconds: float) -> dict[str, Any]:
 
 async def longest_task_cpu(browser: Browser, page: Page) -> float:
     """Return the CPU time, in milliseconds, of the longest main-thread task within ten seconds. On a shared machine, a
-    task's duration also includes the time that the task waited for a core.
+    task's duration also includes the time it spent waiting for a core.
     """
     await browser.start_tracing(page=page, categories=["toplevel"])
     await asyncio.sleep(TRACE_SECONDS)

@@ -103,7 +103,7 @@ class LayerEvidence:
 
     def _may_have_fetched(self, pull: Pull, digest: str) -> bool:
         """Return whether the pull's lease contains the blob. Also return true if no live pull's lease contains the
-        blob. Its bytes are then counted by the first pull that needs the blob, and by no other pull.
+        blob. Its bytes are then counted only by the first pull that needs the blob.
         """
         return digest in pull.resources.content or digest not in self._held
 

@@ -127,7 +127,7 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """The number of bytes that SOCI has written so far, keyed by layer digest; None if the agent cannot see SOCI's
+    """How many bytes of each layer SOCI has written so far, keyed by layer digest; None if the agent cannot see SOCI's
     files.
     """
 

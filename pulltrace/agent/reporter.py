@@ -231,7 +231,7 @@ class Reporter:
         try:
             boot = self._decoder.decode(body).boot_id
         except msgspec.DecodeError:
-            boot = ""  # the server of Pulltrace v0.1.0, which keeps no history
+            boot = ""  # the server of Pulltrace v0.1.0, which does not keep a history
         if self._server_boot is not None and boot != self._server_boot:
             self._unacknowledged = self._recent | self._unacknowledged
             _drop_oldest(self._unacknowledged, MAX_UNACKNOWLEDGED)

@@ -1,4 +1,4 @@
-"""Return the number of bytes of each layer that SOCI's parallel mode has written, read from SOCI's root directory.
+"""Find out from SOCI's root directory how many bytes of each layer SOCI's parallel mode has written.
 
 The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>`` and sets the file's full size at the start, so only
 the allocated blocks show the progress. The layout is internal to SOCI, so an unexpected layout is logged once and then

@@ -90,7 +90,7 @@ class Machine:
         self.chains = Locks()
         """Locks keyed by chain id. They allow only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
-        """The number of seconds of work that the current step simulates."""
+        """How many seconds of work the current step simulates."""
         self._collect_at = math.inf
         """When garbage will next be collected, or infinity if no garbage collection is due."""
         self.use(self.version)

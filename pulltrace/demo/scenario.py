@@ -313,5 +313,6 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters. They include no vowels, so the names contain no words.
+        # Kubernetes generates names from these characters. There are no vowels among them, so the names never spell a
+        # word.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

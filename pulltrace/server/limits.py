@@ -29,7 +29,7 @@ class Limits:
     readers: int = 256
     readers_per_address: int = 32
     client_timeout: float = 30.0
-    """Maximum time that a client may go without accepting data before it is disconnected."""
+    """How long a client may go without accepting data before it is disconnected, in seconds."""
     keep_alive: float = 15.0
     """Maximum interval between comments in a stream without changes."""
     tick: float = 0.25

@@ -184,7 +184,7 @@ class Metrics:
             self._dropped.inc(count)
 
     def phase(self, phase: PullPhase, seconds: float) -> None:
-        """Record the time that a pull spent in a phase."""
+        """Record the time a pull spent in a phase."""
         self._phase.labels(phase.value).observe(seconds)
 
     def pod_started(self, phases: Iterable[StartPhase]) -> None:

@@ -277,7 +277,7 @@ class NodeStatus(JsonObject, frozen=True):
 
 
 class OwnerPulls(JsonObject, frozen=True):
-    """The number of pulls that one owner made from one registry in the last hour."""
+    """How many pulls one owner made from one registry in the last hour."""
 
     owner: str
     pulls: int
@@ -394,7 +394,7 @@ class StartPhaseName(StrEnum):
 
 
 class StartPhase(JsonObject, frozen=True):
-    """The time that a pod spent in one phase of its start-up. ``seconds`` is absent while the phase is in progress."""
+    """The time a pod spent in one phase of its start-up. ``seconds`` is absent while the phase is in progress."""
 
     phase: StartPhaseName
     started_at: Time

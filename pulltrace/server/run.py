@@ -43,7 +43,7 @@ END_WITHIN = 1.5
 """Maximum time, in seconds, that clients have to receive the last comment on their stream during shutdown."""
 
 RESERVED_FILES = 128
-"""Number of file descriptors that are reserved for everything except client connections."""
+"""How many file descriptors are reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
 """The interval, in seconds, at which freed memory is returned to the operating system. Without this, glibc would keep

@@ -34,7 +34,7 @@ _NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 
 def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
     """Return the routes for the page and its files. All other paths return 404: the page keeps its state in the query
-    string, so it needs no other paths.
+    string, so it does not need any other paths.
     """
 
     async def file(request: Request) -> Response:

@@ -73,7 +73,7 @@ class EventsRoute:
         """Reserve one of the server's stream slots until the ``with`` block ends.
 
         A connection that carries a stream must not carry another request. If the client sent a second request, the
-        server would not notice when the connection is closed.
+        server would not notice the connection being closed.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")

@@ -1,7 +1,7 @@
 """Measure HTTP/1 requests as they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
 uvicorn limits these sizes and numbers only if it uses h11. For each report, h11 needs several times as much CPU time as
-httptools. The meter therefore passes all received bytes to a second httptools parser, which stores no data.
+httptools. The meter therefore passes all received bytes to a second httptools parser, which does not store any data.
 """
 
 from enum import Enum
@@ -48,15 +48,15 @@ class RequestMeter:
         trailers of its unfinished body.
         """
         self.begun = 0
-        """The number of requests whose heads have been received completely."""
+        """How many requests' heads have been received completely."""
         self.finished = 0
-        """The number of requests that have received a response. The owner of the meter increments this attribute."""
+        """How many requests have received a response. The owner of the meter increments this attribute."""
         self.version = ""
         """The HTTP version of the most recent request."""
 
     @property
     def pending(self) -> int:
-        """The number of requests that are waiting for their responses."""
+        """How many requests are waiting for their responses."""
         return self.begun - self.finished
 
     def close(self) -> None:

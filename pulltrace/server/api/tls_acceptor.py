@@ -11,7 +11,7 @@ from pulltrace.server.api.fair_share import address_of
 from pulltrace.server.api.guard import Guard, Listener
 
 _PAUSE = 0.1
-"""Pause, in seconds, after a connection could not be accepted, for example because there were no free file descriptors.
+"""How long to pause, in seconds, after failing to accept a connection, for example for lack of free file descriptors.
 """
 
 

@@ -130,7 +130,7 @@ class ImageRequest:
         self.abandoned = False
         """True if the pod was deleted during the pull.
 
-        The kubelet continues the pull of a deleted pod, even if the pull is still queued.
+        The kubelet does not cancel the pull of a deleted pod, even if the pull is still queued.
         """
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
@@ -141,7 +141,7 @@ class ImageRequest:
         self._failing_since: float | None = None  # time of the first failed attempt since the last success
         self._present_raw = -math.inf  # raw time of the last event before the image was present
         self._earlier_pulls = earlier_pulls  # how many of the counted Pulling events belong to earlier pulls
-        self._statuses = 0  # number of failures that statuses have reported
+        self._statuses = 0  # how many failures statuses have reported
         self._last_status = ("", "")
         self._synced_at = -math.inf  # when the kubelet last synced the pod but had to wait before retrying
         self._without_pull = False  # whether `failure` does not count as an attempt

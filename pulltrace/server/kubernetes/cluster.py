@@ -59,7 +59,7 @@ class Cluster:
 
     @property
     def dropped(self) -> int:
-        """The number of image requests that were dropped because of the limit."""
+        """How many image requests were dropped because of the limit."""
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:

@@ -55,7 +55,7 @@ class ImageDemand:
     starts: tuple[float, ...] = ()
     """When the kubelet emitted Pulling for each pod whose pull has not ended, earliest first."""
     abandoned: bool = False
-    """True if all pods that requested the image were deleted. The kubelet continues the pull anyway."""
+    """True if all pods that requested the image were deleted. The kubelet pulls the image anyway."""
     awaited: bool = False
     """True if a container is waiting even though the image is already present. The kubelet has not requested the image
     for that container yet.

@@ -49,11 +49,11 @@ counted.
 
 @dataclass(slots=True)
 class Budget:
-    """The number of image requests that can still be stored, for all nodes together."""
+    """How many more image requests can be stored, for all nodes together."""
 
     left: int = MAX_REQUESTS
     dropped: int = 0
-    """The number of image requests that were not added because of the limit."""
+    """How many image requests were not added because of the limit."""
 
 
 @dataclass(slots=True)

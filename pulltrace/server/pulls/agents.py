@@ -25,7 +25,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """The number of reports that this agent has sent since another agent replaced it."""
+    """How many reports this agent has sent since another agent replaced it."""
     grace_until: float = 0.0
 
 

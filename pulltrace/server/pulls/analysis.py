@@ -48,7 +48,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     ahead: Sequence[str] = ()
     """The repositories of the pulls that are or were ahead of this pull in the queue."""
     deleted_ahead: int = 0
-    """The number of pulls ahead in the queue whose pods were all deleted."""
+    """How many of the pulls ahead in the queue belong only to deleted pods."""
     reason: ErrorReason | None = None
 
 

@@ -66,7 +66,7 @@ class Arrival:
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
     deleted_ahead: int = 0
-    """The number of pulls ahead in the kubelet's queue whose pods were all deleted."""
+    """How many of the pulls ahead in the kubelet's queue belong only to deleted pods."""
     waited_behind: tuple[str, ...] = ()
     """The images that the node was pulling when this image was last queued."""
     latest: Attempt | None = None
@@ -187,15 +187,15 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the attempt is running and the kubelet still needs its image, even though the arrival's pull
-        turned out to be for a different image, ``name``.
+        """Return whether the attempt is running and the kubelet still needs its image, even though this arrival's
+        newest pull turned out to belong to a different image, ``name``.
         """
         needed = self.demand is not None and self.demand.pulling and not self.has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
-        """Rename the arrival, because its pull turned out to be for a different image. Drop everything that was
-        recorded for the previous image.
+        """Rename the arrival, because its newest pull turned out to belong to a different image. Drop everything that
+        was recorded for the previous image.
         """
         if not name.is_same_image(self.name):
             self.pods = self.waited = self.earlier = ()
@@ -395,7 +395,8 @@ class Arrival:
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
         """Turn a failure into a cancellation if the kubelet requested the pull but reported no error in time.
 
-        Return None if the lease may have belonged to a different image and the kubelet may still report an error.
+        As long as the kubelet still has time to report an error, return None if the lease may have belonged to a
+        different image.
         """
         pull = self.pull
         if not pull or not self._lacks_cause(attempt):

@@ -112,8 +112,8 @@ class Correlation:
     def forget(self, pull: Pull) -> str | None:
         """Forget a pull whose history has expired.
 
-        If this also ends the pull's arrival, return the arrival's id. Return None if the arrival continues without the
-        pull.
+        If the pull's arrival ends with it, return the arrival's id. Return None if the pull has been superseded, or if
+        the kubelet's demand keeps the arrival open.
         """
         if pull.superseded:
             return None
@@ -186,7 +186,7 @@ class _Open:
         """Return whether a pull stays assigned to its arrival.
 
         The pull stays assigned if any of these is true: the arrival has settled, a newer pull has taken this pull's
-        place in the arrival, both are for the same image, or the arrival's image name is more precise than the pull's.
+        place in the arrival, both have the same image, or the arrival's image name is more precise than the pull's.
         """
         if not pull.arrival_id:
             return False
@@ -194,7 +194,7 @@ class _Open:
         return own is None or own.pull is not pull or own.name.image == name.image or _is_less(name, own.name)
 
     def _is_leaving(self, pull: Pull | None, names: Mapping[str, Name]) -> bool:
-        """Return whether an arrival's pull turned out to be for a different image."""
+        """Return whether the newest pull of an arrival turned out to belong to a different image."""
         return pull is not None and pull.key in names and not self._is_placed(pull, names[pull.key])
 
     def _update_names(self, pulls: Iterable[Pull], names: Mapping[str, Name]) -> list[Pull]:
@@ -212,8 +212,9 @@ class _Open:
         return moving
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull that turned out to be for a different image. The pull is detached only if the kubelet still
-        needs the arrival's image, and if neither bytes nor an outcome of the pull have been published.
+        """Detach a pull that turned out to belong to a different image from its arrival. The pull is detached only if
+        the kubelet still needs the arrival's image, and if neither bytes nor an outcome of the pull have been
+        published.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):

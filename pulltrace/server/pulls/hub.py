@@ -70,7 +70,7 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """The number of image requests that were dropped because of the limit."""
+        """How many image requests were dropped because of the limit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""

@@ -14,18 +14,19 @@ it failed when the pull failed                      FAILED            FAILED
 the kubelet began pulling it before the pull        PULLING           PULLING
 its last attempt was running when the pull started  OVER              OVER
 the kubelet began pulling it shortly after          PULLING_SINCE     PULLING_SINCE
-it failed, and a retry is due                       EXPECTED          cannot be for it
-the kubelet has not requested it yet                EXPECTED          cannot be for it
-the node already has it, and another pod waits      EXPECTED          cannot be for it
-the node already has it, and no other pod waits     RESTART           cannot be for it
+it failed, and a retry is due                       EXPECTED          cannot match
+the kubelet has not requested it yet                EXPECTED          cannot match
+the node already has it, and another pod waits      EXPECTED          cannot match
+the node already has it, and no other pod waits     RESTART           cannot match
 no bytes, and a pull completed since the request    ANOTHER_POD       ANOTHER_POD
-it failed, and no retry is due                      cannot be for it  cannot be for it
-the kubelet never pulls it                          cannot be for it  cannot be for it
+it failed, and no retry is due                      cannot match      cannot match
+the kubelet never pulls it                          cannot match      cannot match
 ==================================================  ================  =================
 
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
-is Always. A live pull keeps its name, with two exceptions: the pull continues for a while after the kubelet's attempt
-has ended, or the pull began after the image had arrived. An assumed name is wrong if, at the time of the pull's
+is Always. A live pull keeps its name unless the agent reports a different repository for it, the agent reports this
+name for another pull that ran at the same time, the pull is still running some time after the kubelet's attempt has
+ended, or the pull began after the image had already arrived. An assumed name is wrong if, at the time of the pull's
 failure, the kubelet reports a failure for a different image but not for the assumed one. In that case, two pulls have
 been mixed up.
 """
@@ -208,8 +209,8 @@ class Fit(IntEnum):
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
-    """Return how well a demand fits a pull that the agent reported as ``name``. Return None if the pull cannot be for
-    this demand.
+    """Return how well a demand fits a pull that the agent reported as ``name``. Return None if the pull cannot belong
+    to this demand.
     """
     if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
         return None  # the kubelet does not pull this image

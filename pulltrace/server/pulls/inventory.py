@@ -67,7 +67,7 @@ class Inventory:
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}
         self.dropped = 0
-        """The number of pulls and layers that were dropped because they exceeded the limits."""
+        """How many pulls and layers were dropped because they exceeded the limits."""
         self._ttl = ttl
         self._born = born
         self._limits = limits
@@ -357,7 +357,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
             turns = [
                 time for time in (new.completed_at or new.extract_started_at, below and below.extracted_at) if time
             ]
-            if turns and new.fetched_by != SNAPSHOTTER:  # the time that a snapshotter takes includes the download
+            if turns and new.fetched_by != SNAPSHOTTER:  # a snapshotter's time includes the download
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

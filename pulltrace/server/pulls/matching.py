@@ -205,9 +205,9 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether this pull overlaps the arrival's pull and is therefore for a different pod. In that case, both
-    pulls share a row. If only one pod requested the image, a pull that began earlier must have been for a different
-    tag.
+    """Return whether this pull ran at the same time as the arrival's newest pull, and their manifest digests do not
+    differ. The two pulls then belong to different pods and share a row. If only one pod requested the image, a pull
+    that began earlier must be a pull of a different tag.
     """
     demand, first = arrival.demand, arrival.pull
     if not (demand or pull.repeats) or first is None or first is pull or first.is_only_lease:

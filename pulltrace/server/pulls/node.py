@@ -88,7 +88,7 @@ class Pull:
     row of its own in the list.
     """
     superseded: bool = False
-    """True if a later attempt has replaced this pull in its arrival."""
+    """True if a later attempt has replaced this pull in its arrival, or if this is a repeated pull that has ended."""
     best_percent: float = 0.0
     sums: Sums = field(default_factory=Sums)
     """The pull's byte and layer counts, summed over its layers."""

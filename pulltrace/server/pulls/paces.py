@@ -35,7 +35,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The number of nodes that fetch from a registry, and their median rate per connection."""
+    """How many nodes fetch from a registry, and their median rate per connection."""
 
     nodes: int
     per_connection: float

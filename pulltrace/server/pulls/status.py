@@ -45,7 +45,7 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     ahead: tuple[str, ...] = ()
     """The repositories of the pulls that are or were ahead of this pull in the queue."""
     deleted_ahead: int = 0
-    """The number of pulls ahead in the queue whose pods were all deleted."""
+    """How many of the pulls ahead in the queue belong only to deleted pods."""
     failing_since: float | None = None
     earlier: tuple[EarlierAttempt, ...] = ()
 

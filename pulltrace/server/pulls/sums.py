@@ -30,16 +30,16 @@ class Sums(msgspec.Struct):
     to_unpack: int = 0
     """The compressed size, in bytes, of the layers that have not been unpacked yet."""
     done: int = 0
-    """The number of layers that no longer need to be fetched."""
+    """How many layers no longer need to be fetched."""
     cached: int = 0
     extracted: int = 0
     unpacking: int = 0
     elsewhere: int = 0
-    """The number of unfinished layers that are being fetched by another pull or by the snapshotter."""
+    """How many unfinished layers are being fetched by another pull or by the snapshotter."""
     by_snapshotter: int = 0
     exceeded: int = 0
-    """The number of layers that are larger than stated in the manifest. If any layer is larger than stated, the
-    manifest's sizes are wrong.
+    """How many layers are larger than stated in the manifest. If any layer is larger than stated, the manifest's sizes
+    are wrong.
     """
 
     @classmethod

@@ -63,7 +63,7 @@ class _Sample:
     node: str
     registry: str
     size: int
-    """The number of bytes that had to be fetched."""
+    """How many bytes had to be fetched."""
     seconds: float
 
 
@@ -76,7 +76,7 @@ class _Cost:
     largest: int
     """The size of the largest pull from which the cost was derived."""
     count: int
-    """The number of pulls from which the cost was derived."""
+    """How many pulls the cost was derived from."""
 
     def of(self, size: int) -> float:
         return self.fixed + size * self.per_byte + 0.01  # never zero
@@ -250,7 +250,7 @@ class Usual:
 
 def _moved(seconds: float, here: float, there: float) -> float:
     """Return how long a pull takes on this node if it took ``seconds`` on a different node. ``here`` and ``there`` are
-    the seconds that a pull of this size usually takes on this node and on the other node.
+    the usual durations, in seconds, of a pull of this size on this node and on the other node.
 
     The part of ``seconds`` that exceeds ``there`` is not scaled up, because the registry may have caused it.
     """

@@ -117,7 +117,7 @@ class Verdict:
 
     @property
     def seconds(self) -> dict[Factor, float]:
-        """Return the number of seconds for which each factor has limited the pull."""
+        """Return for how many seconds each factor has limited the pull."""
         return {factor: held.seconds for factor, held in self._held.items()}
 
     def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
