@@ -66,7 +66,7 @@ test('other numbers are left unchanged', () => {
   expect(withoutUnused(code)).toBe(code)
 })
 
-test('the page uses no kind of element that the build removes from React', () => {
+test('the page does not use any kind of element that the build removes from React', () => {
   const files = readdirSync(SOURCES, { recursive: true }).map(String)
   for (const file of files.filter(name => /\.tsx?$/.test(name) && !/\.test\./.test(name))) {
     const source = readFileSync(join(SOURCES, file), 'utf8')

@@ -73,8 +73,8 @@ function Throughput() {
   )
 }
 
-/** The registries that fit on one line, and the number of those that do not: first those that delivered the most
- * bytes. If the server does not count bytes, the active registries come first. */
+/** The registries that fit on one line, and how many do not: first those that delivered the most bytes. If the server
+ * does not count bytes, the active registries come first. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
   const { history } = useSnapshot()

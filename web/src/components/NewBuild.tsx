@@ -5,8 +5,8 @@ import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers to reload the page when the server is running a different build. If the page was already reloaded for this
- * server version, reloading is not offered again. */
+/** Offers to reload the page when the server is running a different build. If the page has already been reloaded for
+ * this server version, it does not offer another reload. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')

@@ -9,7 +9,7 @@ import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './TimeLeft.module.css'
 
-/** The time until the next attempt, the time that the pull took, or the time until the image is ready. */
+/** The time until the next attempt, the time the pull took, or the time until the image is ready. */
 export function TimeLeft({ pull }: { readonly pull: Pull }) {
   const now = useNow()
   const { context } = useSnapshot()

@@ -1,4 +1,4 @@
-/** Elements that accept typed text. The chart's slider is an input, too, but accepts no text. */
+/** Elements that accept typed text. The chart's slider is an input, too, but does not accept text. */
 const TAKES_TEXT = 'input:not([type=range]), textarea'
 
 /** Whether a key press is this shortcut. A key press with a modifier or in a text field is not a shortcut. */

@@ -81,7 +81,7 @@ describe('a failure', () => {
     expect(found([failed(), later])).toEqual([])
   })
 
-  it('a failure with pull policy Never has special advice and shows no attempts', () => {
+  it('a failure with pull policy Never has special advice and does not show attempts', () => {
     const never = aPod('api-1', { waitingReason: 'ErrImageNeverPull' })
     const pull = failed({ errorReason: 'not_found', attempt: 28, pods: [never] })
     const [first] = found([pull])

@@ -15,7 +15,7 @@ it('names the layer with most of the remaining bytes', () => {
   expect(words).toBe('Bottleneck: layer fat (2.6 GB), 80 % of the remaining bytes')
 })
 
-it('names no layer when all have about as many bytes left', () => {
+it('does not name a layer when all have about as many bytes left', () => {
   const three = ['a', 'b', 'c'].map(digest => aLayer({ digest, state: 'downloading' }))
   expect(line(three)).toBeUndefined()
 })
@@ -33,7 +33,7 @@ it('names the layers that other pulls are downloading', () => {
   )
 })
 
-it('names no bottleneck while the snapshotter fetches layers, because their bytes are not observed', () => {
+it('does not name a bottleneck while the snapshotter fetches layers whose bytes are not observed', () => {
   expect(line([aLayer({ state: 'downloading', fetchedBy: 'snapshotter' })])).toBeUndefined()
 })
 
@@ -58,11 +58,11 @@ it('names the bottleneck of a finished pull', () => {
   expect(line([aLayer(fetched)], { status: 'completed', completedAt: at(3) })).toBeUndefined()
 })
 
-it('names no bottleneck for a failed pull or a pull without layers', () => {
+it('does not name a bottleneck for a failed pull or a pull without layers', () => {
   expect(line([aLayer({ state: 'failed' })], { status: 'failed' })).toBeUndefined()
   expect(bottleneck(aPull(), at(5))).toBeUndefined()
 })
 
-it('names no layer while sizes are unknown', () => {
+it('does not name a layer while sizes are unknown', () => {
   expect(line([aLayer({ state: 'downloading', totalKnown: false })])).toBeUndefined()
 })

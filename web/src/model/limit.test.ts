@@ -43,7 +43,7 @@ describe('the comparison with other nodes', () => {
     expect(found && isLikeElsewhere(found)).toBe(true)
   })
 
-  it('gives the figures, but names no limit that the server has not named', () => {
+  it('gives the figures, but does not name a limit that the server has not named', () => {
     const why = 'The measurements do not identify one limit for this download.'
     const pull: Pull = { ...here, bound: { by: 'unknown', why, figures: {} } }
     const others = [elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB)]

@@ -37,7 +37,7 @@ describe('a download that receives no bytes', () => {
     })
   })
 
-  it('names the registry as the cause of a stall if the registry serves no node', () => {
+  it('names the registry as the cause of a stall if the registry does not serve any node', () => {
     const [row] = rowsOf(stalled, { ...stalled, id: 'b', nodeName: 'n2' })
     expect(row).toMatchObject({ limit: { word: 'the registry', why: 'docker.io serves none of 2 nodes.' } })
   })

@@ -86,7 +86,7 @@ export function podRows(
   return pods.map(pod => podRow(pod, { pulls, live, failures, now }))
 }
 
-/** The number of failed attempts for each pod that is or was waiting for a failed or retried pull. */
+/** How many attempts have failed for each pod that is or was waiting for a failed or retried pull. */
 function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
   for (const { attempt, status, pods, waited } of pulls) {
@@ -292,8 +292,8 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byReady,
 }
 
-/** The number of waiting pods in the list of pods. Without a list, the number of pods named by unfinished pulls in the
- * stream. */
+/** How many pods in the list of pods are waiting. If there is no such list, how many pods the unfinished pulls of the
+ * stream name. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const unfinished = [...pulls].filter(({ status }) => status !== 'completed')

@@ -25,8 +25,8 @@ export interface PullRow {
 
 const MOMENT_MS = 3000
 
-/** Whether the pull's row is listed with the failures. A newly queued attempt often fails immediately, so its row stays
- * among the failures for three seconds. */
+/** Whether the pull's row is listed with the failures. A retry often fails immediately, so its row stays among the
+ * failures for up to three seconds after it was queued. */
 function isFailure(pull: Pull, { now }: Context): boolean {
   const isNew = isRetry(pull) && pull.failingSince !== undefined && now - pull.startedAt < MOMENT_MS
   return isNew || pullState(pull) === 'failed'

@@ -75,7 +75,7 @@ export function parseQuery(text: string, now = Date.now()): Query {
   return { tokens, words, windows, moments }
 }
 
-/** A moment is a whole second, because times of day and links contain no fractions of a second. */
+/** A moment is a whole second, because times of day and links do not contain fractions of a second. */
 export function secondFrom(at: number): Span {
   return [at, at + 999]
 }

@@ -8,9 +8,9 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** The pull that starts next has position 1. */
   readonly position: number
-  /** The number of other pulls that the kubelet requested at the same time, so their order is not known. */
+  /** How many other queued pulls the kubelet requested at the same time as this one. Their order is not known. */
   readonly tied?: number
-  /** The number of queued pulls ahead whose pods were all deleted. Such a pull has no row until it starts. */
+  /** How many of the queued pulls ahead belong only to deleted pods. Such a pull has no row until it starts. */
   readonly deleted?: number
   /** The node's running pulls, followed by the pulls that were queued before this one, both oldest first. */
   readonly ahead: readonly Pull[]

@@ -28,7 +28,7 @@ export interface ImageRow {
   /** The workload whose new image this is: `Deployment/web in shop`. Undefined unless containers of its pods, but no
    * other pods, need the image on several nodes, and some of these nodes do not have it yet. */
   readonly workload: string | undefined
-  /** The number of completed pulls that the server still keeps, on all nodes. */
+  /** How many completed pulls the server still keeps, on all nodes. */
   readonly completed: number
   readonly medianSeconds: number | undefined
   /** The completed pull that took longest, among those that downloaded something, or a running pull that has already
@@ -187,7 +187,7 @@ export function factsOf(pulls: readonly Pull[], context: Context): Required<Fact
   return { ...merged, spans }
 }
 
-/** The number of nodes that still need the image. Nodes where the pull was stopped no longer need it. */
+/** How many nodes still need the image. Nodes where the pull was stopped no longer need it. */
 export const unfinished = ({ pulling, queued, failed, waiting }: Omit<ImageRow, 'workload'>): number =>
   pulling + queued + failed + waiting.length
 

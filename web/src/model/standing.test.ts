@@ -72,7 +72,7 @@ it('the number of waiting pods is unknown until the pods have been listed', () =
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
 })
 
-it('counts failures that a pod is waiting for, but no cancelled pulls', () => {
+it('counts failures that a pod is waiting for, but not cancelled pulls', () => {
   const pulls = [
     failed({ id: 'now', nodeName: 'n1' }),
     failed({ id: 'old', nodeName: 'n2', pods: [aPod('gone')] }),

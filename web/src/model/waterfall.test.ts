@@ -178,7 +178,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
   })
 })
 
-it('shows no failed layer in a cancelled pull', () => {
+it('does not show failed layers in a cancelled pull', () => {
   const layers = [
     aLayer({ state: 'failed', startedAt: at(0) }),
     aLayer({ digest: '2', state: 'failed', startedAt: at(0), completedAt: at(10), extractStartedAt: at(10) }),

@@ -1,6 +1,6 @@
 /** Runs a function at most once per animation frame, no matter how many times a run is requested. */
 
-/** A hidden tab gets no animation frames, but its title and icon must remain up to date. */
+/** A hidden tab does not get animation frames, but its title and icon must remain up to date. */
 const HIDDEN_MS = 1000
 
 export class RafBatcher {

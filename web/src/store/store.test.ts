@@ -57,7 +57,7 @@ const state = (id: string, isPart: boolean): WorkerEvent => ({
   isPart,
 })
 
-it('shows no pulls, counts or rates until the whole state has arrived', async () => {
+it('does not show pulls, counts or rates until the whole state has arrived', async () => {
   const { store, send } = opened()
   send(...HELLO)
   await vi.advanceTimersByTimeAsync(2000)

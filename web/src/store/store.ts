@@ -23,7 +23,7 @@ import { ServerClock } from './serverClock'
 export interface Snapshot {
   /** This map is modified in place. `version` is incremented whenever its contents change. */
   readonly pulls: ReadonlyMap<string, Pull>
-  /** The running pulls at the top of the Pulls view, which are shown until the whole state has arrived. */
+  /** The running pulls to show at the top of the Pulls view until the full state has arrived. */
   readonly first: ReadonlyMap<string, Pull> | undefined
   readonly version: number
   /** Incremented when a change affects filters or groups; see `PullTable.shape`. */
@@ -51,12 +51,10 @@ export interface Pace {
 /** After a reset, the whole state follows immediately. The page waits this long so that it can show the new state all
  * at once. */
 const RESET_HOLD_MS = 120
-/** The number of events that are processed per frame. A hidden tab draws no frames, so it processes more events at a
- * time. */
+/** How many events are processed per frame. A hidden tab draws no frames, so it processes more events at a time. */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
-/** The number of events that are processed at once after a reset, while nothing is drawn because the state is
- * incomplete. */
+/** How many events are processed at once after a reset, while nothing is drawn because the state is incomplete. */
 const EVENTS_AT_RESET = 500
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000

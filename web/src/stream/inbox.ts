@@ -27,7 +27,7 @@ export class Inbox {
     return this.#missing > 0 || this.#untaken > 0
   }
 
-  /** The number of events that were skipped because they could not be parsed. */
+  /** How many events were skipped because they could not be parsed. */
   get unparsed(): number {
     return this.#unparsed
   }

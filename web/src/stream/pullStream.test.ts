@@ -133,7 +133,7 @@ describe('the stream', () => {
     expect(calls.lost).toHaveBeenCalledOnce()
   })
 
-  it('a closed stream sends no requests and reports nothing', () => {
+  it('a closed stream does not send requests or report anything', () => {
     const { stream, calls } = opened()
     const source = FakeSource.last
     stream.close()

@@ -64,7 +64,7 @@ export class PullStream {
     this.#stop()
   }
 
-  /** Requests the layers of these pulls, and of no others, until the next call. */
+  /** Subscribes to the layers of these pulls only. The next call replaces the selection. */
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]

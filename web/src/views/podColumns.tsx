@@ -88,7 +88,7 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
 }
 
 /** The time until the pod is ready, or until the next retry. If part of the time is unknown, this is a lower bound. The
- * line below shows the pod's place in the queue, or the number of images that are not queued yet. */
+ * line below shows the pod's place in the queue, or how many images are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const { slowest, later, etaSeconds, etaAtLeast = 0, state } = row

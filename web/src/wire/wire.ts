@@ -154,7 +154,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
     usualBasis: from.oneOf('usualBasis', USUAL_BASIS),
-    /** The number of earlier pulls from which the usual duration was derived. */
+    /** How many earlier pulls the usual duration was derived from. */
     usualCount: from.optionalAmount('usualCount'),
     /**
      * How many times longer than usual the pull takes. This is undefined if the pull is not slower than usual.
@@ -215,7 +215,7 @@ export function parseHello(value: unknown) {
   } as const
 }
 
-/** The number of pulls that follow a `reset` event; undefined if the server is too old to send this number. */
+/** How many pulls follow a `reset` event; undefined if the server is too old to say. */
 export function parseReset(value: unknown): number | undefined {
   return new Reader<Reset>(value, 'reset').optionalAmount('pulls')
 }
@@ -355,7 +355,7 @@ export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
   readonly registries: readonly RegistryHistory[]
-  /** The numbers of attempts that have ended since `since`; undefined if the server is too old to count them. */
+  /** How many attempts have completed since `since`; undefined if the server is too old to count attempts. */
   readonly completed: number | undefined
   readonly failed: number
   readonly canceled: number
