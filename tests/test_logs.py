@@ -56,7 +56,7 @@ def test_libraries_log_only_warnings_and_errors() -> None:
     assert [line["msg"] for line in lines(stream)] == ["ours"]
 
 
-def test_an_error_and_its_cause_are_logged_in_one_line() -> None:
+def test_an_error_and_its_cause_are_logged_on_a_single_line() -> None:
     stream = io.StringIO()
     logs.configure(logging.INFO, stream)
     try:

@@ -104,12 +104,12 @@ class Follow:
 
 
 def downloaded(pull: PullState) -> int:
-    """Return the number of bytes that this pull has downloaded so far."""
+    """Return how many bytes this pull has downloaded so far."""
     return sum(layer.downloaded_bytes for layer in pull.layers or [])
 
 
 def to_fetch(pull: PullState) -> int:
-    """Return the total number of bytes that this pull has to download."""
+    """Return how many bytes this pull has to download in total."""
     return sum(layer.total_bytes - layer.cached_bytes for layer in pull.layers or [])
 
 

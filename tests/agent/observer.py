@@ -19,7 +19,7 @@ from tests.server.build import NOW, SimulatedHub, shifted
 class Seen:
     """A row state, as published by the server.
 
-    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent at that time, and
+    ``at`` is the server's time in seconds; ``sent`` is how many bytes the registry had sent by that time, and
     ``sent_before`` is the number that it had sent before the agent's poll.
     """
 

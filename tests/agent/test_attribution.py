@@ -136,7 +136,7 @@ def test_a_layer_counts_as_cached_if_its_snapshot_is_older_than_the_lease():
     assert amounts(progress) == (LayerPhase.CACHED, 0, 100)
 
 
-def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_that_pull():
+def test_a_layer_is_counted_as_downloaded_by_another_pull_if_that_pull_unpacked_it():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, owner="other")
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
@@ -193,7 +193,7 @@ def test_a_layer_that_a_guest_will_fetch_is_attributed_to_the_guest():
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
-def test_a_layer_fetched_by_the_snapshotter_counts_as_downloaded_when_it_is_committed(seen_before):
+def test_a_layer_fetched_by_the_snapshotter_is_counted_as_downloaded_when_it_is_committed(seen_before):
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     if seen_before:
         progress.see_snapshotter(None, 104.0)
@@ -226,7 +226,7 @@ def test_a_layer_that_the_snapshotter_declines_waits_for_containerd_to_fetch_it(
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 
-def test_layers_that_were_found_in_the_wrong_snapshotter_no_longer_count_as_cached():
+def test_layers_are_no_longer_counted_as_cached_if_they_were_found_in_the_wrong_snapshotter():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     progress.see_other_snapshotter()
@@ -234,7 +234,7 @@ def test_layers_that_were_found_in_the_wrong_snapshotter_no_longer_count_as_cach
     assert not progress.complete
 
 
-def test_a_layer_that_must_be_fetched_again_no_longer_counts_as_cached():
+def test_a_layer_is_no_longer_counted_as_cached_if_it_must_be_fetched_again():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_blob(Blob(100, 50.0), SINCE, None)
     assert progress.phase is LayerPhase.CACHED

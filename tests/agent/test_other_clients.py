@@ -78,7 +78,7 @@ def test_every_byte_of_an_import_counts_even_if_the_lease_lists_the_ingest_late(
 
 
 @pytest.mark.parametrize("seen", ["nothing", "one layer"])
-def test_an_import_that_ends_shortly_after_a_poll_counts_as_completed(watched, start_import, seen):
+def test_an_import_is_shown_as_completed_even_if_it_ends_shortly_after_a_poll(watched, start_import, seen):
     image, importing = an_image(), start_import()
     if seen == "one layer":
         importing.begin(image.layers[0].blob, MIB)
@@ -255,7 +255,7 @@ class ImportAgain:
 )
 @pytest.mark.parametrize("order", ["client", "busy node", "transfer service"])
 @pytest.mark.parametrize("multi_arch", [False, True])
-def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(watched, push, seen, multi_arch, order):
+def test_importing_an_image_does_not_count_as_a_pull_if_it_was_already_pulled(watched, push, seen, multi_arch, order):
     ref, image = push("app:1", ("app", 1), multi_arch=multi_arch)
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -412,7 +412,7 @@ def test_layers_with_digests_other_than_sha256_show_their_progress(watched, algo
 
 
 @pytest.mark.parametrize("polls", [2, 3])
-def test_a_pull_whose_image_is_removed_immediately_counts_as_completed(watched, push, polls):
+def test_a_pull_counts_as_completed_even_if_its_image_is_removed_immediately(watched, push, polls):
     ref, image = push("app:1", ("base", 5), ("app", 20))
     watched.node.pull(ref)
     watched.polls(polls, every=0.5)
@@ -426,7 +426,7 @@ def test_a_pull_whose_image_is_removed_immediately_counts_as_completed(watched, 
     ]
 
 
-def test_a_pull_that_is_cancelled_while_another_image_is_removed_does_not_count_as_completed(watched, push):
+def test_a_cancelled_pull_does_not_count_as_completed_even_if_another_image_is_removed_meanwhile(watched, push):
     (ref, _), (other, _) = push("app:1", ("app", 30)), push("other:1", ("other", 30))
     pull = watched.node.pull(ref)
     removed = watched.node.pull(other)

@@ -43,7 +43,9 @@ def test_the_load_is_derived_from_the_difference_between_two_measurements(proc: 
     assert (load.disk_read_per_sec, load.disk_written_per_sec) == (512 * 1024, 1024 * 1024)
 
 
-def test_the_agent_reads_no_counter_while_the_node_is_idle(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_does_not_read_any_counters_while_the_node_is_idle(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(proc)
     pressure = Pressure(str(proc))
     monkeypatch.setattr(pressure, "_contents", lambda name: pytest.fail(f"{name} was read"))
@@ -60,7 +62,7 @@ def test_the_load_between_two_pulls_is_not_measured(proc: Path) -> None:
     assert pressure.measure(5.0, pulling=True)
 
 
-def test_if_a_file_is_unreadable_only_the_figures_from_it_are_unknown(proc: Path) -> None:
+def test_only_the_figures_from_an_unreadable_file_are_unknown(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     for name in ("io", "memory"):

@@ -1,4 +1,4 @@
-"""Tests for the agent's calls to a simulated containerd, their deadlines, and the exit of the agent's process."""
+"""Tests for the agent's calls to a simulated containerd, the calls' deadlines, and how the agent process exits."""
 
 import asyncio
 import json
@@ -209,7 +209,7 @@ async def test_the_live_pulls_end_if_the_connection_is_lost_between_two_polls(co
     await containerd.kill()
     await containerd.start()
     async with asyncio.timeout(PATIENCE):
-        while client.connected:  # noqa: ASYNC110  # gRPC sends no notification
+        while client.connected:  # noqa: ASYNC110  # gRPC does not send a notification
             await asyncio.sleep(0.01)
     simulated.advance(1)
     await poller.poll(simulated.now)

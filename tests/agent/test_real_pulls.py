@@ -214,7 +214,7 @@ async def test_a_pull_fails_if_its_reference_cannot_be_resolved(node: Containerd
         assert {pull.status for pull in follow.ended.values()} == {PullPhase.FAILED}
 
 
-async def test_a_pull_ends_when_containerd_is_killed_and_the_next_pull_resumes_the_download(
+async def test_killing_containerd_ends_the_pull_and_the_next_one_resumes_the_download(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)

@@ -47,7 +47,9 @@ async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node,
             assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
 
 
-async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, registry: Registry) -> None:
+async def test_layers_are_counted_as_downloaded_even_if_containerd_discards_them(
+    start_node, registry: Registry
+) -> None:
     node = await start_node(discard_unpacked_layers=True)
     base, top = make_layer(4 * MIB), make_layer(3 * MIB)  # containerd writes 1 MiB at a time
     async with Follow(node.socket) as follow:
@@ -118,7 +120,7 @@ async def test_pulling_the_same_reference_twice_concurrently_results_in_two_pull
         assert sum(layer.downloaded_bytes for layer in own) == sum(layer.size for layer in image.layers)
 
 
-async def test_layers_that_arrive_while_a_pull_waits_for_its_manifest_count_as_cached(
+async def test_layers_are_counted_as_cached_if_they_arrive_while_the_pull_is_waiting_for_its_manifest(
     node: Containerd, registry: Registry
 ) -> None:
     image = make_image(make_layer(4 * MIB), make_layer(MIB))
@@ -170,7 +172,7 @@ async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containe
         assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
 
 
-async def test_a_pull_ends_when_containerd_stops_and_the_agent_follows_the_next_pull(
+async def test_stopping_containerd_ends_the_pull_and_the_agent_follows_the_next_one(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(4 * MIB)

@@ -103,7 +103,7 @@ def check_stalls(observer):
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
     """Check the byte counts in the last row and in the metrics.
 
-    ``probed`` is the number of bytes that a snapshotter reads before it declines the image.
+    ``probed`` is how many bytes a snapshotter reads before it declines the image.
     """
     row = ended.row
     assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)
@@ -226,7 +226,7 @@ SHARING = [
 
 
 @pytest.mark.parametrize("way", [pytest.param(BY_TITLE[title], id=title) for title in SHARING])
-async def test_four_layers_shared_with_another_image_count_as_cached_and_only_the_fifth_as_downloaded(
+async def test_only_the_fifth_layer_is_downloaded_if_the_other_four_were_pulled_with_another_image(
     begin, registry, tmp_path, way: Way
 ):
     node = await begin(way, "2.4")

@@ -205,7 +205,7 @@ def test_a_pull_is_reported_as_an_ordinary_pull_if_the_snapshotter_declines_the_
 
 
 @pytest.mark.parametrize("mode", [*FETCHING, Mode.STREAM])
-def test_a_base_layer_that_was_pulled_with_another_image_counts_as_cached(observe, push, mode):
+def test_a_base_layer_is_counted_as_cached_if_it_was_pulled_with_another_image(observe, push, mode):
     observed = observe(mode, every=0.25)
     first, _ = push("app:1", ("base", 100), ("one", 10))
     second, _ = push("app:2", ("base", 100), ("two", 10))
@@ -230,7 +230,7 @@ def test_the_bytes_of_a_layer_that_two_pulls_share_are_counted_only_once(observe
     assert [row.downloaded_bytes for row in observed.server.shown] == [400 * MIB, 400 * MIB]
 
 
-def test_layers_that_the_snapshotter_already_had_count_as_cached_and_the_others_as_downloaded(observe, push):
+def test_layers_are_counted_as_cached_if_the_snapshotter_already_had_them_and_otherwise_as_downloaded(observe, push):
     observed = observe(Mode.UNPACK, name="erofs")
     ref, image = push("app:1", ("base", 100), ("middle", 50), ("top", 10))
     staged = [image.layers[number].blob.digest for number in (0, 1)]

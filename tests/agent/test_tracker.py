@@ -116,7 +116,7 @@ def test_an_image_pulled_from_two_repositories_keeps_two_names(watched, push, ap
         assert told <= {ref, ref.partition(":1")[0], UNKNOWN_IMAGE}
 
 
-def test_a_base_layer_that_another_pull_unpacked_counts_as_unpacked_with_every_version_of_containerd(watched, push):
+def test_a_base_layer_unpacked_by_another_pull_is_shown_as_unpacked_with_every_version_of_containerd(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 60))
     second, _ = push("two:1", ("base", 30), ("two", 90))
     watched.node.pull(first)
@@ -136,7 +136,7 @@ def test_a_base_layer_that_another_pull_unpacked_counts_as_unpacked_with_every_v
 
 
 @pytest.mark.parametrize("every", [0.1, 0.5, 1])
-def test_layers_that_arrive_while_a_pull_waits_for_its_manifest_count_as_cached(watched, push, every):
+def test_layers_are_counted_as_cached_if_they_arrive_while_the_pull_is_waiting_for_its_manifest(watched, push, every):
     first, image = push("one:1", ("base", 30), ("app", 5))
     second = watched.node.registries.push(f"{HOST}/two:1", image)
     watched.node.registries.silent.add(f"{HOST}/two")
@@ -228,7 +228,7 @@ def test_a_repeated_pull_of_an_unchanged_tag_completes_and_counts_as_cached(watc
     assert sum(layer.cached_bytes for layer in again.layers) == image.size
 
 
-def test_layers_that_containerd_discards_count_as_downloaded(start_simulated, push):
+def test_layers_are_counted_as_downloaded_even_if_containerd_discards_them(start_simulated, push):
     watched = Watched(start_simulated(discard_unpacked_layers=True))
     watched.poll()
     ref, image = push("app:1", ("base", 3), ("app", 20))
@@ -296,7 +296,7 @@ def test_an_ingest_without_a_lease_is_shown_only_while_it_grows(watched, push):
     assert downloaded(watched.ended[0]) == image.size
 
 
-def test_a_lease_with_snapshots_that_are_not_layers_does_not_count_as_a_pull(watched):
+def test_a_lease_does_not_count_as_a_pull_if_its_snapshots_are_not_layers(watched):
     lease = watched.node.new_lease()
     lease.resources["snapshots/overlayfs", "buildkit-something"] = None
     watched.polls(3)

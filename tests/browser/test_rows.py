@@ -75,7 +75,7 @@ async def test_the_registry_of_an_image_is_hidden_if_the_column_is_too_narrow(
     shown = await page.locator("tbody td[data-column=image] bdi:first-child").evaluate_all(
         "names => names.map(name => name.getBoundingClientRect().width / parseFloat(getComputedStyle(name).fontSize))"
     )
-    # A character of the monospaced font is 0.6 em wide.
+    # Each character in the monospaced font is 0.6 em wide.
     assert [width for width in shown if 0 < width < 2.35] == []
 
 

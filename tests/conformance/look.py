@@ -26,7 +26,7 @@ T = TypeVar("T")
 async def eventually(look: Callable[[], Awaitable[T]]) -> T:
     """Call ``look`` until its result is truthy, and return the result."""
     async with asyncio.timeout(PATIENCE):
-        while not (result := await look()):  # noqa: ASYNC110 (containerd sends no notification)
+        while not (result := await look()):  # noqa: ASYNC110 (containerd does not send a notification)
             await asyncio.sleep(0.02)
     return result
 

@@ -112,7 +112,7 @@ async def test_content_can_be_read_whole_or_in_part_and_layers_begin_with_a_gzip
     assert layer[0].data[:2] == b"\x1f\x8b"
 
 
-async def test_a_manifest_that_is_deleted_while_it_is_being_read_counts_as_missing(
+async def test_a_manifest_is_reported_as_missing_if_it_is_deleted_while_it_is_being_read(
     node, agent, containerd, push, until
 ):
     ref, image = push("app:1", ("app", 2))

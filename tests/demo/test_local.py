@@ -44,7 +44,7 @@ def test_the_node_name_is_derived_from_the_host_name(hostname, name):
     assert node_name(hostname) == name
 
 
-async def test_a_missing_socket_is_reported_in_one_line(tmp_path):
+async def test_a_missing_socket_is_reported(tmp_path):
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": str(tmp_path / "no.sock")})
     with pytest.raises(LocalError, match=r"no\.sock does not exist"):
         await run(server, agent)

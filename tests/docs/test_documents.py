@@ -58,7 +58,7 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_configuration_page_lists_exactly_the_variables_with_their_defaults() -> None:
+def test_the_configuration_page_lists_every_variable_with_its_default_and_nothing_else() -> None:
     documented = rows("configuration.md")
     known = {item.metadata["name"]: item.metadata for item in settings.variables()}
     assert documented.keys() == known.keys()
@@ -142,7 +142,7 @@ def metrics(hub: Hub) -> set[str]:
     return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
 
 
-def test_the_api_page_lists_exactly_the_routes(hub: Hub) -> None:
+def test_the_api_page_lists_every_route_and_nothing_else(hub: Hub) -> None:
     known = {
         route.path for route in api_routes(hub, AnonymousAuthenticator(), lambda: None) if isinstance(route, Route)
     } | {
@@ -152,11 +152,11 @@ def test_the_api_page_lists_exactly_the_routes(hub: Hub) -> None:
     assert {name.split()[1] for name in rows("api.md") if re.match(r"(GET|POST) /", name)} == known
 
 
-def test_the_metrics_page_lists_exactly_the_metrics(metrics: set[str]) -> None:
+def test_the_metrics_page_lists_every_metric_and_nothing_else(metrics: set[str]) -> None:
     assert rows("metrics.md").keys() == metrics
 
 
-def test_the_traces_page_lists_exactly_the_attributes() -> None:
+def test_the_traces_page_lists_every_attribute_and_nothing_else() -> None:
     source = (Path(pulltrace.__file__).parent / "server" / "traces.py").read_text()
     used = set(re.findall(r'"((?:k8s|container|oci|error|pulltrace)\.[a-z_.]+)":', source))
     documented = {name for name in rows("traces.md") if "." in name}

@@ -1,4 +1,4 @@
-"""The docs and the package contain the same tour of the code, and data follows the path that the tour describes."""
+"""The tour of the code is the same in the docs and in the package, and a report passes through every module in it."""
 
 import asyncio
 import logging

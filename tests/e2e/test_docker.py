@@ -26,7 +26,7 @@ async def docker(node: Containerd) -> AsyncIterator[Docker]:
         yield running
 
 
-async def test_a_docker_pull_is_shown_with_its_exact_number_of_bytes(
+async def test_a_docker_pull_is_shown_with_an_exact_byte_count(
     docker: Docker, node: Containerd, registry: Registry
 ) -> None:
     port = free_port()

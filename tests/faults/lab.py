@@ -242,7 +242,7 @@ class Lab:
         return (await self.metrics()).get(name) == value
 
     async def ends(self) -> float:
-        """Return the number of finished pulls that the server has counted."""
+        """Return how many finished pulls the server has counted."""
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = PATIENCE) -> None:
@@ -279,7 +279,7 @@ class Lab:
         await self.recovered()
 
     async def lost(self) -> int:
-        """Return the number of completed images that the server does not list."""
+        """Return how many completed images the server does not list."""
         rows = {row["imageRef"] for row in await self.api.pulls()}
         return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
 

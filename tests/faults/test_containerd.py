@@ -9,7 +9,7 @@ from pulltrace.wire import MAX_LAYERS
 from tests.faults.lab import MIB
 
 
-async def test_when_containerd_is_killed_the_pull_fails_and_its_retry_completes(lab, fault):
+async def test_a_pull_fails_and_its_retry_completes_if_containerd_is_killed(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     async with fault(

@@ -59,7 +59,7 @@ class Lab:
         """Do nothing, because ``recovered`` has already waited for all pulls to end."""
 
     async def lost(self):
-        """Return the number of images that the server does not list."""
+        """Return how many images the server does not list."""
         return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
 
 

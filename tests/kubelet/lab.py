@@ -174,8 +174,8 @@ class Lab:
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until the log and the counters contain each pull of these images exactly once. By default, all images
-        except those in ``overlapping`` are checked. A failure is logged only when its cause is known.
+        """Wait until each pull of these images has been logged and counted exactly once. By default, all images except
+        those in ``overlapping`` are checked. A failure is logged only when its cause is known.
         """
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
@@ -255,14 +255,16 @@ class Lab:
         return -SAME_DURATION - delay <= missing <= (SAME_DURATION + delay if observed else pulled.seconds)
 
     def delay(self, begin: float, end: float) -> float:
-        """Return the longest delay of a poll in the given period, in seconds. Polls are delayed on a busy machine."""
+        """Return the longest time, in seconds, by which a poll was late in the given period. Polls are late on a busy
+        machine.
+        """
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def sync_delay(self, pod: str, begin: float, end: float) -> float:
-        """Return the longest delay of the kubelet's syncs of a failing pod in the given period, in seconds. Syncs are
-        delayed on a busy machine.
+        """Return the longest time, in seconds, by which the kubelet was late to sync a failing pod during the given
+        period. Syncs are late on a busy machine.
         """
         syncs = [event.at for event in self.kubelet.events(pod=pod) if begin <= event.at <= end]
         longest = max((later - earlier for earlier, later in pairwise(syncs)), default=0.0)

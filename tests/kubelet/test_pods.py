@@ -163,7 +163,7 @@ async def test_the_pull_of_a_deleted_pod_continues_and_its_row_has_no_pods(lab: 
     await lab.counted(ref)
 
 
-async def test_exactly_the_images_that_the_kubelet_tried_to_pull_have_rows(lab: Lab) -> None:
+async def test_an_image_has_a_row_if_and_only_if_the_kubelet_tried_to_pull_it(lab: Lab) -> None:
     events = [*lab.kubelet.events(reason="Pulling"), *lab.kubelet.events(reason="Failed")]
     pulled = {event.image for event in events if event.image}
     rows = {row["imageRef"] for look in lab.looks for row in look.pulls}

@@ -46,7 +46,7 @@ def never_two_active(lab: Lab, ref: str) -> bool:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_pull_is_cancelled_when_the_kubelet_stops_and_the_next_pull_is_attempt_2(serial: Lab, how: str) -> None:
+async def test_stopping_the_kubelet_cancels_its_pull_and_the_next_pull_is_attempt_2(serial: Lab, how: str) -> None:
     ref = await halfway(serial, f"kubelet-{how}")
     await getattr(serial.cluster.kubelet, how)()
     await serial.until(lambda: [row["status"] for row in serial.looks[-1].rows(ref)] == ["failed"])
@@ -63,7 +63,7 @@ async def test_a_pull_is_cancelled_when_the_kubelet_stops_and_the_next_pull_is_a
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_pull_fails_when_containerd_stops_and_the_retry_completes(serial: Lab, how: str) -> None:
+async def test_a_pull_fails_and_its_retry_completes_if_containerd_stops(serial: Lab, how: str) -> None:
     name = f"containerd-{how}"
     ref = await halfway(serial, name)
     await getattr(serial.cluster.containerd, how)()
@@ -116,7 +116,7 @@ async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_n
     ids = serial.ids(ref)
     await serial.cluster.delete(once)
     cluster = serial.cluster
-    # No disk has 99 % free space, so the kubelet removes all images that no container uses.
+    # No disk is ever 99 % free, so the kubelet is always short of disk space and removes every unused image.
     await cluster.reconfigure(evictionHard={"imagefs.available": "99%"}, imageMinimumGCAge="1s")
     async with asyncio.timeout(PATIENCE):
         while await is_unpacked(serial, layer):  # noqa: ASYNC110

@@ -236,7 +236,7 @@ def test_the_classic_repository_and_the_oci_registry_serve_the_same_bytes(
 
 
 @pytest.mark.usefixtures("helm")
-def test_the_same_commit_always_gives_the_same_chart_archive(tmp_path: Path) -> None:
+def test_packaging_a_chart_twice_produces_identical_archives(tmp_path: Path) -> None:
     first, second = (packaging.package(tmp_path / name).read_bytes() for name in ("first", "second"))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 

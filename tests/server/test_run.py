@@ -78,7 +78,7 @@ async def test_the_server_shuts_down_promptly_even_if_a_client_never_reads_its_s
     await process.communicate()
 
 
-async def test_a_listen_address_in_use_is_reported_in_one_line() -> None:
+async def test_a_listen_address_that_is_already_in_use_is_reported_without_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start(PULLTRACE_HTTP_ADDR=f"127.0.0.1:{port}")

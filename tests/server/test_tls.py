@@ -171,7 +171,9 @@ def test_an_unusable_certificate_is_an_error_when_the_server_starts(files, autho
         Certificate(str(cert), str(key))
 
 
-async def test_an_agent_with_the_wrong_ca_reports_the_error_in_one_line_and_sends_nothing(served, authority, tmp_path):
+async def test_an_agent_with_the_wrong_ca_logs_the_error_on_a_single_line_and_sends_nothing(
+    served, authority, tmp_path
+):
     settings = {
         "NODE_NAME": "n1",
         "SERVER_URL": f"https://127.0.0.1:{served.port}",

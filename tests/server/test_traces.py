@@ -30,7 +30,9 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """The spans received so far, keyed by name. Environment variables make the exporter send to the receiver."""
+    """The spans received so far, keyed by name. An environment variable contains the receiver's address, so the
+    exporter sends its spans there.
+    """
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):

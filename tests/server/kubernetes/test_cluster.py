@@ -16,7 +16,7 @@ def cluster():
     return Cluster()
 
 
-def test_an_image_demand_lasts_from_the_pulling_event_until_the_container_starts(cluster):
+def test_a_demand_exists_from_the_first_status_of_its_pod_until_some_time_after_the_pull(cluster):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     assert cluster.apply(seen(arrival), T) == {"n1"}
     demand = only(cluster)

@@ -112,7 +112,7 @@ def test_an_image_that_the_kubelet_will_never_pull_has_no_next_retry(cluster, ha
 
 
 @pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
-def test_any_other_waiting_reason_for_a_missing_image_counts_as_a_failure(cluster, reason):
+def test_any_other_waiting_reason_for_a_missing_image_is_treated_as_a_failure(cluster, reason):
     arrival = web()
     arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
     cluster.apply(seen(arrival), T)

@@ -26,7 +26,7 @@ def test_only_the_first_containers_and_volumes_of_a_large_pod_are_read() -> None
     assert len(waiting.containers) == MAX_CONTAINERS + MAX_IMAGE_VOLUMES
 
 
-def test_the_total_number_of_requests_is_limited_and_removed_requests_make_room_for_new_ones() -> None:
+def test_the_total_number_of_requests_is_limited_and_removing_some_makes_room_for_new_ones() -> None:
     cluster = Cluster()
     cluster._budget = node_demands.Budget(left=3)
     pods = [web(f"web-{number}") for number in range(5)]

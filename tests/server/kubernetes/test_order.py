@@ -41,7 +41,7 @@ def test_an_event_from_a_node_with_a_correct_clock_can_arrive_late(cluster):
     assert cluster.expire(T + 901) == set()
 
 
-def test_a_pull_that_fails_within_one_second_counts_as_failed_regardless_of_the_order_of_its_events(cluster):
+def test_a_failure_within_one_second_is_recognised_regardless_of_the_order_of_the_events(cluster):
     arrival = web()
     items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
     for order in (items, items[::-1]):

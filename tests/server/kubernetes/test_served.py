@@ -128,7 +128,7 @@ async def test_a_request_for_an_unchanged_list_gets_304(start, api):
     assert (await server.get("/api/v1/pods", **{"If-None-Match": tag}))[0] == 200
 
 
-async def test_the_server_explains_why_there_are_no_pods_without_a_cluster(start):
+async def test_the_server_explains_that_it_shows_no_pods_because_there_is_no_cluster(start):
     server = await start()
     assert (await server.get("/readyz"))[0] == 200
     assert (await server.get("/api/v1/pods"))[1] == {

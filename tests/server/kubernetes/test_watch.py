@@ -90,7 +90,7 @@ async def test_a_watch_that_loses_its_connection_resumes_without_a_new_list(serv
         assert len([path for path in requests(server, "/pods") if "watch" not in path]) == 1
 
 
-async def test_after_a_410_the_new_list_removes_objects_that_no_longer_exist(server, kubeconfig):
+async def test_objects_that_no_longer_exist_are_removed_by_the_new_list_after_a_410(server, kubeconfig):
     gone, stays = web(1), web(2)
     for arrival in (gone, stays):
         server.put("pods", arrival.pod)
@@ -125,7 +125,7 @@ async def test_a_list_that_expires_between_two_pages_is_requested_again_from_the
         assert ["continue=" in path for path in lists] == [False, True, False, True]
 
 
-async def test_a_watch_that_is_often_interrupted_but_still_delivers_changes_does_not_count_as_down(
+async def test_a_watch_does_not_count_as_down_if_it_is_often_interrupted_but_still_delivers_changes(
     server, kubeconfig, caplog
 ):
     def events(it):

@@ -39,12 +39,12 @@ def test_a_pod_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
 
 
 def ahead(sim):
-    """Return the number of deleted pods' pulls that are ahead of the queued pull, and the sentence about the queue."""
+    """Return how many deleted pods' pulls are ahead of the queued pull, and the sentence about the queue."""
     (row,) = [row for row in sim.shown if row.image_ref == NEW]
     return row.bound.figures.get("deletedPodsAhead") if row.bound.figures else None, row.bound.why
 
 
-def test_the_queued_pull_of_a_deleted_pod_counts_as_ahead_until_it_begins(sim):
+def test_the_queued_pull_of_a_deleted_pod_is_counted_as_ahead_until_it_begins(sim):
     assert ahead(sim) == (1.0, "Queued behind a pull of a deleted pod on this node.")
     big = pull("lease-0", layer("z", MIB), at=NOW + 5, repository="team/big", image_ref="registry.io/team/big:1")
     sim.report(big, at=12)

@@ -211,7 +211,7 @@ def test_a_reference_by_digest_is_matched_exactly(sim):
     )
 
 
-def test_a_failure_that_affects_several_pods_counts_as_one_failed_pull(sim):
+def test_a_failure_is_counted_as_one_failed_pull_even_if_it_affects_several_pods(sim):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         sim.apply(seen(arrival), event(arrival.pulling("app", NOW + number)), at=number)
@@ -383,12 +383,12 @@ def test_a_retry_ends_when_the_last_pod_waiting_for_the_image_is_deleted(sim):
     assert (sim.one.status, sim.one.attempt) == (PullPhase.QUEUED, 2)
     sim.apply(PodGone(arrival.pod["metadata"]["uid"]), at=14)
     assert (sim.one.status, sim.one.attempt, sim.one.error) == (PullPhase.FAILED, 2, GIVEN_UP)
-    # The kubelet continues the pull anyway.
+    # The kubelet pulls the image anyway.
     sim.report(pull("lease-2", layer("a", 2 * MIB), at=NOW + 13.5), at=15)
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_pull_that_is_still_running_long_after_the_failure_counts_as_the_next_attempt(sim):
+def test_a_pull_counts_as_the_next_attempt_if_it_is_still_running_long_after_the_failure(sim):
     one, two = web("web-1"), web("web-2")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     sim.apply(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)

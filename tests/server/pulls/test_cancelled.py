@@ -21,7 +21,7 @@ def sim():
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_pull_that_ends_without_an_error_counts_as_cancelled_rather_than_failed(sim, deleted, caplog):
+def test_a_pull_counts_as_cancelled_rather_than_failed_if_it_ends_without_an_error(sim, deleted, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)

@@ -85,7 +85,7 @@ def test_a_cancelled_attempt_stays_listed_when_it_is_retried(sim):
     assert "cancelled at 40 %" in cancelled.error
 
 
-def test_an_attempt_that_ends_without_an_error_and_is_retried_immediately_counts_as_cancelled(sim):
+def test_an_attempt_counts_as_cancelled_if_it_ends_without_an_error_and_is_retried_immediately(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)

@@ -43,7 +43,7 @@ def documented():
         name = next(name for name in DEMANDS if line.startswith(name))
         known, unknown = (part.strip() for part in (line[52:70], line[70:]))
         for reported, word in ((REPOSITORY, known), (UNKNOWN, unknown)):
-            expected = None if word == "cannot be for it" else Fit[word]
+            expected = None if word == "cannot match" else Fit[word]
             yield pytest.param(name, reported, expected, id=f"{name}-{reported.image}")
 
 

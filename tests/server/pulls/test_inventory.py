@@ -62,7 +62,7 @@ def test_an_import_shows_its_progress_but_its_bytes_do_not_count_as_fetched() ->
     assert sim.metric("pull_bytes_total", registry="unknown") in (None, 0)
 
 
-def test_bytes_that_another_pull_fetches_count_as_progress_but_do_not_increase_the_rate() -> None:
+def test_bytes_fetched_by_another_pull_are_counted_as_progress_but_do_not_increase_the_rate() -> None:
     sim = SimulatedHub()
     for second in range(1, 6):
         shared = second * MIB

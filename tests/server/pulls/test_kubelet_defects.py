@@ -188,7 +188,7 @@ def test_a_pull_that_no_agent_observed_gets_its_duration_and_size_from_the_kubel
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_repeated_events_about_an_image_that_the_kubelet_does_not_pull_count_as_one_attempt(sim, happens):
+def test_repeated_events_are_counted_as_one_attempt_if_the_kubelet_does_not_pull_the_image(sim, happens):
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     sim.apply(seen(one), at=0)
     for second in range(0, 165, 12):

@@ -75,7 +75,7 @@ def test_each_pull_gets_the_match_that_the_docstring_table_specifies(latest, kin
 
 
 @pytest.mark.parametrize(("late", "expected"), [(7, Match.UNDECIDED), (9, Match.NEXT_ATTEMPT)])
-def test_a_pull_that_is_reported_as_live_long_after_the_failure_counts_as_the_next_attempt(late, expected):
+def test_a_pull_counts_as_the_next_attempt_if_it_is_reported_as_live_long_after_the_failure(late, expected):
     live = pull("live", Time.WITHIN)
     live.seen_at = ENDED + late
     assert match(live, Arrival(attempt("failed"))) is expected
@@ -108,7 +108,7 @@ def test_a_pull_that_overlaps_the_failed_pull_of_another_pod_belongs_to_the_same
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])
-def test_a_pull_for_another_waiting_pod_counts_as_a_repeat_only_if_it_downloads_nothing(fetched):
+def test_a_pull_for_another_waiting_pod_is_treated_as_a_repeat_only_if_it_downloads_nothing(fetched):
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
     found = pull("live", Time.AFTER)

@@ -168,7 +168,7 @@ def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40
         sim.report(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
 
 
-def test_one_large_layer_is_the_limiting_factor_if_several_connections_were_faster_than_one() -> None:
+def test_one_large_layer_is_the_limiting_factor_when_several_connections_have_been_faster_than_one() -> None:
     sim = SimulatedHub()
     one_large_layer(sim, small=4, large=4)
     bound = sim.one.bound
