@@ -27,7 +27,8 @@ async def test_starting_many_pods_with_cached_images_adds_rows_only_for_actual_p
     end = lab.looks[-1].at + 8
     await lab.until(lambda: lab.looks[-1].at > end)
     for look in lab.between(began, end):
-        assert not [row for row in look.pulls if row["imageRef"] == UNKNOWN_IMAGE]
+        unknown = [row for row in look.pulls if row["imageRef"] == UNKNOWN_IMAGE]
+        assert not unknown, unknown
     for ref in refs:
         rows = {row["id"]: row for _, row in lab.history(ref)}
         states = [(look.at, row) for look, row in lab.history(ref)]
