@@ -124,9 +124,9 @@ async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_page_names_the_p
     await expect(page.locator(row_of("shop/nginx"))).to_contain_text(why.format(2, "library/redis:1"))
     sentence = page.locator("main p").filter(has_text="Ready last")
     expected = (
-        r"^Ready last, apart from 2 pods without a reliable estimate: "
+        r"^Ready last, by reliable estimates: "
         r"shop/alpine waiting for library/alpine:1 on edge-1, in about 15 min\. "
-        r"It is queued, behind pytorch/pytorch:2\.9\.$"
+        r"It is queued, behind pytorch/pytorch:2\.9\. Not included: 2 pods without such an estimate\.$"
     )
     await expect(sentence).to_have_text(re.compile(expected))
 

@@ -1,5 +1,5 @@
 import { isNeverPulled } from '../model/attention'
-import { REASON_WORDS, reasonOf } from '../model/failureGroups'
+import { reasonWords } from '../model/failureGroups'
 import { pullState, stopped } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 
@@ -8,5 +8,5 @@ import type { Pull } from '../wire/wire'
 export function Reason({ pull }: { readonly pull: Pull }) {
   if (pullState(pull) === 'cancelled') return stopped(pull)
   if (pull.status !== 'failed') return `attempt ${pull.attempt} is running`
-  return isNeverPulled(pull) ? 'not on the node' : REASON_WORDS[reasonOf(pull)]
+  return isNeverPulled(pull) ? 'not on the node' : reasonWords(pull)
 }

@@ -163,6 +163,21 @@ export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
   canceled: 'cancelled',
 }
 
+const LONGEST_CAUSE = 48
+
+/** Why an attempt failed, in a few words. If the reason is unknown, this is the innermost cause in the error's text:
+ * `containerd restarted during the pull`. */
+export function causeWords({ errorReason = 'unknown', error }: Pick<Pull, 'errorReason' | 'error'>): string {
+  const cause = error?.split('\n', 1)[0]?.split(': ').at(-1) ?? ''
+  const isShown = errorReason === 'unknown' && cause !== '' && cause.length <= LONGEST_CAUSE
+  return isShown ? cause : REASON_WORDS[errorReason]
+}
+
+/** Why the last attempt of a pull failed. */
+export function reasonWords(pull: Pull): string {
+  return causeWords(pull.errorReason === undefined ? (pull.earlier.at(-1) ?? pull) : pull)
+}
+
 const BY_SEVERITY = Object.keys(REASON_WORDS)
 
 export function severity(pull: Pull): number {

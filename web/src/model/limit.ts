@@ -2,7 +2,7 @@
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
-import { isCancelled, REASON_WORDS } from './failureGroups'
+import { causeWords, isCancelled } from './failureGroups'
 import { clock, count, duration, joined, listed, percent, rate, times } from './format'
 import { imageName } from './images'
 import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
@@ -39,7 +39,7 @@ function boundWord(pull: Pull): string {
 function earlierWords(pull: Pull): string {
   if (!isRetry(pull)) return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
   const last = pull.earlier.at(-1)
-  return last === undefined ? '' : `attempt ${last.attempt}: ${REASON_WORDS[last.errorReason]}`
+  return last === undefined ? '' : `attempt ${last.attempt}: ${causeWords(last)}`
 }
 
 /** Explains why a pod is waiting: names the pulls ahead in the queue, the limiting factor, or the reason why there is

@@ -203,7 +203,8 @@ it('names the same image as the last until another image takes clearly longer', 
   const rows = [waits('a', 100), waits('a', 100), waits('a', 100, 'm'), waits('b', 120)]
   expect(last(undefined, ...rows)).toEqual(['b n', 1, 0])
   expect(last('a n', ...rows)).toEqual(['a n', 2, 0])
-  expect(last('a n', ...rows, waits('b', 140))).toEqual(['b n', 2, 0])
+  expect(last('a n', ...rows, waits('b', 155))).toEqual(['a n', 2, 0])
+  expect(last('a n', ...rows, waits('b', 165))).toEqual(['b n', 2, 0])
   expect(last('gone n', ...rows, waits('c', undefined))).toEqual(['b n', 1, 1])
 })
 

@@ -259,19 +259,21 @@ function isReliable({ etaSeconds, slowest }: PodRow): boolean {
   return etaSeconds !== undefined && !(place !== undefined && ROUGH.includes(pull?.usualBasis))
 }
 
-/** Until another image takes clearly longer than the image named before, the same image is named. */
-const STILL_LAST = 0.75
+/** Another image takes clearly longer if both this factor and this number of seconds are exceeded. */
+const LONGER_FACTOR = 1.33
+const LONGER_SECONDS = 60
 
-/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. `before`
- * is the last key that was returned. */
+/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. The image
+ * with the key `before` is returned until another image takes clearly longer. */
 export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
   const known = pulling.filter(isReliable).sort(byReady)
   const last = known.at(-1)
   if (last === undefined || pulling.length < 2) return undefined
-  const kept = known.filter(row => imageAndNode(row) === before).at(-1)
-  const row = readyIn(kept ?? last) < STILL_LAST * readyIn(last) ? last : (kept ?? last)
+  const kept = known.filter(one => imageAndNode(one) === before).at(-1) ?? last
+  const limit = Math.max(LONGER_FACTOR * readyIn(kept), readyIn(kept) + LONGER_SECONDS)
+  const row = readyIn(last) > limit ? last : kept
   const key = imageAndNode(row)
   return {
     key,

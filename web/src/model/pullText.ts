@@ -1,6 +1,6 @@
 /** Describes a pull as plain text, for a chat or a ticket. */
 import type { Pull } from '../wire/wire'
-import { failingWords, REASON_WORDS, reasonOf } from './failureGroups'
+import { failingWords, reasonWords } from './failureGroups'
 import { bytes, clock, count, joined, ofTotal, percent, rate } from './format'
 import { timeLeftWords } from './limit'
 import { knownPercent, pullState, shownRate, stateWord, tookSeconds } from './pullState'
@@ -19,7 +19,7 @@ export function pullText(
   const state = pullState(pull)
   const facts = joined(
     ' · ',
-    stateWord(pull) + (state === 'failed' ? `: ${REASON_WORDS[reasonOf(pull)]}` : ''),
+    stateWord(pull) + (state === 'failed' ? `: ${reasonWords(pull)}` : ''),
     failingWords([pull], context, now),
     percent(knownPercent(pull)),
     pull.totalBytes > 0 ? ofTotal(pull.downloadedBytes, pull.totalBytes) : bytes(pull.imageBytes),

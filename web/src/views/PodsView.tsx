@@ -62,13 +62,13 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const others = joined(
     ' and ',
     stuck > 0 && count(stuck, 'failed or stalled pod'),
-    blind > 0 && `${count(blind, 'pod')} without a reliable estimate`,
+    blind > 0 && `${count(blind, 'pod')} without such an estimate`,
   )
   return (
     <p className={shared.remark}>
-      Ready last{others && `, apart from ${others}`}: {pods === 1 ? podName(pod) : count(pods, 'pod')} waiting
-      for <b>{image}</b> on {pod.nodeName}, in about {duration(etaSeconds)}.{' '}
-      {joined(', ', `It is ${row.state}`, delayOf(row, now))}.
+      Ready last{others && ', by reliable estimates'}: {pods === 1 ? podName(pod) : count(pods, 'pod')}{' '}
+      waiting for <b>{image}</b> on {pod.nodeName}, in about {duration(etaSeconds)}.{' '}
+      {joined(', ', `It is ${row.state}`, delayOf(row, now))}.{others && ` Not included: ${others}.`}
     </p>
   )
 }

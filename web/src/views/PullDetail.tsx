@@ -6,7 +6,7 @@ import { GUESSED } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
 import { isNotTried } from '../model/attention'
-import { failingWords, REASON_WORDS } from '../model/failureGroups'
+import { causeWords, failingWords } from '../model/failureGroups'
 import { bytes, clock, count, exactTime, joined, percent, rate, secondOfDay } from '../model/format'
 import { basisWords, explanation, usualWords } from '../model/limit'
 import { averageRate, hasEnded, hasFailed, pullState, stopped, tookSeconds } from '../model/pullState'
@@ -82,12 +82,13 @@ function Earlier({ pull: { attempt, earlier } }: { readonly pull: Pull }) {
 }
 
 /** `Attempt 6 · 20:13:05, 2 s · not found`; without a start time, `until 20:13:07`. */
-function attemptWords({ attempt, startedAt, completedAt, errorReason, percent: done }: Attempt): string {
+function attemptWords(one: Attempt): string {
+  const { attempt, startedAt, completedAt, percent: done } = one
   const when =
     startedAt === undefined
       ? `until ${secondOfDay(completedAt)}`
       : `${secondOfDay(startedAt)}, ${clock((completedAt - startedAt) / 1000)}`
-  return `Attempt ${attempt} · ${when} · ${REASON_WORDS[errorReason]}${done > 0 ? ` at ${percent(done)}` : ''}`
+  return `Attempt ${attempt} · ${when} · ${causeWords(one)}${done > 0 ? ` at ${percent(done)}` : ''}`
 }
 
 function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
