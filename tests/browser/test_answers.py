@@ -91,7 +91,9 @@ async def test_the_page_shows_which_waiting_pod_is_expected_to_be_ready_last_and
     await expect(names).to_have_text(["shop/broken", "shop/trainer", "shop/shop"])
     last = page.locator(row_of("shop/shop"))
     await expect(last).to_contain_text("then redis:8, not queued yet")
-    await expect(last.locator("td[data-column=ready]")).to_have_text(re.compile(r"^> \d s1 image later$"))
+    await expect(last.locator("td[data-column=ready]")).to_have_text("\u20131 image later")
+    why = re.compile("then redis:8, not queued yet$")
+    await expect(last.locator("td[data-column=ready] span").first).to_have_attribute("title", why)
     await page.get_by_role("button", name="Ready in").click()
     await expect(names).to_have_text(["shop/broken", "shop/shop", "shop/trainer"])
 
