@@ -6,7 +6,7 @@ import urllib.request
 from dataclasses import asdict, dataclass
 
 from bench.load import Generator, Load, own_cpu_seconds
-from bench.process import ServerProcess, running
+from bench.process import PATIENCE, ServerProcess, running
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ async def observe(
 
 def _scrape(port: int) -> float:
     began = time.monotonic()
-    urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read()
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE).read()
     return time.monotonic() - began
 
 

@@ -12,6 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+PATIENCE = 180.0
+"""Maximum time, in seconds, to wait for a response from the server, even on a busy machine."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,7 +46,7 @@ async def running(kind: str) -> AsyncIterator[ServerProcess]:
     )
     try:
         assert process.stdout
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             ports = json.loads(await process.stdout.readline())
         yield ServerProcess(kind, process.pid, *ports)
     finally:

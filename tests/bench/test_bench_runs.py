@@ -12,7 +12,7 @@ async def test_a_short_benchmark_runs_and_prints_its_table(part):
         sys.executable, "-m", "bench", "--short", part, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     printed, errors = await process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 0, errors.decode()
     assert "| load | reports/s |" in printed.decode()
     assert "Traceback" not in errors.decode(), "every simulated client understands the server's responses"
 
