@@ -92,8 +92,8 @@ async def test_a_queued_pull_shows_its_place_and_the_pulls_ahead_of_it(
     await page.locator('[data-toggle="worker-05"]').click()
     names = page.locator("[data-detail] li")
     await expect(names).to_contain_text(["acme/checkout", "node-exporter", "later/one", "nginx"])
-    await expect(names.nth(1)).to_contain_text("next, after 1 running, for monitoring/node-exporter-x2> 2")
-    await expect(names.nth(2)).to_contain_text("2nd in queue> 2")
+    await expect(names.nth(1)).to_contain_text("next, after 1 running, for monitoring/node-exporter-x2\u2013")
+    await expect(names.nth(2)).to_contain_text("2nd in queue\u2013")
     await page.goto(server.url + "?view=pods&sort=-ready")
     first = page.locator(ROWS).first
     await expect(first.locator("td[data-column=ready]")).to_have_text(
