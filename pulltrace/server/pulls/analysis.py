@@ -145,4 +145,6 @@ class Analysis:
 def _slower(took: float, usual: Estimate | None) -> float | None:
     if usual is None or not usual.is_firm or took < max(SLOWER * usual.median, usual.median + SLOWER_SECONDS):
         return None
+    if usual.p90 is not None and took <= usual.p90:
+        return None
     return round(took / max(usual.median, 1.0), 1)

@@ -1,4 +1,4 @@
-"""Estimate how long a pull usually takes: the median of similar earlier pulls. Sans-I/O.
+"""Estimate how long a pull usually takes: the median and the 90th percentile of similar earlier pulls. Sans-I/O.
 
 The most similar pulls are used, in this order of preference: pulls of this image on this node, pulls of this image on
 other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
@@ -43,6 +43,8 @@ LEAST = 2
 """Minimum number of pulls for an estimate that is not based on the same image or repository."""
 ENOUGH = 3
 """A pull can be called slower than usual only if at least this many pulls of similar size are known."""
+MANY = 10
+"""Minimum number of pulls for a 90th percentile. Of fewer pulls, it would be the longest, which may have stalled."""
 ROUGH = frozenset({UsualBasis.REGISTRY, UsualBasis.NODE, UsualBasis.OTHER_NODES})
 """An estimate with one of these bases may differ greatly from the actual duration."""
 
@@ -52,6 +54,8 @@ class Estimate:
     """The usual duration in seconds, derived from ``count`` earlier pulls."""
 
     median: float
+    p90: float | None
+    """The 90th percentile, or None if there are fewer than ``MANY`` pulls."""
     count: int
     basis: UsualBasis
     is_firm: bool
@@ -205,16 +209,17 @@ class Usual:
         return None if found and found.basis is UsualBasis.OTHER_NODES else found
 
     def _estimate(self, samples: Sequence[_Sample], node: str, size: int | None, basis: UsualBasis) -> Estimate | None:
-        """Return the median duration of these pulls, scaled to this node. If the size is known, the duration is also
+        """Return the usual duration of these pulls, scaled to this node. If the size is known, the duration is also
         scaled to the size.
         """
         if not samples:
             return None
         scaled = [self._scale(item, node, size or item.size) for item in samples]
         compared = [item for item in scaled if item.is_compared]
-        seconds = [item.seconds for item in compared or scaled]
+        seconds = sorted(item.seconds for item in compared or scaled)
         return Estimate(
             median=round(median(seconds), 1),
+            p90=round(seconds[int(0.9 * len(seconds))], 1) if len(seconds) >= MANY else None,
             count=len(seconds),
             basis=basis if compared else UsualBasis.OTHER_NODES,
             is_firm=basis not in ROUGH and sum(item.is_firm for item in compared) >= ENOUGH,

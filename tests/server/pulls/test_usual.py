@@ -29,12 +29,19 @@ def estimate(usual, *, image="shop/web:1", registry="docker.io", node="a", size=
     )
 
 
-def test_the_usual_duration_on_the_same_node_is_the_median():
+def test_the_usual_duration_on_the_same_node_is_the_median_and_the_90th_percentile():
     usual = Usual()
     for seconds in (10, 12, 11, 10, 11, 12, 10, 11, 12, 40):
         record(usual, seconds)
     found = estimate(usual)
-    assert (found.basis, found.count, found.median) == ("image", 10, 11.0)
+    assert (found.basis, found.count, found.median, found.p90) == ("image", 10, 11.0, 40.0)
+
+
+def test_fewer_than_ten_pulls_have_no_90th_percentile():
+    usual = Usual()
+    for _ in range(9):
+        record(usual, 10)
+    assert estimate(usual).p90 is None
 
 
 def test_there_is_no_usual_duration_without_earlier_pulls():
@@ -300,6 +307,14 @@ def test_a_pull_is_slow_even_if_an_earlier_pull_took_just_as_long():
         pulled(sim, number, took, began=100 * number)
     slow = pulled(sim, 4, 62, began=400)
     assert (slow.usual_seconds, slow.slower_than_usual) == (9.0, 6.9)
+
+
+def test_a_pull_is_not_slow_if_one_in_ten_earlier_pulls_took_as_long():
+    sim = SimulatedHub()
+    for number in range(10):
+        pulled(sim, number, 62 if number == 4 else 9, began=100 * number)
+    assert pulled(sim, 10, 62, began=1000).slower_than_usual is None
+    assert pulled(sim, 11, 63, began=1100).slower_than_usual == 7.0
 
 
 def test_the_time_to_ready_is_estimated_before_the_first_byte_arrives():
