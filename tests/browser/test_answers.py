@@ -145,7 +145,7 @@ async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: Scripted
     row = page.locator(row_of("nginx"))
     await expect(row.locator("td[data-column=rollout]")).to_have_text("11 done · 1 waiting (edge-1)")
     await expect(row.locator("td[data-column=nodes]")).to_have_text("1 of 12 to go")
-    await expect(row).to_contain_text("Rollout for Deployment/web in shop: on 11 of 12 nodes")
+    await expect(row).to_contain_text("On 11 of 12 nodes: rollout of Deployment/web in shop")
     await expect(row.locator("td[data-column=slowest]")).to_have_text("edge-1waiting")
     await row.click()
     await expect(page.get_by_text("A pod is waiting for this image on edge-1")).to_be_visible()

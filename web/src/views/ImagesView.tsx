@@ -49,8 +49,8 @@ function Image({ row: { imageRef, workload, done, nodeCount } }: { readonly row:
     <>
       <ImageLabel imageRef={imageRef} />
       {workload !== undefined && (
-        <span className={classes(shared.small, styles.workload)}>
-          Rollout for {workload}: on {done} of {count(nodeCount, 'node')}
+        <span className={classes(shared.cut, shared.small, styles.workload)}>
+          On {done} of {count(nodeCount, 'node')}: rollout of {workload}
         </span>
       )}
     </>
