@@ -58,6 +58,7 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
   return [
     `At ${secondOfDay(at)}: ${count(running.length, 'pull was', 'pulls were')} in progress${rateWords(at, samples)}.`,
     ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
+    'Queued pulls whose pods were deleted later are not listed.',
     ...(oldest !== undefined && at < oldest
       ? [`The list contains no pull that ended before ${timeOfDay(oldest)}.`]
       : []),

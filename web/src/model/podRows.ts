@@ -245,6 +245,8 @@ export interface ReadyLast {
   readonly pods: number
   /** How many other pods have no reliable estimate. */
   readonly blind: number
+  /** The highest lower bound for any of these pods, in seconds; 0 if none is known. */
+  readonly blindAtLeast: number
   /** How many pods cannot become ready, because a pull failed, stalled or was cancelled. */
   readonly stuck: number
 }
@@ -275,11 +277,13 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   const limit = Math.max(LONGER_FACTOR * readyIn(kept), readyIn(kept) + LONGER_SECONDS)
   const row = readyIn(last) > limit ? last : kept
   const key = imageAndNode(row)
+  const blind = pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key)
   return {
     key,
     row,
     pods: pulling.filter(other => imageAndNode(other) === key).length,
-    blind: pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key).length,
+    blind: blind.length,
+    blindAtLeast: Math.max(0, ...blind.map(({ etaAtLeast = 0 }) => etaAtLeast)),
     stuck: waiting.length - pulling.length,
   }
 }

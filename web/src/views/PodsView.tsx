@@ -2,8 +2,8 @@ import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
-import { count, duration, joined } from '../model/format'
-import { shortName } from '../model/limit'
+import { count, joined } from '../model/format'
+import { shortName, soon } from '../model/limit'
 import { ordered } from '../model/order'
 import {
   byTrouble,
@@ -56,18 +56,19 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const found = readyLast(rows, before.current)
   before.current = found?.key
   if (found === undefined) return null
-  const { row, pods, blind, stuck } = found
+  const { row, pods, blind, blindAtLeast, stuck } = found
   const { pod, etaSeconds = 0, slowest } = row
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
   const others = joined(
     ' and ',
     stuck > 0 && count(stuck, 'failed or stalled pod'),
-    blind > 0 && `${count(blind, 'pod')} without such an estimate`,
+    blind > 0 &&
+      `${count(blind, 'pod')} without such an estimate${blindAtLeast > etaSeconds ? `, one of which takes at least ${soon(blindAtLeast)}` : ''}`,
   )
   return (
     <p className={shared.remark}>
       Ready last{others && ', by reliable estimates'}: {pods === 1 ? podName(pod) : count(pods, 'pod')}{' '}
-      waiting for <b>{image}</b> on {pod.nodeName}, in about {duration(etaSeconds)}.{' '}
+      waiting for <b>{image}</b> on {pod.nodeName}, in about {soon(etaSeconds)}.{' '}
       {joined(', ', `It is ${row.state}`, delayOf(row, now))}.{others && ` Not included: ${others}.`}
     </p>
   )
