@@ -83,9 +83,9 @@ class Arrival:
     """True if the next tick must examine the arrival again, because byte counts or the reason for a failure may still
     arrive.
     """
-    expires: float | None = None
-    """When the arrival will be dropped if it is kept only as history, because no pod is waiting for the arrival's image
-    and no agent observed the pull.
+    expires: bool = False
+    """True if the arrival is kept only as history. No pod is waiting for the arrival's image, and no agent observed the
+    pull.
     """
     _pull_number: int = 0
     """The number of the attempt that ``pull`` belongs to. The first attempt has the number 1."""
@@ -161,18 +161,17 @@ class Arrival:
         return self.latest.number if self.latest else 0
 
     @property
-    def has_ended(self) -> bool:
-        """Return whether the newest attempt has ended, as published."""
+    def _has_ended(self) -> bool:
         return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
         """Make this pull the newest pull of the arrival. If the pull does not belong to the newest attempt, a new
         attempt begins.
         """
-        if self.pull and self._is_pull_newest and not self.has_ended and not self.pull.is_only_lease:
+        if self.pull and self._is_pull_newest and not self._has_ended and not self.pull.is_only_lease:
             pull.started_at = min(pull.started_at, self.pull.started_at)
             pull.best_percent = max(pull.best_percent, self.pull.best_percent)
-        if self.latest and self.has_ended and match(pull, self) is Match.SAME_ATTEMPT:
+        if self.latest and self._has_ended and match(pull, self) is Match.SAME_ATTEMPT:
             self._pull_number = self.latest.number  # keeps the kubelet's reason for the failure
         else:
             self._pull_number, self._failure = self._next_number(pull), None
@@ -190,7 +189,7 @@ class Arrival:
         """Return whether the attempt is running and the kubelet still needs its image, even though this arrival's
         newest pull turned out to belong to a different image, ``name``.
         """
-        needed = self.demand is not None and self.demand.pulling and not self.has_ended
+        needed = self.demand is not None and self.demand.pulling and not self._has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
@@ -204,7 +203,7 @@ class Arrival:
 
     def _next_number(self, pull: Pull) -> int:
         """Return the attempt number of a pull that is about to become the newest pull of this arrival."""
-        if self.has_ended:
+        if self._has_ended:
             return self._number + 1
         counted = self.demand.attempt if self.demand and not is_later(self.demand, pull) else 1
         return max(self._number, counted)
@@ -240,17 +239,6 @@ class Arrival:
         known = {_container_of(pod): structs.replace(pod, waiting_reason=None) for pod in earlier}
         self.pods = pods
         self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
-
-    def without_pods(self) -> PullStatus | None:
-        """Return the status to publish after all pods that were waiting for an image that could not be pulled have been
-        deleted. Return None if nothing has changed.
-        """
-        status = self.status
-        if status is None or status.status is not PullPhase.FAILED or not (status.pods or status.next_retry_at):
-            return None
-        waited = list(self.waited) or None
-        self.status = structs.replace(status, pods=None, waited=waited, next_retry_at=None)
-        return self.status
 
     def note_queue(self, ahead: tuple[str, ...], left: Sequence[float]) -> None:
         """If this image is queued, record which images the node is pulling, and how many pulls of deleted pods are

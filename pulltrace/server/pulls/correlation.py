@@ -163,7 +163,8 @@ class _Open:
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
-                yield from self._retire(arrival, now)
+                if not self._keeps(arrival, now):
+                    yield from self._drop(arrival)
                 continue
             arrival.note_queue(ahead, left)
             yield from self._publish(arrival, now, agent=agent)
@@ -331,19 +332,14 @@ class _Open:
             if not status.status.ended:  # after a finished attempt, there may be another attempt to publish
                 return
 
-    def _retire(self, arrival: Arrival, now: float) -> Iterator[Changed]:
-        """Drop an arrival that no pod is waiting for and whose pull no agent observed. If the pull has completed or
-        failed, keep the arrival as history until it expires.
-        """
-        expires = arrival.ended_at + self._context.ttl
-        if not arrival.has_ended or not arrival.status or now >= expires:
-            yield from self._drop(arrival)
-            return
-        if arrival.expires != expires:
-            arrival.expires = expires
-            self.expiring.append(expires)
-        if status := arrival.without_pods():
-            yield Changed(arrival, status)
+    def _keeps(self, arrival: Arrival, now: float) -> bool:
+        """Return whether to keep a completed arrival whose pull no agent observed."""
+        if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
+            return False
+        if not arrival.expires:
+            arrival.expires = True
+            self.expiring.append(arrival.ended_at + self._context.ttl)
+        return True
 
     def _drop(self, arrival: Arrival) -> Iterator[Changed]:
         self.arrivals.pop(arrival.id, None)

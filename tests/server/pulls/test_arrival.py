@@ -237,26 +237,6 @@ def test_a_deleted_pod_is_no_longer_queued(sim):
     assert not sim.shown
 
 
-def test_a_failed_pull_that_no_agent_observed_stays_in_the_history_after_its_pod_was_deleted(sim):
-    first, second = web("web-1"), web("web-2")
-    sim.apply(seen(first), event(first.pulling("app", NOW)), event(first.failed("app", NOW + 2, NOT_FOUND)), at=2)
-    assert (sim.one.next_retry_at is not None, len(sim.one.pods)) == (True, 1)
-    row = sim.one.id
-    sim.apply(PodGone(first.pod["metadata"]["uid"]), at=5)
-    assert (sim.one.status, sim.one.pods, len(sim.one.waited)) == (PullPhase.FAILED, None, 1)
-    assert sim.one.next_retry_at is None
-    sim.apply(seen(second), event(second.pulling("app", NOW + 100)), at=100)
-    assert (sim.one.id, sim.one.status, sim.one.attempt) == (row, PullPhase.QUEUED, 2)
-    sim.apply(event(second.failed("app", NOW + 102, NOT_FOUND)), at=102)
-    assert (sim.one.status, len(sim.one.pods)) == (PullPhase.FAILED, 1)
-    sim.apply(PodGone(second.pod["metadata"]["uid"]), at=105)
-    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 2
-    sim.at(1850)
-    assert sim.one.id == row, "the second failure ended 100 s after the first"
-    sim.at(2000)
-    assert not sim.shown
-
-
 def test_a_pull_with_an_invalid_image_name_is_shown_as_failed(sim):
     arrival = web(image="Registry.io/UPPER:1")
     sim.apply(seen(arrival), event(arrival.invalid("app", NOW)), seen(arrival), at=0)
