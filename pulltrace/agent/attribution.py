@@ -1,7 +1,7 @@
 """Determine the image that a pull is fetching, and the registry and repository that the image comes from. Sans-I/O.
 
-A pull's layers are read from its manifest, never from its ingests. Some layers, such as those that are already on the
-node or that another pull is fetching, may never appear among the lease's resources. See ``docs/how-it-knows.md``.
+A pull's layers are read from its manifest, never from its ingests. If a layer is already on the node, or if another
+pull is fetching it, it may never appear among the lease's resources. See ``docs/how-it-knows.md``.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -237,7 +237,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
-        """Return whether all blobs that polls saw were already on the node, and none of them is an index or manifest.
+        """Return whether polls saw only blobs that were already on the node, none of which is an index or manifest.
 
         A pull's lease lists a manifest before any other blob. Therefore, a lease without a manifest belongs to a client
         that imported the blobs again.
@@ -282,7 +282,7 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair new images, in chronological order, with the pulls for which polls saw only a lease. Do nothing unless
+        """Pair new images, in chronological order, with the pulls of which polls saw only the lease. Do nothing unless
         there are as many new images as pulls.
         """
         if self.is_doubtful(pull):
@@ -340,8 +340,8 @@ class Conclusion:
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
         made: dict[str, float] = {}
         for record in records:
-            # The CRI plugin deletes the lease before it writes the records without a tag, so another pull may already
-            # have claimed the image.
+            # The CRI plugin deletes the lease before it writes the untagged records, so another pull may already have
+            # claimed the image.
             new = record.updated_at >= pull.seen_at and record.updated_at > ledger.claimed_at(record.name)
             if new and not (record.target in claimed and is_tagless(record)):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))

@@ -56,7 +56,7 @@ _IMAGE_TOPICS = '"^/images/(create|update)$"'
 _CONTAINER_TOPIC = "/containers/create"
 _SOURCE_LABEL = "containerd.io/distribution.source."
 _CRI_LABEL = "io.cri-containerd.image"
-"""The CRI plugin pulls images with this label, and adds it to the images of other clients."""
+"""The CRI plugin sets this label on the images that it pulls, and adds it to images that other clients have pulled."""
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class Containerd:
         ]
 
     def changed_images(self) -> dict[str, list[Write]]:
-        """Return the most recent writes of each image record that was written since the last call, keyed by record
+        """Return the most recent writes to each image record that was written since the last call, keyed by record
         name. Start the event subscription if it is not running.
 
         Return an empty dictionary if no event has arrived.

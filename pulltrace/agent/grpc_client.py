@@ -12,7 +12,8 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` as follows:
   ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
 - ``call``: collect ``channel.unary_stream(method)(request, timeout=DEADLINE, metadata=metadata)`` in a list;
 - ``calls``: ``asyncio.gather`` over ``call``, at most ``AT_ONCE`` at a time, each result wrapped in a ``Response``;
-- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which is slow to notice a lost connection;
+- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, although the state is slow to reflect a lost
+  connection;
 - ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is a ``Code``.
 """
 

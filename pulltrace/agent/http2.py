@@ -24,7 +24,7 @@ from typing import NamedTuple
 from hpack import Decoder, Encoder, HPACKError
 
 MAX_FRAME = 1 << 14
-"""Maximum frame size in bytes. HTTP/2 starts with this limit (RFC 9113, 4.2), and the client never raises the limit."""
+"""Maximum frame size in bytes. This is the initial limit in HTTP/2 (RFC 9113, 4.2), and the client never raises it."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # maximum size of a header block in bytes, encoded or decoded
@@ -189,7 +189,7 @@ class Http2:
         return DataReceived(stream, _without_padding(flags, body), ended)
 
     def _refill(self, stream: int, used: int) -> int:
-        """Refill a receive window if at least half of it is used. Return the number of bytes still in use."""
+        """Refill a receive window if at least half of it has been used. Return the number of bytes still in use."""
         if used < _WINDOW // 2:
             return used
         self._output.append(_frame(_WINDOW_UPDATE, 0, stream, used.to_bytes(4)))

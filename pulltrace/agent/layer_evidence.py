@@ -103,7 +103,7 @@ class LayerEvidence:
 
     def _may_have_fetched(self, pull: Pull, digest: str) -> bool:
         """Return whether the pull's lease contains the blob. Also return true if no live pull's lease contains the
-        blob. Its bytes are then counted only by the first pull that needs the blob.
+        blob. Its bytes are then counted only for the first pull that needs the blob.
         """
         return digest in pull.resources.content or digest not in self._held
 
@@ -115,8 +115,8 @@ class LayerEvidence:
                 self._owners[ingest.digest] = max(holders, key=age).lease.id
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the pull that is downloading or has downloaded this blob. Return None if it is ``pull``
-        itself, or if there is no such pull.
+        """Return the id of the pull that is downloading or has downloaded this blob. Return None if that pull is
+        ``pull`` itself, or if there is no such pull.
         """
         owner = self._owners.get(digest)
         return None if owner == pull.lease.id else owner

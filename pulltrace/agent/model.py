@@ -89,7 +89,7 @@ class Blob:
     created_at: float
     sources: frozenset[tuple[str, str]] = frozenset()
     updated_at: float = 0.0
-    """When the blob's labels last changed."""
+    """The time at which the blob's labels last changed."""
 
 
 @dataclass(frozen=True, slots=True)

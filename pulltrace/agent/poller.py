@@ -28,7 +28,7 @@ FULL_LOOK = 10
 
 RESTS = 4
 """While the node is idle, up to this many consecutive polls request only the list of leases. A download without a lease
-is rare, and the agent may notice it up to this many polls late.
+is rare, and the agent may be up to this many polls late in noticing it.
 """
 
 _log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Poller:
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
         """Send these questions to containerd, allowing ``DEADLINE`` seconds for all of them together. Return the
-        questions that were not answered.
+        questions that have not been answered.
         """
         remaining, unanswered = iter(questions), set(questions)
 

@@ -108,9 +108,9 @@ class Pull:
 
     @property
     def fetching_since(self) -> float:
-        """Return the earliest time at which the pull can have fetched a layer. A layer that arrived earlier was fetched
-        by another client, even if it arrived after this pull's lease was created. Imports and some other clients write
-        layers before manifests, so for them the time is the start of the lease.
+        """Return the earliest time at which the pull could have fetched a layer. A layer that arrived earlier was
+        fetched by another client, even if it arrived after this pull's lease was created. Imports and some other
+        clients write layers before manifests, so the time used for them is the start of the lease.
         """
         if self.seen in (Seen.IMPORT, Seen.FETCH):
             return self.lease.created_at
@@ -138,7 +138,7 @@ class Pull:
 
     @property
     def whole(self) -> bool:
-        """Return whether all of the pull's layers are known and reported.
+        """Return whether all of the pull's layers are known and have been reported.
 
         A pull for all platforms may have more layers than a report can contain.
         """

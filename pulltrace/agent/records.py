@@ -47,8 +47,8 @@ class RecordLedger:
         return len(self._earlier | self._this_poll)
 
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
-        """Return whether this version of the record was written after the lease began, and whether no earlier pull has
-        claimed it.
+        """Return whether this version of the record was written after the lease began and has not been claimed by an
+        earlier pull.
         """
         return record.updated_at >= lease.created_at and self.is_new(record)
 
@@ -73,7 +73,7 @@ class RecordLedger:
 
         If the pull created the record, the result is the record's creation time, because a second pull of the same
         image may have updated the record since then. However, if another pull that ended during this poll has already
-        claimed the record, that pull is assumed to have created it, and the result is the time of the update.
+        claimed the record, that pull is assumed to have created it. The result is then the time of the update.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
@@ -90,7 +90,7 @@ class RecordLedger:
         )
 
     def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
-        """Remember the writes of image records. ``writes`` is keyed by record name."""
+        """Remember writes to image records. ``writes`` is keyed by record name."""
         for name, seen in writes.items():
             self._writes[name] = [*self._writes.pop(name, ()), *seen][-MAX_WRITES:]
 
@@ -126,7 +126,7 @@ class RecordLedger:
         return str(known[name])
 
     def after_poll(self, oldest: float, unseen_since: float) -> None:
-        """Forget claims and writes that are no longer needed by any pull.
+        """Forget claims and writes that no pull needs any longer.
 
         ``oldest`` is the start time of the oldest live pull. Pulls that no poll has seen began after ``unseen_since``.
         """

@@ -67,7 +67,7 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Give ``pull``, which is known only from its lease, the image of the unseen pull ``short``.
+    """Assign the image of the unseen pull ``short`` to ``pull``, of which only the lease is known.
 
     The agent only guesses that the two are the same pull.
     """

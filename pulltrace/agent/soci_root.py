@@ -57,8 +57,8 @@ class _LayoutError(Exception):
 
 
 def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
-    """Return how many bytes of the layer in one directory are on disk. SOCI may delete the layer's directory at any
-    time.
+    """Return how many bytes of a layer are on disk, given the layer's directory. SOCI may delete the layer's directory
+    at any time.
     """
     if not layer.is_dir(follow_symlinks=False):
         raise _LayoutError(f"{layer.name} is not a directory")

@@ -43,7 +43,7 @@ class Tracker:
         self.facts = Facts()
         self.serving = Serving(self.facts)
         self.containerd_since = 0.0
-        """When the running containerd started; 0.0 if unknown."""
+        """The time at which the running containerd started; 0.0 if it is unknown."""
         self._evidence = LayerEvidence(self.facts, self.serving)
         self._ledger = RecordLedger()
         self._conclusion = Conclusion(self.facts, self._ledger)
@@ -124,7 +124,7 @@ class Tracker:
         self._changes.append(change)
 
     def see_writes(self, writes: Mapping[str, Collection[Write]]) -> None:
-        """Record the writes of image records. ``writes`` is keyed by record name."""
+        """Record writes to image records. ``writes`` is keyed by record name."""
         self._ledger.see_writes(writes)
 
     def see_removed(self, name: str) -> None:
@@ -132,8 +132,8 @@ class Tracker:
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
-        """Record when containers were created. An empty lease that began before a container was created may have
-        belonged to that container.
+        """Record the times at which containers were created. An empty lease that began before a container was created
+        may have belonged to that container.
         """
         self.facts.containers.extend(times)
 
@@ -198,8 +198,8 @@ class Tracker:
         self._changes.clear()
 
     def _is_foreign(self, pull: Pull) -> bool:
-        """Return whether a client other than the CRI plugin seems to own the lease, because that client was the first
-        to write the image's record after the lease began.
+        """Return whether the lease seems to belong to a client other than the CRI plugin. It does if that client was
+        the first to write the image's record after the lease began.
         """
         held = pull.resources.content
         names = (change.record.name for change in self._changes if change.record.target in held)

@@ -22,8 +22,8 @@ def leave_out_tls() -> None:
 def leave_out_python_messages() -> None:
     """If protobuf uses its C implementation, replace its module for pure-Python messages with an empty one.
 
-    The empty module saves 1 MiB of memory on every node. Other protobuf modules import the original module in any case,
-    but use it only with the pure-Python implementation.
+    The empty module saves 1 MiB of memory on every node. Other protobuf modules always import the original module, but
+    use it only with the pure-Python implementation.
     """
     from google.protobuf.internal import api_implementation  # noqa: PLC0415  # only the agent needs protobuf
 
