@@ -1,8 +1,8 @@
 """``pulltrace local``: server and agent in one process, for containerd on this machine.
 
 The command is intended for a k3s host, a kind node or a laptop. ``pulltrace local`` reads the same variables as the
-server and the agent. Two defaults are different: the server listens on loopback, and the node is named after the
-machine.
+server and the agent. Two defaults differ from those of the server and the agent: the server listens on loopback, and
+the node is named after the machine.
 """
 
 import asyncio

@@ -71,7 +71,7 @@ class ApiServer:
         self.url = ""
         self.trouble = Trouble()
         self.requests: list[str] = []
-        """The path and query of every request, for tests."""
+        """The path and query of every request, recorded for tests."""
         self._bookmarks = bookmarks
         self._objects: dict[str, dict[tuple[str, str], Object]] = {"pods": {}, "events": {}}
         self._version = 1

@@ -64,7 +64,7 @@ class Image:
 
     @property
     def target(self) -> Blob:
-        """The blob that the image's name refers to, which is the index if there is one, and otherwise the manifest."""
+        """The blob that the image's name refers to: the index if there is one, otherwise the manifest."""
         return self.index or self.manifest
 
     @property

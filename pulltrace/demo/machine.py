@@ -92,7 +92,7 @@ class Machine:
         self.elapsed = 0.0
         """How many seconds of work the current step simulates."""
         self._collect_at = math.inf
-        """When garbage will next be collected, or infinity if no garbage collection is due."""
+        """The time of the next garbage collection, or infinity if none is due."""
         self.use(self.version)
 
     def use(self, version: str) -> None:

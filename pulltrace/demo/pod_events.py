@@ -92,7 +92,7 @@ class PodEvents:
         return self._event(container, "Failed", f'Failed to pull image "{self._image(container)}": {error}', at)
 
     def backing_off(self, container: str, at: float) -> Object:
-        """The kubelet synced the pod before the back-off was over."""
+        """The kubelet synced the pod before the back-off had expired."""
         message = f'Back-off pulling image "{self._image(container)}"'
         repeated = f"{message}: {self._last_error.get(container, '')}"
         self._status(container, {"waiting": {"reason": "ImagePullBackOff", "message": repeated}})

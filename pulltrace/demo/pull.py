@@ -1,4 +1,4 @@
-"""A single simulated pull, which goes through the same steps as in containerd. Sans-I/O.
+"""A single simulated pull, which goes through the same steps as a pull in containerd. Sans-I/O.
 
 Each generator method simulates one thread of the pull. Simulated time passes at each ``yield``.
 """

@@ -29,13 +29,13 @@ METRICS_PORT = 9090
 TICK = 0.2
 """The interval between simulation steps, in seconds."""
 DOWN = 3.0
-"""A killed containerd is started again after this many seconds."""
+"""A killed containerd is restarted after this many seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message states the reason and suggests a solution."""
+    """The demo cannot start. The message gives the reason and suggests a solution."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:
