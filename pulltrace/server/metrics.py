@@ -25,7 +25,7 @@ MAX_REGISTRIES = 20
 KEPT = 3600.0
 """How long, in seconds, an unused registry keeps its label while other registries are waiting for one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
-"""The buckets of the kubelet's own histogram of image pulls, which can therefore be compared with Pulltrace's."""
+"""The buckets of the kubelet's own image pull histogram, so that it can be compared with Pulltrace's."""
 
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)

@@ -39,7 +39,7 @@ class Factor(StrEnum):
 
 
 class UsualBasis(StrEnum):
-    """The kind of earlier pulls that determine a pull's usual duration."""
+    """The kind of earlier pulls from which a pull's usual duration is derived."""
 
     IMAGE = "image"
     REPOSITORY = "repository"
@@ -153,11 +153,11 @@ class PullStatus(JsonObject, frozen=True):
     ``unobserved`` status means that the kubelet requested the image on a node whose agent does not report.
     ``usual_seconds`` is the median duration of ``usual_count`` similar earlier pulls. ``usual_basis`` is the kind of
     earlier pull on which ``usual_seconds`` is based. If the earlier pulls were of other images, the usual duration is
-    only an estimate. If a pull takes at least twice ``usual_seconds`` and at least ten seconds longer, and enough
-    similar pulls are known, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists
-    the mirrors that the node tries before ``registry``, in the order in which the node tries them. ``failing_since`` is
-    the time of the first failure since the last success. ``failing_since`` is absent if the time is unknown.
-    ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
+    only an estimate. ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. It is set only if the
+    pull takes at least twice ``usual_seconds`` and at least ten seconds longer, and if enough similar pulls are known.
+    ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries them.
+    ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the time
+    is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
     """
 
     id: str
@@ -404,8 +404,7 @@ class StartPhase(JsonObject, frozen=True):
 class PodStart(JsonObject, frozen=True):
     """A pod that started in the last half hour.
 
-    The pod's phases add up to ``seconds``, the time between the scheduling of the pod and the start of its last app
-    container.
+    The pod's phases add up to ``seconds``, the time from the pod's scheduling to the start of its last app container.
     """
 
     namespace: str

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: each finished pull is a span, and its phases are child spans.
 
 Only a server that exports traces imports this module, because the SDK takes up memory. The SDK reads the ``OTEL_*``
-variables, and sends spans from a bounded queue in a separate thread, so a slow or missing collector does not delay the
+variables. It sends spans from a bounded queue in a separate thread, so a slow or missing collector does not delay the
 server.
 """
 
@@ -29,8 +29,8 @@ FLUSH_WITHIN = 1.0
 WARN_EVERY = 300.0
 """Minimum interval, in seconds, between warnings about a collector that does not accept spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer that a span attribute can hold. Forged sizes may add up to a larger number, and the exporter
-would then lose the whole batch.
+"""The largest integer that a span attribute can hold. If forged sizes added up to a larger number, the exporter would
+lose the whole batch.
 """
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """The span names of phases that have a different name in the API."""
@@ -79,10 +79,10 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Derives trace and span ids from the pull's id, so different servers export a pull with the same ids."""
+    """Derives trace and span ids from the pull's id, so that every server exports a pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Set the pull, and the part of that pull, that the next span describes."""
+        """Set which pull, and which part of it, the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
@@ -109,7 +109,7 @@ class _Warnings(logging.Handler):
 
 
 def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
-    """Return the span attributes that describe a pull. If the semantic conventions define a name for an attribute, the
+    """Return the span attributes that describe a pull. If the semantic conventions define a name for an attribute, that
     name is used.
     """
     waiting = [*(pull.pods or ()), *(pull.waited or ())]

@@ -59,7 +59,7 @@ class Listener:
 
 
 class Guard(asyncio.Protocol):
-    """The guard of one connection."""
+    """The guard for one connection."""
 
     def __init__(self, listener: Listener, app_state: dict[str, Any], uvicorn: dict[str, Any]) -> None:
         self._listener = listener

@@ -1,7 +1,8 @@
 """Measure HTTP/1 requests as they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
-uvicorn limits these sizes and numbers only if it uses h11. For each report, h11 needs several times as much CPU time as
-httptools. The meter therefore passes all received bytes to a second httptools parser, which does not store any data.
+uvicorn limits these sizes and numbers only if it uses h11. h11 needs several times as much CPU time per report as
+httptools does. The meter therefore passes all received bytes to a second httptools parser, which does not store any
+data.
 """
 
 from enum import Enum
@@ -13,7 +14,7 @@ from pulltrace.server.limits import Limits
 _PIPELINED = 16
 """Maximum number of pipelined requests that may wait for a response on one connection."""
 _FRAMING_PER_BYTE = 8
-"""Maximum number of bytes of chunk framing for each byte of content. A one-byte chunk needs five bytes of framing."""
+"""Maximum number of chunk-framing bytes per byte of content. A one-byte chunk needs five bytes of framing."""
 
 
 class RefusedRequestError(Exception):

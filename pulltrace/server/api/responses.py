@@ -15,8 +15,8 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""The size of a slice in bytes. Before the next slice is encoded, the client must accept the previous slice, and other
-clients get a turn.
+"""The size of a slice in bytes. The next slice is encoded only after the client has accepted the previous slice and
+other clients have had a turn.
 """
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024

@@ -146,8 +146,8 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change in the form sent to this client, or an empty bytes object if the pull does not match the
-        filter and the client does not have it.
+        """Return one change in the form sent to this client. Return an empty bytes object if the pull does not match
+        the filter and the client does not have it.
         """
         query = self._query
         if not query.is_filtered:

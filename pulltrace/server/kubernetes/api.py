@@ -76,7 +76,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may state the reason."""
+    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may contain the reason."""
 
     user: str
     audiences: list[str]

@@ -25,8 +25,8 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""Maximum age, in seconds, of a new event on arrival. If the event is older, or its time is in the future, the node's
-clock is assumed to be wrong.
+"""The maximum age, in seconds, of a new event when it arrives. If the event is older, or its time is in the future, the
+node's clock is assumed to be wrong.
 """
 
 EVENT_LATE = 100.0

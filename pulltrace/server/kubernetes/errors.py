@@ -33,13 +33,13 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""Maps the waiting reasons of containers without an image to error reasons. The mapped reason is used only if the
+"""Maps the waiting reason of a container that has no image to an error reason. The mapped reason is used only if the
 message does not give a more precise one.
 """
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-"""Waiting reasons of containers whose image the kubelet does not try to pull. The kubelet may report the same reason
-repeatedly.
+"""The waiting reasons of containers for which the kubelet does not even try to pull the image. The kubelet may report
+the same reason repeatedly.
 """
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
@@ -133,7 +133,7 @@ _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
 _DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote these names
 
 COMBINED = "(combined from similar events): "
-"""The prefix of the newest event if more than ten events differ only in their text (client-go, events_cache.go)."""
+"""client-go gives the newest event this prefix if more than ten events differ only in their text (events_cache.go)."""
 
 # The kubelet's events and waiting messages that contain an image and a cause (image_manager.go).
 _ABOUT_IMAGE = re.compile(

@@ -193,8 +193,8 @@ class _Follow:
     async def _check_version(self) -> None:
         """Raise ``GoneError`` if the API server's newest version is older than the version of this watch.
 
-        An older version means that etcd was restored from a backup. Without this check, the watch would deliver nothing
-        until etcd's version exceeded the version of the watch again.
+        An older version means that etcd was restored from a backup. Without this check, the watch would not deliver
+        anything until etcd's version exceeded the version of the watch again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):

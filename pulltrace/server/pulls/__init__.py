@@ -1,1 +1,1 @@
-"""The state of all pulls: merge the agents' reports, join them with the pods, and publish the result."""
+"""Maintain the state of all pulls: merge the agents' reports, join them with the pods, and publish the result."""

@@ -85,7 +85,7 @@ class Analysis:
             self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
 
     def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
-        """Return the insight for an image whose pull no agent observes."""
+        """Return the insight for an image whose pull is not observed by any agent."""
         if demand.pulling:
             return Insight(queued(subject.ahead, subject.deleted_ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:

@@ -88,7 +88,7 @@ class Arrival:
     pull.
     """
     _pull_number: int = 0
-    """The number of the attempt that ``pull`` belongs to. The first attempt has the number 1."""
+    """The number of the attempt that ``pull`` belongs to. The first attempt is number 1."""
     _failure: Failure | None = None
     """The kubelet's report of why ``pull`` failed."""
     _arrived_at: float | None = None
@@ -110,7 +110,7 @@ class Arrival:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether containers have waited for the image, but none is waiting for it now."""
+        """Return whether containers were waiting for the image but none is waiting any longer."""
         return self.demand is None and bool(self.waited)
 
     @property
@@ -186,8 +186,8 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the attempt is running and the kubelet still needs its image, even though this arrival's
-        newest pull turned out to belong to a different image, ``name``.
+        """The newest pull turned out to belong to a different image, ``name``. Return whether the attempt is
+        nevertheless running and the kubelet still needs its image.
         """
         needed = self.demand is not None and self.demand.pulling and not self._has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
@@ -209,7 +209,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image had already arrived but the demand shows that it is needed again."""
+        """Return whether the demand shows that the image is needed again although it had already arrived."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -368,8 +368,7 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether to delay the publication of this attempt, because the agent is about to report its byte
-        counts.
+        """Return whether to delay publishing this attempt, because the agent is about to report its byte counts.
 
         The waiting time begins with the first call after the attempt has completed.
         """
@@ -411,9 +410,7 @@ class Arrival:
         return is_unexplained(pull.reason, pull.error) and not pull.presumed and bool(self.pods or self.waited)
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the final state of an attempt that the kubelet requested, but whose pods were deleted before the pull
-        began.
-        """
+        """Return the final state of an attempt that the kubelet requested. Its pods were deleted before the pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None

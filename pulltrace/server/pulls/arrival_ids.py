@@ -26,8 +26,8 @@ def seed_of(demand: ImageDemand) -> str:
 def free_id(used: Container[str], node: str, seed: str) -> str:
     """Derive a URL-safe id from a node and a seed. ``used`` contains the ids of the node's arrivals.
 
-    If the id is already in use, derive another id. An id may already be in use because its arrival was reassigned to a
-    different image, or because its arrival lost the pull from which the id was derived.
+    If the id is already in use, derive another id. An id may already be in use if its arrival was reassigned to a
+    different image or has lost the pull from which the id was derived.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -27,9 +27,10 @@ LATE_REPORTS = 8
 back.
 """
 OLDEST = 7 * 24 * 3600.0
-"""Maximum age, in seconds, of a running pull. No running pull is older, because containerd's leases expire after a day.
+"""Maximum age, in seconds, of a running pull. No running pull is older than this, because containerd's leases expire
+after a day.
 
-An earlier start time must come from a wrong clock.
+An earlier start time can only come from a wrong clock.
 """
 
 

@@ -3,11 +3,12 @@
 Theory of operation
 ===================
 
-The agent reports when a pull started, when it ended, and how. Each of these values may be wrong:
+The agent reports when a pull started, and when and how it ended. Each of these values may be wrong:
 
 - The agent may have missed the start of a short pull. In that case, the reported start is too early.
 - The agent may have been restarted during the pull, or may have stopped reporting. In that case, the server infers a
-  failure. The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be too late.
+  failure. The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be later than
+  the actual end.
 - If the image is missing, the agent concludes that the pull failed (``agent.conclusion``). However, the image may have
   been removed right after the pull. The agent never knows why a pull failed.
 
@@ -41,7 +42,7 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, PullPhase
 
 SAME_DURATION = 0.3
-"""If the agent's duration of a pull exceeds the kubelet's by more than this many seconds, the pull's start is
+"""If the duration reported by the agent exceeds the kubelet's by more than this many seconds, the pull's start is
 corrected.
 """
 

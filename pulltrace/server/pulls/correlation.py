@@ -67,7 +67,8 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if the server watches a cluster, in which a kubelet's event announces the start of each pull.
+    ``announced`` is true if the server watches a cluster. In a cluster, a kubelet's event announces the start of each
+    pull.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
@@ -186,8 +187,8 @@ class _Open:
     def _is_placed(self, pull: Pull, name: Name) -> bool:
         """Return whether a pull stays assigned to its arrival.
 
-        The pull stays assigned if any of these is true: the arrival has settled, a newer pull has taken this pull's
-        place in the arrival, both have the same image, or the arrival's image name is more precise than the pull's.
+        The pull stays assigned if the arrival has settled or a newer pull has taken this pull's place in it. It also
+        stays assigned if both have the same image, or if the arrival's image name is more precise than the pull's.
         """
         if not pull.arrival_id:
             return False
@@ -213,9 +214,9 @@ class _Open:
         return moving
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull that turned out to belong to a different image from its arrival. The pull is detached only if
-        the kubelet still needs the arrival's image, and if neither bytes nor an outcome of the pull have been
-        published.
+        """Detach a pull from its arrival, because the pull turned out to belong to a different image. The pull is
+        detached only if the kubelet still needs the arrival's image, and if neither bytes nor an outcome have been
+        published for the pull.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):

@@ -2,15 +2,15 @@
 Sans-I/O.
 
 Each pull appears in the feed once, at the revision of its latest state, and the feed is sorted by revision. The changes
-that a client missed are therefore at the end of the feed, and a client never has to receive more entries than the feed
+that a client missed are therefore at the end of the feed. A client never has to receive more entries than the feed
 contains.
 
 Clients must never miss two kinds of entries: the final state of an attempt before a retry, and the removal of a pull.
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
 tombstone, the client is reset.
 
-Most pulls in the feed have finished, and clients rarely request the layers of such pulls. Once the frame of a finished
-pull is no longer the newest, the pull's layers are therefore compressed.
+Most pulls in the feed have finished, and clients rarely request the layers of such pulls. A finished pull's layers are
+therefore compressed once its frame is no longer the newest one.
 
 The changes in one tick form a ``Frame``. Each entry is encoded at most once per kind of client, and all clients that
 are up to date receive the same ``bytes`` object.
@@ -133,8 +133,8 @@ class Feed:
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor from which a client can resume. For an older cursor, the feed no longer contains all later
-        changes.
+        """The oldest cursor from which a client can resume. The feed no longer contains all the changes after an older
+        cursor.
         """
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None

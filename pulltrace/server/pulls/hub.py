@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 def steady_clock() -> Callable[[], float]:
     """Return a clock that counts Unix seconds and never jumps. The clock returns the time at which it was created plus
-    the time that has elapsed since.
+    the time that has elapsed since then.
 
     A change to the machine's clock therefore does not make nodes appear lost or history expire early. The returned
     clock keeps counting while the machine is suspended.
@@ -76,7 +76,7 @@ class ClusterState(Protocol):
         """Return the images that one node's kubelet needs."""
 
     def waiting(self) -> Iterable[WaitingPod]:
-        """Return every pod that has at least one container that was never created."""
+        """Return every pod with at least one container that was never created."""
 
     def apply(self, change: Change, now: float) -> set[str]:
         """Process one change. Return the nodes whose demands may have changed."""

@@ -24,11 +24,17 @@ the kubelet never pulls it                          cannot match      cannot mat
 ==================================================  ================  =================
 
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
-is Always. A live pull keeps its name unless the agent reports a different repository for it, the agent reports this
-name for another pull that ran at the same time, the pull is still running some time after the kubelet's attempt has
-ended, or the pull began after the image had already arrived. An assumed name is wrong if, at the time of the pull's
-failure, the kubelet reports a failure for a different image but not for the assumed one. In that case, two pulls have
-been mixed up.
+is Always.
+
+A live pull loses its name only in one of these cases:
+
+- The agent reports a different repository for the pull.
+- The agent reports this name for another pull that ran at the same time.
+- The pull is still running some time after the kubelet's attempt has ended.
+- The pull began after the image had already arrived.
+
+An assumed name is wrong if, at the time of the pull's failure, the kubelet reports a failure for a different image but
+not for the assumed one. In that case, two pulls have been mixed up.
 """
 
 import math
@@ -299,7 +305,7 @@ def _of_same_digest(
     """If the agent does not know the pull's repository yet, return the demanded image that the node has already pulled
     with the same manifest digest. The name is a guess, because several tags may have the same digest.
 
-    The agent learns the repository of a cached image only one poll after it has seen the image's manifest.
+    The agent learns the repository of a cached image only in the poll after the one that found the image's manifest.
     """
     known = by_digest.get(pull.state.manifest_digest) if pull.state.manifest_digest else None
     if known is None or name.repository is not None:

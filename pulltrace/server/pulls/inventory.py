@@ -50,7 +50,7 @@ class Merged(msgspec.Struct):
     withdrawn: list[Pull] = []
     """Pulls that were known only from their leases and are no longer reported by the agent."""
     fetched: list[tuple[Pull, int, int]] = []
-    """Two byte counts for each pull: the bytes that the pull has downloaded since the last report, and the bytes that a
+    """For each pull, the number of bytes that it has downloaded since the last report, and the number that a
     snapshotter has downloaded at an unknown time.
 
     No byte is included in both counts.
@@ -319,7 +319,7 @@ class Inventory:
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
         """Forget a pull that was known only from its lease. The lease may have belonged to a container.
 
-        If the lease did belong to a pull, the kubelet still reports its result.
+        If the lease did belong to a pull, the kubelet will still report the result of that pull.
         """
         node = pull.node
         del node.active[pull.state.id]

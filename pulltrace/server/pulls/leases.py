@@ -23,7 +23,7 @@ def place(
     """Assign one node's leases, oldest first. Return the leases that need a new arrival, each with the probable name of
     its image.
 
-    The name is either unknown or belongs to an image whose pods were deleted before the pull began.
+    The name is either unknown or that of an image whose pods were deleted before the pull began.
     """
     by_id = {arrival.id: arrival for arrival in arrivals}
     open_ = []
@@ -81,6 +81,6 @@ def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> 
 
 
 def _has_ended(arrival: Arrival, lease: Pull) -> bool:
-    """Return whether the kubelet has reported that the attempt to which the lease was assigned has ended."""
+    """Return whether the kubelet has reported the end of the attempt to which the lease was assigned."""
     demand = arrival.demand
     return demand is not None and (not demand.pulling or is_later(demand, lease))

@@ -16,7 +16,7 @@ BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 least ``DISK_PRESSURE`` percent of the time.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O at least this percentage of the time, the disk is the limiting factor even if it is not busy,
+"""If tasks wait for I/O at least this percentage of the time, the disk is the limiting factor. It need not be busy,
 because a cgroup may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
@@ -32,8 +32,8 @@ DROPPED = 0.67
 connection.
 """
 FULL_LINE = 0.85
-"""A node's network is considered saturated if the node's total rate is at least this fraction of its highest total rate
-so far.
+"""A node's network is considered saturated if its total rate is at least this fraction of the highest total rate so
+far.
 """
 DIAL_TIMEOUT = 30.0
 """How long, in seconds, containerd tries to connect to a host before it tries the next one."""
@@ -51,7 +51,7 @@ _WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
     """Return the limiting factor (the bottleneck) of a live pull at the given time. The factor is ``unknown`` unless
-    the measurements prove another factor.
+    the measurements prove a specific factor.
     """
     layers = pull.state.layers or []
     load = pull.node.load_at(now)
@@ -223,7 +223,7 @@ def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, no
 
 def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
     """Compare the pull with pulls from other registries on this node, and with pulls from this registry on other nodes.
-    Return ``Factor.REGISTRY`` or ``Factor.NETWORK`` if the comparisons prove that one of them limits the pull,
+    Return ``Factor.REGISTRY`` or ``Factor.NETWORK`` if the comparisons prove that one of them is the limiting factor,
     otherwise None.
     """
     registry = pull.state.registry
@@ -251,11 +251,11 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 def _full_line(judged: Pull, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
     """Return ``Factor.NETWORK`` if the network limits the whole node, otherwise None. The network is the limiting
-    factor if at least two registries deliver far less than their best rates on this node, and the node's total rate is
+    factor if at least two registries deliver far less than their best rates on this node while the node's total rate is
     close to its maximum.
 
-    The rate of the ``judged`` pull is checked first, because this check is usually enough to show that the pull's
-    registry is not slow on this node.
+    The rate of the ``judged`` pull is checked first. This check is usually enough to show that the pull's registry is
+    not slow on this node.
     """
     node = judged.node
     if len(node.active) < 2:

@@ -33,9 +33,9 @@ inferred   presumed   earlier    same       same
 
 A pull is *before* an attempt if it ended before the attempt started. For a live pull, the time of its last report is
 used instead of its end time. A pull is *within* an attempt if it ended no later than the attempt did. A live pull also
-counts as *within* if it started no later than the attempt's end, because its end might not have been reported yet. If a
-pull is not *before* or *within* an attempt, it is *after* the attempt. Kubelets report times in whole seconds, so times
-up to two seconds apart count as equal.
+counts as *within* if it started no later than the attempt's end, because the end of the pull might not have been
+reported yet. If a pull is not *before* or *within* an attempt, it is *after* the attempt. Kubelets report times in
+whole seconds, so times up to two seconds apart count as equal.
 
 Three rules take precedence over the table:
 
@@ -205,9 +205,9 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether this pull ran at the same time as the arrival's newest pull, and their manifest digests do not
-    differ. The two pulls then belong to different pods and share a row. If only one pod requested the image, a pull
-    that began earlier must be a pull of a different tag.
+    """Return whether this pull overlapped the arrival's newest pull without having a different manifest digest. The two
+    pulls then belong to different pods and share a row. If only one pod requested the image, a pull that began earlier
+    must be a pull of a different tag.
     """
     demand, first = arrival.demand, arrival.pull
     if not (demand or pull.repeats) or first is None or first is pull or first.is_only_lease:

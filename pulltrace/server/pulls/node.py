@@ -82,7 +82,7 @@ class Pull:
     supposed_guessed: bool = False
     """True if the name in ``supposed`` is a guess."""
     released: bool = False
-    """True if the kubelet has reported that the attempt to which this pull's lease seems to belong has ended."""
+    """True if this pull's lease seems to belong to an attempt whose end the kubelet has reported."""
     repeats: bool = False
     """True if the kubelet started this pull for another pod that is waiting for the same image. A repeated pull has no
     row of its own in the list.
@@ -125,8 +125,8 @@ class Pull:
     def update(self, state: PullState, now: float) -> tuple[int, int]:
         """Process the latest state.
 
-        Return two numbers: the bytes that the pull itself has fetched since the previous state, and the bytes that a
-        snapshotter has fetched at an unknown time.
+        Return how many bytes the pull itself has fetched since the previous state, and how many a snapshotter has
+        fetched at an unknown time.
         """
         first = self.seen_at is None
         changed = self._take_layers(None if first else self.state.layers, state.layers)
@@ -188,7 +188,7 @@ class Pull:
 
     @property
     def unpacking_at(self) -> float | None:
-        """Return the arrival time of the last byte, or None while bytes are missing."""
+        """Return the arrival time of the last byte, or None while any bytes are missing."""
         if self.phase is PullPhase.EXTRACTING:
             return self._phase_since
         if self.phase is PullPhase.COMPLETED and self.ended_at is not None:
@@ -252,7 +252,7 @@ class Pull:
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
     def succeed(self) -> None:
-        """Turn a failure into a success: the kubelet has the image, so every byte had been downloaded."""
+        """Turn a failure into a success: the kubelet has the image, so every byte must have been downloaded."""
         self.phase, self.error, self.reason = PullPhase.COMPLETED, None, None
         if self.state.layers:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Records the results of all pulls. ``waits`` is true if the server watches a cluster, in which a kubelet may
+    """Records the results of all pulls. ``waits`` is true if the server watches a cluster, because its kubelets may
     report the reason for a failure later.
     """
 

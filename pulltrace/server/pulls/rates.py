@@ -50,7 +50,7 @@ class Speed:
         """Add a sample, and return how much the count has grown. If the count has decreased, the download was restarted
         from the beginning.
 
-        The caller may omit samples without growth. ``before`` is the time of the last omitted sample.
+        The caller may omit samples that show no growth. ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
         waited = len(self._steps) == 1  # no byte has arrived yet: the download was waiting for a slot
@@ -108,7 +108,7 @@ class Unpacking:
 
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
     """Return the number of seconds until the image is ready, assuming that the download continues at the current rate
-    and that unpacking follows at the node's rate.
+    and that the image is then unpacked at the node's rate.
 
     Return None if a required rate is zero or unknown. Also return None if the result is implausibly long, for example
     because of a wrong report.

@@ -19,7 +19,7 @@ from pulltrace.server.pulls.usual import ROUGH
 from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 OVERDUE = 1.5
-"""If a layer's unpacking takes this many times longer than expected, the time left is no longer estimated."""
+"""If a layer's unpacking takes this many times longer than expected, the remaining time is no longer estimated."""
 OVERDUE_SECONDS = 10.0
 """Minimum number of seconds by which a layer's unpacking must exceed the expected time to be overdue."""
 
@@ -199,7 +199,7 @@ def _usually_left(insight: Insight, elapsed: float) -> float | None:
 
 
 def _percent(pull: Pull, to_fetch: int) -> float:
-    """Return the percentage with one decimal place. The percentage is 100 only if every byte has arrived. For example,
+    """Return the percentage to one decimal place. The percentage is 100 only if every byte has arrived. For example,
     99.96 becomes 99.9.
     """
     downloaded = pull.sums.downloaded
@@ -225,7 +225,7 @@ def _unpack_rate(pull: Pull) -> float | None:
 
 
 def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
-    """Return estimates for the layers that are being unpacked: the number of bytes already unpacked, and whether a
+    """Return estimates for the layers that are being unpacked: how many bytes have already been unpacked, and whether a
     layer is taking much longer than expected.
 
     Unpacking cannot be observed. The estimates are therefore derived from the time since each layer's unpacking began.

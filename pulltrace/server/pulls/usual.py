@@ -2,8 +2,8 @@
 
 The most similar pulls are used, in this order of preference: pulls of this image on this node, pulls of this image on
 other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
-pulls from other registries on this node. If too few pulls of the repository are known to call a pull slow, pulls of
-similar size are preferred. Pulls without bytes to fetch are not recorded.
+pulls from other registries on this node. If the known pulls of the repository are too few to tell whether a pull is
+slow, pulls of similar size are preferred. Pulls without bytes to fetch are not recorded.
 
 A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
 These costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow
@@ -44,7 +44,9 @@ LEAST = 2
 ENOUGH = 3
 """A pull can be called slower than usual only if at least this many pulls of similar size are known."""
 MANY = 10
-"""Minimum number of pulls for a 90th percentile. Of fewer pulls, it would be the longest, which may have stalled."""
+"""Minimum number of pulls for a 90th percentile. With fewer pulls, it would be the longest of them, which may have
+stalled.
+"""
 ROUGH = frozenset({UsualBasis.REGISTRY, UsualBasis.NODE, UsualBasis.OTHER_NODES})
 """An estimate with one of these bases may differ greatly from the actual duration."""
 
@@ -59,7 +61,7 @@ class Estimate:
     count: int
     basis: UsualBasis
     is_firm: bool
-    """True if enough of these pulls are similar for a pull to count as slower than usual."""
+    """True if enough of these pulls are similar for a pull to be called slower than usual."""
 
 
 @dataclass(frozen=True, slots=True)

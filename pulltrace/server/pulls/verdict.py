@@ -14,8 +14,8 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn once
-it has not been the limit for this many seconds.
+"""How long, in seconds, a factor must limit a pull before the factor is published. If a published factor has stopped
+being the limit, it is withdrawn after this many seconds.
 """
 SHORT = 5.0
 """Minimum duration, in seconds, for a finished pull to get a verdict."""
@@ -24,8 +24,8 @@ SHARE = 0.4
 EVERY = 1.5
 """Minimum interval, in seconds, between judgements of a pull."""
 LONGEST_STEP = 10.0
-"""Maximum time, in seconds, that one measurement accounts for. If the gap between two reports is longer, the rest of
-the time counts as unknown.
+"""The maximum time, in seconds, that a single measurement is taken to cover. If the gap between two reports is longer,
+the rest of the time counts as unknown.
 """
 
 
@@ -90,7 +90,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is time to judge the pull again. Judging the pull at every second report is enough."""
+        """Return whether it is time to judge the pull again. It is enough to judge the pull at every other report."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
@@ -117,7 +117,7 @@ class Verdict:
 
     @property
     def seconds(self) -> dict[Factor, float]:
-        """Return for how many seconds each factor has limited the pull."""
+        """Return how long each factor has limited the pull, in seconds."""
         return {factor: held.seconds for factor, held in self._held.items()}
 
     def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
@@ -159,8 +159,8 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
 
 
 def queued(ahead: Sequence[str], deleted: int = 0) -> Bound:
-    """Return the verdict on an image that is queued behind the images ``ahead``, which are being pulled, and behind the
-    queued pulls of ``deleted`` pods.
+    """Return the verdict on a queued image. The images ``ahead`` are being pulled, and the pulls of ``deleted`` deleted
+    pods are ahead of it in the queue.
     """
     if not ahead and not deleted:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")

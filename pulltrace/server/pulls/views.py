@@ -58,7 +58,7 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
 
 
 def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
-    """For each registry, count the nodes with an unusually slow pull that is live or has ended after ``since``."""
+    """For each registry, count the nodes on which an unusually slow pull is live or has ended after ``since``."""
     nodes: dict[str | None, set[str]] = {}
     for pull in pulls:
         if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
@@ -166,7 +166,7 @@ def _rollout(
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
-    # The durations of pulls on nodes that already had the image do not indicate how long a download takes.
+    # If a node already had the image, the duration of its pull does not indicate how long a download takes.
     took = [_seconds(pull) for pull in completed if pull.downloaded_bytes]
     slowest = max(pulls, key=lambda pull: _need(pull, live.get(pull.node_name, [])))
     return ImageRollout(
@@ -206,7 +206,7 @@ def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
 
 def _queue_seconds(pull: PullStatus, live: list[PullStatus]) -> float:
     """Return the number of seconds until a queued pull is ready. The estimate assumes that the node continues to pull
-    as many images at a time as now, and that each pull takes as long as usual (web/src/model/queue.ts).
+    as many images at once as it does now, and that each pull takes its usual time (web/src/model/queue.ts).
     """
     ends = [_estimate(other) for other in live if other.status is not PullPhase.QUEUED]
     queue = sorted((other for other in live if other.status is PullPhase.QUEUED), key=_turn)
