@@ -102,7 +102,7 @@ export default defineConfig(({ command }) => ({
     // The tokens use light-dark(); compiling it for older browsers would double the size of the style sheet.
     cssTarget: ['chrome123', 'firefox120', 'safari17.5'],
     assetsInlineLimit: 0,
-    // index.html loads the style sheet, not the second script.
+    // index.html loads the style sheet, but not the second script.
     cssCodeSplit: false,
     modulePreload: { polyfill: false },
     rolldownOptions: { input: { index: 'index.html', start: START } },

@@ -1,11 +1,12 @@
 /**
- * Removes from React the code that the page never runs: code for other browsers, for hydration, and for kinds of
- * elements that the page does not use, such as Suspense. This saves about 15 kilobytes (gzipped). ADR 27 explains why.
+ * Removes from React the code that the page never runs. This code is for other browsers, for hydration, and for kinds
+ * of elements that the page does not use, such as Suspense. Removing it saves about 15 kilobytes (gzipped). ADR 27
+ * explains why.
  */
 import { join } from 'node:path'
 import { type ESTree, type Plugin, parseAst } from 'vite'
 
-/** The features that React detects, and what it detects in every browser that the page supports. */
+/** The browser features that React tests for, and the result in every browser that the page supports. */
 const ANSWERS: readonly (readonly [RegExp, string])[] = [
   [/"documentMode" in document/g, 'false'],
   [/document\.documentMode/g, 'undefined'],
@@ -25,7 +26,8 @@ const ANSWERS: readonly (readonly [RegExp, string])[] = [
   [/(?<!function )\bisHostHoistableType\(/g, 'false && ('],
 ]
 
-/** React's numbers for kinds of elements that the page does not use. The file with the tests checks the sources. */
+/** React's numbers for kinds of elements that the page does not use. A test checks these numbers against the installed
+ * version of React. */
 const UNUSED_TAGS: ReadonlySet<unknown> = new Set([
   4, // portal
   8, // StrictMode
@@ -52,13 +54,14 @@ function isTag(node: ESTree.Node): boolean {
   return node.type === 'Identifier' && node.name === 'tag'
 }
 
-/** Returns whether no element is equal to `node` when React compares it with `other`. */
+/** Returns whether a comparison of `node` with `other` fails for every element of the page. */
 function isUnused(node: ESTree.Node, other: ESTree.Node): boolean {
   if (node.type === 'Literal') return UNUSED_TAGS.has(node.value) && isTag(other)
   return node.type === 'Identifier' && UNUSED_TYPES.test(node.name)
 }
 
-/** Without its label, a case runs only if the case before it falls through. If no used case is before it, it never runs. */
+/** Without its label, a case runs only if the case before it falls through. If every case before it is unused, it never
+ * runs. */
 function casesOf({ cases, discriminant }: ESTree.SwitchStatement): readonly Edit[] {
   const isUsed = cases.map(({ test }) => test === null || !isUnused(test, discriminant))
   return cases.flatMap(({ start, end, consequent: [body] }, at): readonly Edit[] => {

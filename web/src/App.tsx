@@ -24,8 +24,8 @@ const PAGES: Readonly<Record<View, () => React.ReactNode>> = {
 }
 
 const NO_ROWS: readonly string[] = []
-/** The polling interval for the list in the current view, and for a list that only the header, the tiles and the strip
- * use. */
+/** The polling intervals for a list that the current view shows, and for a list that only the header, the tiles and the
+ * strip use. */
 const WATCHED_MS = 2000
 const GLANCED_MS = 5000
 

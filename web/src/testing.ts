@@ -42,7 +42,8 @@ export function anAttempt(change: Partial<Attempt> = {}): Attempt {
   }
 }
 
-/** A context that contains these pulls. If `waiting` is given (as `namespace/name`), exactly these pods are waiting. */
+/** Creates a context that contains these pulls. If `waiting` is given (as `namespace/name` strings), only these pods
+ * are waiting. */
 export function aContext(
   pulls: readonly Pull[],
   waiting?: readonly string[],

@@ -10,7 +10,7 @@ const PAUSE_MS = 6000
  * changes. */
 const SETTLE_MS = 2000
 
-/** Updates what lies outside the visible page: the live region, and the tab's title and icon. */
+/** Updates everything outside the visible page: the live region, and the tab's title and icon. */
 export function Announcer() {
   const { counts: known, connection } = useSnapshot()
   const counts = known ?? NO_COUNTS

@@ -73,8 +73,8 @@ function Throughput() {
   )
 }
 
-/** The registries that fit on one line, and how many do not: first those that delivered the most bytes. If the server
- * does not count bytes, the active registries come first. */
+/** The registries that fit on one line, starting with those that delivered the most bytes, and the number of registries
+ * that do not fit. If the server does not count bytes, the active registries come first. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
   const { history } = useSnapshot()
@@ -149,7 +149,7 @@ function Chart({
   const near = marksNear(events, place ?? PLACES)
   const ended = wordsOf(near)
   const time = moment === undefined ? '' : secondOfDay(moment.at)
-  // Next to a mark, the list shows the attempt that the mark stands for.
+  // Next to a mark, the list shows the attempt that the mark represents.
   const list = () => moment && showPulls(`at:${linkTime(near[0]?.at ?? moment.at)}`)
   return (
     <div className={styles.chart}>

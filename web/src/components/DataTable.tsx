@@ -22,7 +22,7 @@ import { useWindowRows } from './useWindowRows'
 export interface Column<T> {
   readonly key: string
   readonly title: string
-  /** Set for columns of figures. The first click on their header sorts in descending order. */
+  /** Set for columns that contain figures. The first click on their header sorts in descending order. */
   readonly align?: 'start' | 'end'
   readonly isSortable: boolean
   readonly cell: (row: T) => ReactNode
@@ -64,7 +64,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** If a row is below this fraction of the window's height, its details would open out of view. */
+/** If a row is further down the window than this fraction of its height, the row's details would open out of view. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
@@ -99,8 +99,8 @@ export function DataTable<T>(props: Props<T>) {
     keep: activeIndex,
   })
 
-  // When anything above the table grows, the whole page grows, so it is enough to watch the page. Measuring on each
-  // render would force a layout four times a second.
+  // When anything above the table grows, the whole page grows, so it is enough to observe the size of the page.
+  // Measuring on each render would force a layout four times a second.
   useLayoutEffect(() => {
     const measure = () =>
       setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))
@@ -147,8 +147,8 @@ export function DataTable<T>(props: Props<T>) {
     toggleRow(key)
   }, [])
 
-  // Esc also closes a row if the focus is elsewhere: the row that was opened last. Other parts of the page handle the
-  // key before it arrives at the window.
+  // If the focus is elsewhere, Esc closes the row that was opened last. Other parts of the page handle the key before
+  // it reaches the window.
   useEffect(() => {
     const onEscape = (event: globalThis.KeyboardEvent) => {
       const key = open.at(-1)

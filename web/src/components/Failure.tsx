@@ -12,7 +12,8 @@ interface Props {
   readonly pulls?: readonly Pull[]
 }
 
-/** The full error, how to fix its cause, the attempt number, the countdown to the next attempt, and how long the pulls have been failing. */
+/** The full error, how to fix its cause, the attempt number, the countdown to the next attempt, and how long the pulls
+ * have been failing. */
 export function Failure({ pull, pulls = [pull] }: Props) {
   const now = useNow()
   const { context } = useSnapshot()

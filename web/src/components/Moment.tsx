@@ -11,7 +11,7 @@ export function useMoment(): number | undefined {
   return parseQuery(useUrl().query, context.now).moments[0]
 }
 
-/** If the search specifies a moment, describes above the list what was happening at that moment. */
+/** If the search specifies a moment, this line above the list describes what was happening then. */
 export function Moment() {
   const { pulls, shape, counts } = useSnapshot()
   const samples = useSamples()

@@ -4,7 +4,7 @@ import { pullState, unpackedShare } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 import styles from './ProgressBar.module.css'
 
-/** A bar with two parts: unpacked bytes, and bytes that are downloaded but not yet unpacked. */
+/** A bar with two parts: unpacked bytes, and bytes that have been downloaded but not yet unpacked. */
 export function ProgressBar({ pull }: { readonly pull: Pull }) {
   const state = pullState(pull)
   const isKnown = pull.totalKnown || state === 'done' || pull.percentBasis === 'layers'

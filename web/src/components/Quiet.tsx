@@ -9,8 +9,8 @@ import { linkTo, showPulls } from '../url/useUrl'
 import styles from './Attention.module.css'
 import { Icon } from './Icon'
 
-/** The strip that is shown when there are no problems. It is as tall as the strip with problems, so the page does not
- * jump when a problem appears. */
+/** The strip that is shown when there are no problems. It is as tall as the strip that lists problems, so the page does
+ * not jump when a problem appears. */
 export function Quiet() {
   const { counts, connection, asOf } = useSnapshot()
   if (counts !== undefined && asOf !== undefined)

@@ -1,5 +1,5 @@
-/** The search box for free words and tokens. Completed tokens are shown as chips, and the input contains the word
- * being typed. The URL contains both. */
+/** The search box, which accepts free text and tokens. Completed tokens are shown as chips, and the input contains the
+ * word being typed. The URL contains both. */
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import {
@@ -145,7 +145,7 @@ export function SearchBox() {
           type="button"
           className={styles.clear}
           aria-label="Clear the search"
-          // Keeps the focus in the input, and the button in place.
+          // Keeps the focus in the input and the button in place.
           onMouseDown={event => event.preventDefault()}
           onClick={() => {
             setTyping('')

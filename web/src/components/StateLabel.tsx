@@ -67,7 +67,7 @@ function Since({ at }: { readonly at: number }) {
   return <> {duration((now - at) / 1000)}</>
 }
 
-/** How long ago the pull ended. With `before`, this text and how long the image has been failing. */
+/** How long ago the pull ended. If `before` is given, shows that text and how long the image has been failing. */
 function Ended({ at, before }: { readonly at: number; readonly before?: string }) {
   const now = useNow()
   const seconds = (now - at) / 1000

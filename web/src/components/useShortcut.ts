@@ -1,7 +1,8 @@
 import { useEffect } from 'react'
 import { isShortcut } from './isShortcut'
 
-/** Calls the action when the key is pressed. Only the first render's action is called, so it must not use state. */
+/** Calls the action when the key is pressed. Only the action from the first render is called, so it must not use
+ * state. */
 export function useShortcut(key: string, action: () => void): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {

@@ -26,7 +26,8 @@ export interface WindowRows {
   readonly scrollTo: (index: number) => void
 }
 
-/** The number of rows to render beyond each edge of the window. These rows are ready when the page scrolls a little. */
+/** The number of rows to render beyond each edge of the window, so that a short scroll shows only rows that have already
+ * been rendered. */
 const OVERSCAN = 6
 /** The height of the sticky header, which covers the topmost rows in the window. */
 const HEAD = 44
@@ -71,8 +72,8 @@ export function useWindowRows({ keys, estimate, kind, top, keep }: Options): Win
     }
   }, [])
 
-  /** Stores a row's height, and returns whether it has changed. If a row above the window grows or shrinks, the rows
-   * in the window must not move. */
+  /** Stores a row's height and returns whether it has changed. If a row above the window grows or shrinks, the rows in
+   * the window must not move. */
   const note = useCallback((element: HTMLElement, height: number): boolean => {
     const key = element.dataset.row ?? ''
     const { offsets: known, keys: present, top: above } = latest.current

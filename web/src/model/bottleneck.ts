@@ -5,7 +5,7 @@ import { bytes, clock, count, duration, shortDigest } from './format'
 import { hasEnded, tookSeconds } from './pullState'
 import { fetcherOf } from './waterfall'
 
-/** A layer counts as the bottleneck only if it has at least this share of the remaining bytes. */
+/** A layer counts as the bottleneck only if it accounts for at least this share of the remaining bytes. */
 const LARGE_SHARE = 0.5
 /** No bottleneck is shown for a pull that took less time than this. */
 const WORTH_SECONDS = 5

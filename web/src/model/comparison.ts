@@ -14,7 +14,7 @@ export interface Comparison {
 /** A pull's speed is not meaningful until the pull has run for this long. */
 const YOUNG_MS = 5000
 
-/** The average bytes per second of a downloading or completed pull over its duration so far. */
+/** The average rate of a downloading or completed pull over its duration so far, in bytes per second. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   // If the percentage counts layers, the bytes of the layers that are still being fetched are unknown.
@@ -38,8 +38,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: speeds.size }
 }
 
-/** A node is slow if the other nodes are faster by more than the first factor. Nodes count as equally fast if their
- * speeds differ by less than the second factor. */
+/** A node counts as slow if the other nodes are faster by more than the first factor. Nodes count as equally fast if
+ * their speeds differ by less than the second factor. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

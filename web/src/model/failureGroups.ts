@@ -52,8 +52,8 @@ export function failingSince(pulls: readonly Pull[]): number | undefined {
   return pulls.flatMap(pull => pull.failingSince ?? []).sort((a, b) => a - b)[0]
 }
 
-/** These pulls, and failing pulls of the same images for the same owners on other nodes. A pod may have been replaced
- * by a pod on a different node. */
+/** These pulls, and the failing pulls of the same images for the same owners on other nodes. A pod may have been
+ * replaced by one on a different node. */
 export function failingAnywhere(pulls: readonly Pull[], { failing }: Context): readonly Pull[] {
   const others = pulls.flatMap(pull => {
     const owners = ownersOf(pull)

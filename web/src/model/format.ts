@@ -57,10 +57,10 @@ export function clock(seconds: number): string {
   return whole < 60 ? `${whole} s` : axisTime(whole)
 }
 
-/** A shorter lower bound, in seconds, says too little to be shown. */
+/** A lower bound of fewer seconds than this is too low to be useful, so it is not shown. */
 export const LEAST_BOUND = 30
 
-/** A lower bound: `> 1:14`; undefined if it says too little. */
+/** A lower bound: `> 1:14`; undefined if the bound is too low to be useful. */
 export function boundWords(seconds: number): string | undefined {
   return seconds < LEAST_BOUND ? undefined : `> ${clock(seconds)}`
 }

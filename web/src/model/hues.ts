@@ -19,7 +19,7 @@ export function addRegistries(registries: Iterable<string>): void {
   if (shown.size > before) hues = huesOf(shown)
 }
 
-/** Returns the number of the registry's colour. */
+/** Returns the index of the registry's colour. */
 export function hueOf(registry: string): number {
   addRegistries([registry])
   return hues.get(registry) ?? 0
@@ -47,7 +47,7 @@ export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number
   return found
 }
 
-/** The colour that is computed from the name, or the colour `step` places after it. */
+/** The colour computed from the name, or the one `step` places after it. */
 function hue(registry: string, step = 0): number {
   let sum = 7
   for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521

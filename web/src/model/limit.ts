@@ -34,8 +34,8 @@ function boundWord(pull: Pull): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** For a retry, why the last attempt failed, such as `attempt 4: not found`. For other pulls, whether an attempt was
- * cancelled. */
+/** For a retry, why the last attempt failed, such as `attempt 4: not found`. For any other pull, whether an attempt was
+ * cancelled earlier. */
 function earlierWords(pull: Pull): string {
   if (!isRetry(pull)) return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
   const last = pull.earlier.at(-1)
@@ -64,7 +64,7 @@ export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
   return repository + tag
 }
 
-/** For a finished pull, the percentage of the time for which the factor limited the pull. For a live pull, the figure
+/** For a finished pull, the percentage of its duration during which this factor limited it. For a live pull, the figure
  * that best illustrates the limiting factor. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
@@ -140,7 +140,7 @@ function comparisonSentence(comparison: Comparison): string {
   return isLikeElsewhere(comparison) ? `${figures}.` : ''
 }
 
-/** Says by what factor a pull is slower than usual. The text is empty if the pull is not slower than usual. */
+/** Describes how many times slower than usual a pull is. The text is empty if the pull is not slower than usual. */
 export function slowSentence(pull: Pull): string {
   const factor = pull.slowerThanUsual
   if (factor === undefined || pull.usualSeconds === undefined) return ''

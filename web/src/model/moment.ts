@@ -8,20 +8,20 @@ import { overlaps, secondFrom } from './query'
 import { firstDone } from './standing'
 import { axis, reading, type Sample, total } from './throughput'
 
-/** The attempts that were running at a moment, each as a pull. */
+/** The attempts that were running at the given moment, each represented as a pull. */
 export function attemptsAt(pulls: Iterable<Pull>, at: number): readonly Pull[] {
   return [...pulls].flatMap(pull => attemptAt(pull, at) ?? [])
 }
 
 function attemptAt(pull: Pull, at: number): Pull | undefined {
   const [current, ...earlier] = spansOf(pull).map(span => overlaps(span, secondFrom(at)))
-  // The factor that limits a live pull now says nothing about the moment.
+  // The factor that currently limits a live pull may not have limited it at that moment.
   if (current) return hasEnded(pull) ? pull : { ...pull, bound: undefined }
   const found = pull.earlier[earlier.indexOf(true)]
   return found && asPull(pull, found)
 }
 
-/** An earlier attempt as a pull. The server keeps neither its layers nor its bytes. */
+/** An earlier attempt, represented as a pull. The server keeps neither its layers nor its bytes. */
 function asPull(pull: Pull, found: Attempt): Pull {
   return {
     ...pull,
@@ -46,8 +46,9 @@ function asPull(pull: Pull, found: Attempt): Pull {
   }
 }
 
-/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. These attempts: 5 done, 2 still downloading.` If the throughput is not known for
- * that moment, or the pulls that ended before it are no longer listed, the line also says so. */
+/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. These attempts: 5 done, 2 still downloading.` The line also says
+ * what is missing: queued pulls of pods that were deleted later, pulls that are no longer listed, and the throughput if
+ * it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
   const running = attemptsAt(pulls, at)
   const states = [...groupBy(running, stateWord)].map(

@@ -26,7 +26,7 @@ export interface NodeRow {
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
-  /** How many of the running pulls are receiving no bytes. */
+  /** How many of the running pulls are not receiving any bytes. */
   readonly stalled: number
   /** Whether at least one pull with observable bytes is downloading. */
   readonly isDownloading: boolean
@@ -98,9 +98,9 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
   return found
 }
 
-/** If pulls are queued behind a pull that no pod is waiting for, blames that pull. If a pull is stalled while other
- * nodes are receiving bytes from the same registry, blames the node. If several nodes are stalled and none is receiving
- * bytes, blames the registry. Otherwise, returns the factor that limits most of the pulls. */
+/** If pulls are queued behind a pull that no pod is waiting for, names that pull as the cause. If a pull is stalled
+ * while other nodes are receiving bytes from the same registry, names the node. If several nodes are stalled and none
+ * is receiving bytes, names the registry. Otherwise, returns the factor that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   for (const pull of live) {
     const why = blockedWords(pull, new Map([[pull.nodeName, live]]))

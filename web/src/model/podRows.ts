@@ -32,7 +32,7 @@ export interface PodRow {
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
-  /** For a started pod, the seconds until its images were on the node; undefined if it pulled none. */
+  /** For a started pod, how many seconds it took until its images were on the node; undefined if it pulled none. */
   readonly imageSeconds: number | undefined
   /** How many attempts to pull an image of this pod have failed. */
   readonly failures: number
@@ -237,7 +237,7 @@ function readySection({ isStarted, state }: PodRow): number {
 }
 
 export interface ReadyLast {
-  /** The image and the node for which the pods are waiting. */
+  /** The image and node that the pods are waiting for. */
   readonly key: string
   /** One of the pods that will probably be ready last, among those with a reliable estimate. */
   readonly row: PodRow
@@ -247,7 +247,7 @@ export interface ReadyLast {
   readonly blind: number
   /** The highest lower bound for any of these pods, in seconds; 0 if none is known. */
   readonly blindAtLeast: number
-  /** How many pods cannot become ready, because a pull failed, stalled or was cancelled. */
+  /** How many pods cannot become ready because a pull has failed, stalled or been cancelled. */
   readonly stuck: number
 }
 
@@ -255,18 +255,19 @@ const imageAndNode = ({ pod, slowest }: PodRow): string => `${slowest?.container
 
 const ROUGH: readonly Pull['usualBasis'][] = ['registry', 'node', 'other_nodes']
 
-/** Whether the pod has an estimate, and this estimate is not based on the pulls of other images or other nodes. */
+/** Whether the pod has an estimate that is not based on pulls of other images or on other nodes. */
 function isReliable({ etaSeconds, slowest }: PodRow): boolean {
   const { pull, place } = slowest ?? {}
   return etaSeconds !== undefined && !(place !== undefined && ROUGH.includes(pull?.usualBasis))
 }
 
-/** Another image takes clearly longer if both this factor and this number of seconds are exceeded. */
+/** An image takes clearly longer than another if it exceeds the other's time by both this factor and this number of
+ * seconds. */
 const LONGER_FACTOR = 1.33
 const LONGER_SECONDS = 60
 
-/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. The image
- * with the key `before` is returned until another image takes clearly longer. */
+/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. The
+ * image with the key `before` is returned until another image takes clearly longer. */
 export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
@@ -298,8 +299,8 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byReady,
 }
 
-/** How many pods in the list of pods are waiting. If there is no such list, how many pods the unfinished pulls of the
- * stream name. */
+/** The number of waiting pods in the list of pods. If there is no such list, the number of pods that the stream's
+ * unfinished pulls name. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const unfinished = [...pulls].filter(({ status }) => status !== 'completed')
@@ -314,9 +315,9 @@ export interface PhaseStep extends StartPhase {
 
 type Start = Pick<PodRow, 'pod' | 'failures'>
 
-/** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server counts
- * failed attempts and the time between them as queued. The times since the start of the first phase are rounded, not
- * the durations, so the durations add up to the duration of the whole start-up. */
+/** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server's `queued`
+ * phase includes failed attempts and the time between them. Rounds the times since the start of the first phase instead
+ * of the durations, so the durations add up to the total duration of the start-up. */
 export function phaseSteps({ pod, failures }: Start, now: number): readonly PhaseStep[] {
   const begin = pod.phases[0]?.startedAt ?? now
   const rounded = (at: number) => Math.round((at - begin) / 1000)

@@ -17,16 +17,16 @@ export interface PullRow {
   /** How many pods are currently waiting for this row's pulls. */
   readonly waiters: number
   readonly standing: Standing
-  /** The pull's place in the queue of its node. */
+  /** The pull's place in its node's queue. */
   readonly place: QueuePlace | undefined
-  /** Says that pulls are queued behind this one although no pod is waiting for it; otherwise empty. */
+  /** If pulls are queued behind this one although no pod is waiting for it, a text that says so; otherwise empty. */
   readonly blocked: string
 }
 
 const MOMENT_MS = 3000
 
-/** Whether the pull's row is listed with the failures. A retry often fails immediately, so its row stays among the
- * failures for up to three seconds after it was queued. */
+/** Whether the pull's row is listed with the failures. A retry often fails immediately, so the pull's row stays among
+ * the failures for up to three seconds after the retry was queued. */
 function isFailure(pull: Pull, { now }: Context): boolean {
   const isNew = isRetry(pull) && pull.failingSince !== undefined && now - pull.startedAt < MOMENT_MS
   return isNew || pullState(pull) === 'failed'
@@ -48,8 +48,8 @@ export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
 
-/** When the attempts were running. Earlier attempts include how they ended, so a search for failures also finds pulls
- * whose retry succeeded. */
+/** The periods in which the attempts were running. Earlier attempts include their outcomes, so a search for failures
+ * also finds pulls whose retry succeeded. */
 export function spansOf(pull: Pull): readonly Span[] {
   return [
     [pull.startedAt, pull.completedAt ?? Infinity],
@@ -167,11 +167,11 @@ export function pullRows(
 ): readonly PullRow[] {
   const all = [...pulls]
   const shown = filtered(all, query, pull => pullFacts(pull, context))
-  // If the query names a period, each pull that was running in it has its own row.
+  // If the query names a period, each pull that was running during that period has its own row.
   const isGrouped = sort === undefined && query.windows.length === 0
   const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
-  // The list of a past moment does not contain all pulls of a queue.
+  // The list for a past moment does not contain every pull in a queue.
   const live = query.moments.length === 0 ? livePulls(all) : undefined
   return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {
     const { key, pulls: ofRow } = groups.get(pull.id) ?? { key: pull.id, pulls: [pull] }

@@ -92,7 +92,7 @@ export function averageRate(pull: Pull): number | undefined {
     : pull.downloadedBytes / took
 }
 
-/** The current bytes per second of a download or the average of a completed pull; undefined if it is not known. */
+/** The current rate of a download or the average rate of a completed pull, in bytes per second; undefined if unknown. */
 export function shownRate(pull: Pull): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   const isHidden = pull.percentBasis === 'layers' && pull.bytesPerSec === 0

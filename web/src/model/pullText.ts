@@ -1,4 +1,4 @@
-/** Describes a pull as plain text, for a chat or a ticket. */
+/** Describes a pull as plain text, for use in a chat or a ticket. */
 import type { Pull } from '../wire/wire'
 import { failingWords, reasonWords } from './failureGroups'
 import { bytes, clock, count, joined, ofTotal, percent, rate } from './format'

@@ -1,7 +1,7 @@
-/** The search box: free words and `key:value,value` tokens. Only the text of a query is stored. */
+/** The search box accepts free text and `key:value,value` tokens. Only the text of a query is stored. */
 
 /** The keys. The value of `at:` is a moment, such as `14:05:30`, and the value of `since:` is the start of a period,
- * such as `10m`. The values of the other keys are compared with the properties of a row. */
+ * such as `10m`. The values of all other keys are compared with the properties of a row. */
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit', 'at', 'since'] as const
 export type Key = (typeof KEYS)[number]
 
@@ -41,7 +41,7 @@ export type Span = readonly [number, number, string?]
 
 /** The searchable values of a row, in lower case; none for the keys that filter by time. */
 export type Facts = Readonly<Partial<Record<Key, readonly string[]>>> & {
-  /** When the row's attempts were running. The end of a running attempt is `Infinity`. */
+  /** The periods in which the row's attempts were running. The end of a running attempt is `Infinity`. */
   readonly spans: readonly Span[]
 }
 
@@ -106,7 +106,7 @@ export function linkTime(at: number): string {
   return new Date(at).toISOString().replace(/\.\d+/, '')
 }
 
-/** Returns the query with each time as it appears in links. */
+/** Returns the query with each time in the form used in links. */
 export function withLinkTimes(text: string, now: number): string {
   const words = splitWords(text).map(word => {
     const token = parseToken(word)
@@ -122,7 +122,8 @@ export function splitWords(text: string): readonly string[] {
 }
 
 /** All tokens and all words of the query must match. A token matches if one of its values matches. If the query names a
- * period, an attempt must have been running in it. Earlier attempts outside the period are ignored for `status:`. */
+ * period, an attempt must have been running during that period. Earlier attempts outside the period are ignored for
+ * `status:`. */
 export function matches(query: Query, facts: Facts): boolean {
   const spans = facts.spans.filter(span => query.windows.every(window => overlaps(span, window)))
   const ends = spans.map(([, , status]) => status)

@@ -1,4 +1,4 @@
-/** The queue of each node: a queued pull waits for the older live pulls of its node. */
+/** The queue of each node: a queued pull waits for older live pulls on the same node. */
 import type { Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { count } from './format'
@@ -8,7 +8,8 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** The pull that starts next has position 1. */
   readonly position: number
-  /** How many other queued pulls the kubelet requested at the same time as this one. Their order is not known. */
+  /** How many other queued pulls the kubelet requested at the same time as this one. The order of these pulls is
+   * unknown. */
   readonly tied?: number
   /** How many of the queued pulls ahead belong only to deleted pods. Such a pull has no row until it starts. */
   readonly deleted?: number
@@ -66,7 +67,8 @@ export function isTooShort({ status, usualBasis }: Pull): boolean {
   return status === 'queued' && usualBasis === 'other_nodes'
 }
 
-/** Assumes that the node starts queued pulls in order, and keeps pulling as many images at a time as it does now. */
+/** Assumes that the node starts queued pulls in order and that it keeps pulling as many images at a time as it does
+ * now. */
 export function forecast(pull: Pull, { ahead, deleted }: QueuePlace, now: number): Forecast {
   /** The expected end time of each running pull, in seconds from now. */
   const ends: number[] = []

@@ -18,21 +18,20 @@ export interface ImageRow {
   readonly pulling: number
   readonly queued: number
   readonly failed: number
-  /** The number of cancelled pulls, and of failed pulls that no pod is waiting for. */
+  /** The number of cancelled pulls plus the number of failed pulls that no pod is waiting for. */
   readonly stopped: number
   /** Nodes where a pod is waiting for this image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
   /** The node that is expected to finish last, and what it is doing; undefined if no node still needs the image. */
   readonly last: { readonly node: string; readonly state: string } | undefined
-  /** The workload whose new image this is: `Deployment/web in shop`. Undefined unless containers of its pods, but no
-   * other pods, need the image on several nodes, and some of these nodes do not have it yet. */
+  /** The workload that is rolling out this image: `Deployment/web in shop`. Undefined unless several nodes need the
+   * image only for containers of this workload's pods and some of these nodes do not have it yet. */
   readonly workload: string | undefined
-  /** How many completed pulls the server still keeps, on all nodes. */
+  /** How many completed pulls on all nodes the server still keeps. */
   readonly completed: number
   readonly medianSeconds: number | undefined
-  /** The completed pull that took longest, among those that downloaded something, or a running pull that has already
-   * taken longer. */
+  /** The longest completed pull that downloaded something, or a running pull that has already taken longer. */
   readonly longest: Pull | undefined
   readonly longestSeconds: number | undefined
   readonly imageBytes: number
@@ -187,7 +186,7 @@ export function factsOf(pulls: readonly Pull[], context: Context): Required<Fact
   return { ...merged, spans }
 }
 
-/** How many nodes still need the image. Nodes where the pull was stopped no longer need it. */
+/** How many nodes still need the image. Nodes on which the pull was stopped no longer need the image. */
 export const unfinished = ({ pulling, queued, failed, waiting }: Omit<ImageRow, 'workload'>): number =>
   pulling + queued + failed + waiting.length
 
@@ -195,8 +194,8 @@ const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
 const isMarked = ({ workload }: ImageRow): number => Number(workload !== undefined)
 
-/** Unfinished images first: the rollouts of single workloads, then other images, each starting with the image on the
- * most nodes. */
+/** Unfinished images come first: the rollouts of single workloads, then other images. Within each group, the image on
+ * the most nodes comes first. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
   Math.sign(unfinished(b)) - Math.sign(unfinished(a)) ||
   isMarked(b) - isMarked(a) ||

@@ -1,4 +1,4 @@
-/** Whether a pull is failing, live or past. All parts of the page apply the same rules. */
+/** Decides whether a pull is failing, live or past. All parts of the page use these rules. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { listed } from './format'
@@ -13,7 +13,7 @@ export interface WaitingPods {
 }
 
 export interface Context {
-  /** The waiting pods; undefined until the server's list of pods has arrived, or if the server cannot see pods. */
+  /** The waiting pods; undefined if the server cannot see pods or if its list of pods has not arrived yet. */
   readonly waiting: WaitingPods | undefined
   /** When the newest pull of each image on each node started. */
   readonly newest: ReadonlyMap<string, number>
@@ -22,7 +22,7 @@ export interface Context {
   readonly now: number
 }
 
-/** Without a list of pods, a failure counts as current for this long. */
+/** If there is no list of pods, a failure counts as current for this long. */
 const NEWS_MS = 5 * 60_000
 
 export const podName = ({ namespace, podName: name }: Pick<PodRef, 'namespace' | 'podName'>): string =>
@@ -70,8 +70,8 @@ export function waiterCount(pulls: readonly Pull[], context: Context): number {
 
 const MOST_NAMES = 3
 
-/** The pods that waited for a pull and no longer do: `shop/cart-0 (Deployment/cart), shop/cart-1`; empty if none is
- * known. */
+/** The pods that waited for a pull but are no longer waiting: `shop/cart-0 (Deployment/cart), shop/cart-1`; empty if
+ * none is known. */
 export function waitedNames(pull: Pull, context: Context): string {
   const waiting = new Set(waitersOf(pull, context).map(podName))
   const gone = [...pull.waited, ...pull.pods].filter(pod => !waiting.has(podName(pod)))

@@ -1,4 +1,4 @@
-/** The bytes per second from each registry over the last few minutes. */
+/** The download rate from each registry over the last few minutes, in bytes per second. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
 import { groupBy, REASON_WORDS } from './failureGroups'
 import { bytes, count, duration } from './format'
@@ -18,7 +18,7 @@ export type Rates = ReadonlyMap<string, number>
 
 export interface Sample {
   readonly at: number
-  /** The rates; undefined while there is no connection, which the chart shows as a gap rather than as zero. */
+  /** The rates; undefined while there is no connection. The chart then shows a gap rather than zero. */
   readonly rates: Rates | undefined
 }
 
@@ -52,7 +52,7 @@ export interface Period {
 }
 
 /** What happened during the period that the server's history covers; undefined if the server does not count pulls and
- * bytes. The server counts attempts, but a search finds pulls. If the two numbers differ, the words state both.
+ * bytes. The server counts attempts, whereas a search finds pulls. If the two numbers differ, the text gives both.
  * `pullCount` returns how many pulls a search finds. */
 export function happened(
   history: ThroughputHistory | undefined,
@@ -85,8 +85,8 @@ export function periodWords(since: number, now: number): string {
   return `last ${duration((now - since) / 1000)}`
 }
 
-/** The bytes that the registries of each line have delivered in the period that the server's history covers. A line
- * without bytes, or from a server that does not count them, has no entry. */
+/** How many bytes the registries of each line delivered during the period that the server's history covers. A line has
+ * no entry if it has no bytes or if the server does not count them. */
 export function downloadedBy(
   lines: readonly Series[],
   history: ThroughputHistory | undefined,
@@ -131,7 +131,7 @@ export interface Series {
 
 /**
  * The registries in the chart, in alphabetical order, so that each registry always has the same position. If there are
- * too many, the registries that were the first to serve bytes have bands of their own, and the rest are combined into
+ * too many registries, those that were the first to serve bytes have bands of their own, and the rest are combined into
  * `other`. The speed does not matter, because a registry must not change its colour when another one becomes faster.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
@@ -179,7 +179,7 @@ export const PLACES = 120
 
 /** Attempts that failed or were cancelled at about the same time. */
 export interface Mark {
-  /** The step of the time axis, from 0 to `PLACES`. */
+  /** The step on the time axis, from 0 to `PLACES`. */
   readonly place: number
   /** When the first of the attempts ended. */
   readonly at: number
@@ -210,7 +210,7 @@ export function marks(pulls: Iterable<Pull>, [start, end]: readonly [number, num
   }))
 }
 
-/** The marks at a step of the axis and at the steps next to it. */
+/** The marks at a given step of the axis and at the two steps next to it. */
 export function marksNear(all: readonly Mark[], place: number): readonly Mark[] {
   return all.filter(mark => Math.abs(mark.place - place) <= 1)
 }
@@ -286,7 +286,8 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The half-open index ranges to draw. Unknown values are excluded, and so are zeros between zeros. */
+/** The index ranges to draw, as half-open intervals. Unknown values are excluded, and so is any zero between two other
+ * zeros. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

@@ -82,7 +82,7 @@ interface Axis {
   readonly pull: Pull
 }
 
-/** What is downloading a layer, if it is neither this pull nor one of its earlier attempts. */
+/** What is downloading a layer; undefined if it is this pull or one of its earlier attempts. */
 export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | 'other pull' | undefined {
   if (fetchedBy === undefined || fetchedBy === id) return undefined
   return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
@@ -108,8 +108,8 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
     // In a failed pull, a layer whose download never started is shown as waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
-  // If the layer's bytes were not observed, the layer was fetched before its unpacking started, or at least before the
-  // unpacking ended.
+  // If the layer's bytes were not observed, the layer had been fetched by the time its unpacking started, or at the
+  // latest by the time its unpacking ended.
   const fetched = layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   const isFailed = hasFailed(layer, axis) && layer.extractStartedAt === undefined
   const fetching = fetcherOf(layer, axis.pull) === 'other pull' ? 'borrowed' : 'downloading'

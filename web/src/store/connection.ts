@@ -130,7 +130,7 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice when a connection is lost silently. Failed list requests reveal such a loss. */
+/** EventSource does not notice a silently lost connection. Failed list requests reveal the loss. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

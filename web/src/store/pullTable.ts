@@ -14,7 +14,7 @@ export class PullTable {
   }
 
   /** A counter that is incremented when a pull appears or disappears, or when a pull changes in a way that affects
-   * filters or groups. A change in the number of a pull's bytes alone does not increment the counter. */
+   * filters or groups. A change in a pull's byte count alone does not increment the counter. */
   get shape(): number {
     return this.#shape
   }

@@ -23,14 +23,15 @@ export class RafBatcher {
     }
   }
 
-  /** Postpones the next run by `ms`, so that a burst of changes is drawn in a single run. */
+  /** Delays the next run by `ms`, so that a burst of changes is drawn in a single run. */
   hold(ms: number): void {
     this.#notBefore = performance.now() + ms
     this.stop()
     this.request()
   }
 
-  /** Reschedules the pending run when the tab is shown or hidden, because its delay depends on the tab's visibility. */
+  /** Reschedules the pending run when the tab is shown or hidden, because the run's delay depends on the tab's
+   * visibility. */
   reschedule(): void {
     if (this.#cancel === undefined) return
     this.stop()

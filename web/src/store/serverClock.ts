@@ -1,4 +1,5 @@
-/** Keeps the server's time, because durations on the page must not depend on the clock of the user's machine. */
+/** Keeps track of the server's time, because durations on the page must not depend on the clock of the user's
+ * machine. */
 
 export class ServerClock {
   readonly #local: () => number
@@ -19,7 +20,7 @@ export class ServerClock {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }
 
-  /** The current time in milliseconds since 1970; until the server has sent its time, the time of the user's
+  /** The current time in milliseconds since 1970. Until the server has sent its time, this is the time of the user's
    * machine. */
   now(): number {
     return this.#ahead === undefined ? Date.now() : this.#local() + this.#ahead

@@ -5,7 +5,7 @@ import { aPull, T0 } from '../testing'
 import { Store } from './store'
 
 const FIRST_STEP = T0 - 10_000
-/** The server's download rates in steps of five seconds. */
+/** The server's download rates, one for every five seconds. */
 let rates: readonly number[] = []
 /** The server's list of pulls. */
 let pulls: readonly object[] = []

@@ -48,7 +48,7 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset, the whole state follows immediately. The page waits this long so that it can show the new state all
+/** A reset is followed immediately by the complete state. The page waits this long in order to show the new state all
  * at once. */
 const RESET_HOLD_MS = 120
 /** How many events are processed per frame. A hidden tab draws no frames, so it processes more events at a time. */
@@ -93,8 +93,8 @@ export class Store {
   #isHeldBack = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows for which the page has requested the layers separately from the stream. The page requests them only once
-   * per row. */
+  /** Open rows for which the page has requested the layers separately from the stream. The page requests these layers
+   * only once per row. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
@@ -293,7 +293,7 @@ export class Store {
     this.#requestState()
   }
 
-  /** The rest of a state is requested immediately, and later changes once per frame. */
+  /** The rest of a state is requested immediately, whereas later changes are requested once per frame. */
   #requestState(): void {
     if (this.#isPart()) this.#requestEvents(EVENTS_AT_RESET)
     this.#batcher.request()
@@ -393,13 +393,13 @@ export class Store {
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const { connection, counts } = this.#snapshot
     const rates = isConnected(connection) ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    // A gap in the chart means that the connection was lost. Before the first state, there are no samples.
+    // A gap in the chart means that the connection was lost. There are no samples before the first state has arrived.
     if (counts !== undefined) this.#own = withSample(this.#own, { at: this.#now, rates })
     this.#redraw()
   }
 
-  /** The server's newest history also contains the five-second step in which the page was opened, once this step is
-   * complete. */
+  /** Once the five-second step in which the page was opened is complete, the server's newest history includes that step
+   * as well. */
   #redraw(): void {
     const history = this.#changes.history ?? this.#snapshot.history
     this.#samples = history === undefined ? this.#own : withHistory(this.#own, history, this.clock.now())

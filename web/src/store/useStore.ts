@@ -10,7 +10,7 @@ export function useStore(): Store {
   return store
 }
 
-/** The state as of the last frame. A component that uses this hook is rendered again on each frame. */
+/** The state as of the last frame. A component that uses this hook is rendered again on every frame. */
 export function useSnapshot(): Snapshot {
   const store = useStore()
   return useSyncExternalStore(store.subscribe, store.snapshot)

@@ -39,14 +39,14 @@ export class Inbox {
     this.#untaken = this.#waiting.size
   }
 
-  /** Drops all events. The next events contain the states of this many pulls. */
+  /** Drops all events. The events that follow contain the states of this many pulls. */
   reset(pulls = 0): void {
     this.#waiting.clear()
     this.#missing = pulls
     this.#untaken = 0
   }
 
-  /** Removes and returns at most this many events. The other events stay here until the next call. */
+  /** Removes and returns at most this many events. The remaining events stay here until the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {
@@ -59,7 +59,8 @@ export class Inbox {
     return events
   }
 
-  /** Returns undefined if the event cannot be parsed. An error would prevent the other events from being processed. */
+  /** Returns undefined if the event cannot be parsed. Throwing an error would prevent the other events from being
+   * processed. */
   #parse(data: string): PullEvent | undefined {
     try {
       return parsePullEvent(JSON.parse(data))

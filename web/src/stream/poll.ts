@@ -12,8 +12,8 @@ export type PollResult<T> =
 const TIMEOUT_MS = 8000
 /** In a hidden tab, the interval is multiplied by this factor. */
 const HIDDEN_FACTOR = 8
-/** If the route is missing, the interval is multiplied by this factor. The server may be updated to a version that has
- * the route. */
+/** If the route is missing, the interval is multiplied by this factor. The server may later be updated to a version
+ * that has the route. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {

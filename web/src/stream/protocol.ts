@@ -6,7 +6,7 @@ export type WorkerRequest =
   | { readonly kind: 'open'; readonly base: string }
   | { readonly kind: 'wantLayers'; readonly ids: readonly string[] }
   | { readonly kind: 'retryNow' }
-  /** The page is ready to process this many more events. */
+  /** The page is ready to process up to `most` more events. */
   | { readonly kind: 'next'; readonly most: number }
 
 export type WorkerEvent =
@@ -15,7 +15,7 @@ export type WorkerEvent =
   | { readonly kind: 'lost'; readonly retryAt: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** Events are waiting. This message is not repeated until the page has requested the events. */
+  /** Events are waiting. This message is not repeated until the page has requested them. */
   | { readonly kind: 'waiting' }
   | Events
 

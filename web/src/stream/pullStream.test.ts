@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PullStream, type StreamListener } from './pullStream'
 
-/** A fake of the part of EventSource that the stream uses, controlled by the test. tests/browser uses the real
+/** A test-controlled fake of the part of EventSource that the stream uses. tests/browser uses the real
  * EventSource. */
 class FakeSource extends EventTarget {
   static all: FakeSource[] = []

@@ -13,7 +13,7 @@ import { backoff } from './backoff'
 export interface StreamListener {
   /** The stream is open, and all changes so far have arrived or are about to arrive. */
   live(hello: Hello): void
-  /** The events that follow contain the whole state; pulls that are not among these events no longer exist. `pulls` is
+  /** The events that follow contain the complete state; any pull that they do not include no longer exists. `pulls` is
    * the number of these events, or undefined if an older server does not send it. */
   reset(pulls: number | undefined): void
   /** A PullEvent as JSON. */
@@ -91,8 +91,8 @@ export class PullStream {
 
   #connect(): void {
     this.#stop()
-    // If part of the state is missing, the state is requested again from its start; otherwise, the stream would not
-    // know when it is complete.
+    // If part of the state is missing, the whole state is requested again; otherwise, the stream could not tell when
+    // the state is complete.
     if (this.isPart) this.#lastEventId = ''
     const source = new EventSource(this.#address())
     this.#source = source

@@ -29,7 +29,7 @@ function open(base: string): void {
     reset: pulls => {
       inbox.reset(pulls)
       post({ kind: 'reset' })
-      // The first events are sent in a later task, when all events that arrived together with the reset have been
+      // The first events are sent in a later task, after all events that arrived together with the reset have been
       // stored.
       isAnnounced = true
       setTimeout(send, 0, FIRST)

@@ -1,7 +1,7 @@
 /** The row that a link or a "Show" button points to. The page scrolls to this row as soon as it exists. */
 import { readUrl } from './urlState'
 
-/** After this time, the page no longer scrolls to a row that appears. */
+/** The page no longer scrolls to a row that appears after more than this time. */
 const PATIENCE_MS = 10_000
 /** At first, the heights of the rows above are only estimates, so the page may scroll to the wrong place and
  * have to try again. */

@@ -18,7 +18,7 @@ export interface UrlState {
   readonly open: readonly string[]
 }
 
-/** Maximum number of open rows. The limit bounds the length of the stream's URL and the work of measuring rows. */
+/** Maximum number of open rows. This limit bounds the length of the stream's URL and the number of rows to measure. */
 export const MOST_OPEN = 20
 
 export function readUrl(search: string): UrlState {

@@ -63,12 +63,13 @@ export function showPull({ id, imageRef, nodeName }: Pull): void {
   showPulls(`image:${imageRef} node:${nodeName}`, id)
 }
 
-/** The page's URL with one pull open, without a search and with the default order. */
+/** The page's URL with one pull open, no search and the default order. */
 export function linkTo(id: string): string {
   return addressOf(viewState('pulls', '', id))
 }
 
-/** A link to what the page shows now. The times in its search do not depend on when and where the link is opened. */
+/** A link to the current view of the page. The times in its search do not depend on when and where the link is
+ * opened. */
 export function linkToView(now: number): string {
   const state = current()
   return addressOf({ ...state, query: withLinkTimes(state.query, now) })

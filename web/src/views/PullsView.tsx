@@ -61,7 +61,7 @@ export function PullsView() {
   )
 }
 
-/** Returns each row with the state of its pulls in this frame. If a row has not changed, its object is reused. */
+/** Returns each row with the state of its pulls as of this frame. If a row has not changed, its object is reused. */
 function useShownRows(
   rows: readonly PullRow[],
   pulls: ReadonlyMap<string, Pull>,

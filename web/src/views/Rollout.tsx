@@ -7,7 +7,7 @@ const PARTS = ['done', 'pulling', 'queued', 'waiting', 'failed', 'stopped'] as c
 /** The maximum number of node names to list. */
 const MOST_NAMED = 3
 
-/** A bar with the nodes by state, and the same information in words. */
+/** A bar that shows the nodes by state, and the same information in words. */
 export function Rollout({ row }: { readonly row: ImageRow }) {
   const counts = { ...row, waiting: row.waiting.length }
   const parts = PARTS.filter(part => counts[part] > 0)

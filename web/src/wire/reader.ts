@@ -5,8 +5,8 @@ export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** The names of the fields of `T` that have the type `V`, so that no caller can name an unknown field or read a field
- * as the wrong type. */
+/** The names of the fields of `T` that have the type `V`. A caller can therefore neither name an unknown field nor read
+ * a field as the wrong type. */
 type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -33,7 +33,7 @@ export class Reader<T> {
     return typeof value === 'string' && value !== '' ? value : undefined
   }
 
-  /** Returns a number; 0 if the field is missing or not finite. */
+  /** Returns a number, or 0 if the field is missing or not finite. */
   amount(key: KeysOf<T, number>): number {
     return this.optionalAmount(key) ?? 0
   }

@@ -330,7 +330,7 @@ export interface PodList {
   /** Pods that are waiting, and pods that started recently. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
-  /** Why the server cannot see pods, as worded by the server; set only if it does not watch pods. */
+  /** Why the server cannot see pods, in the server's own words; set only if it does not watch pods. */
   readonly reason: string | undefined
 }
 
@@ -346,7 +346,7 @@ export function parsePodList(value: unknown): PodList {
 export interface RegistryHistory {
   readonly registry: string
   readonly bytesPerSec: readonly number[]
-  /** The bytes that have arrived since the first value; undefined if the server is too old to count them. */
+  /** The number of bytes that have arrived since the first value; undefined if the server is too old to count them. */
   readonly downloadedBytes?: number | undefined
 }
 
