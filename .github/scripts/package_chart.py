@@ -42,7 +42,7 @@ def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = 
         about["annotations"] |= annotations(about, (ROOT / "CHANGELOG.md").read_text(), digests or {})
         (copy / "Chart.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
         command = ["helm", "package", copy, "--destination", out]
-        # All files in the archive get the commit's time, so the same commit always produces the same archive.
+        # All files in the archive have the commit's timestamp, so the same commit always produces the same archive.
         epoch = os.environ.get("SOURCE_DATE_EPOCH") or time_of_commit()
         environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
         output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
