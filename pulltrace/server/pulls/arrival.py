@@ -410,7 +410,7 @@ class Arrival:
         return is_unexplained(pull.reason, pull.error) and not pull.presumed and bool(self.pods or self.waited)
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the final state of an attempt that the kubelet requested. Its pods were deleted before the pull began."""
+        """Return the final state of a requested attempt. Its pods were deleted before the pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
