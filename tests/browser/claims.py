@@ -26,7 +26,7 @@ TALL = {"width": 1480, "height": 6000}
 """A viewport large enough for all of the demo's rows. Rows outside the viewport are not rendered."""
 
 LIST_SECONDS = 2.5
-"""On an idle machine, the maximum time, in seconds, between two requests by the page for the list of pods."""
+"""The maximum time, in seconds, between the page's requests for the list of pods, on an idle machine."""
 
 SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''
@@ -70,7 +70,7 @@ def false_claims(seen: Json) -> list[str]:
 def unexplained_moves(before: Json, after: Json) -> list[str]:
     """Return the pairs of rows that swapped places although both rows kept their states and pods.
 
-    A row that shows a later end time than before is ignored, because another pull in this row has finished.
+    If a row shows a later end time than before, the row is ignored, because another of its pulls has finished.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:

@@ -285,7 +285,7 @@ def row(page: Page, key: str) -> Locator:
 
 
 async def scene_is_complete(page: Page) -> None:
-    """Wait until the page has received the complete state. Rows may move while the state is incomplete."""
+    """Wait until the page has received the complete state. Rows may move until the state is complete."""
     tiles = page.get_by_role("list", name="Pulls by state")
     await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 

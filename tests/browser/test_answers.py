@@ -166,7 +166,7 @@ async def test_the_images_view_names_the_node_that_is_still_pulling(
     await expect(page.locator("td[data-column=slowest]")).to_have_text("worker-2downloading")
 
 
-async def test_the_images_view_shows_a_running_pull_that_takes_longer_than_all_completed_pulls(
+async def test_the_images_view_shows_a_running_pull_that_has_taken_longer_than_all_completed_pulls(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -321,7 +321,9 @@ async def test_a_search_keeps_its_spaces_while_it_is_being_typed(server: Scripte
     await expect(page).to_have_url(re.compile(r"q=worker-05%20checkout%20ns:shop$"))
 
 
-async def test_the_page_explains_durations_scales_and_guessed_tags(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_explains_estimates_and_scales_and_guessed_tags(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=torch")
     await expect(page.locator("figure")).to_contain_text(re.compile(r"start.*ready in ≈ (1:\d\d|\d\d s)"))

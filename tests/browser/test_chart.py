@@ -1,4 +1,4 @@
-"""Tests for the throughput chart, with its values, legend and totals."""
+"""Tests for the throughput chart and its values, legend and totals."""
 
 import re
 import time
@@ -209,7 +209,7 @@ async def test_a_caption_shows_what_was_in_progress_at_the_selected_time_and_the
     await expect(chart.locator("> i")).to_have_count(lines)
 
 
-async def test_the_list_of_a_moment_shows_the_attempts_of_that_moment(
+async def test_the_pulls_listed_for_a_selected_time_show_their_attempts_at_that_time(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -244,7 +244,7 @@ async def test_the_list_of_a_moment_shows_the_attempts_of_that_moment(
     await expect(rows.filter(has_text="worker-2").locator("[data-column=speed]")).to_have_text("9.0 MB/s")
 
 
-async def test_the_count_of_failed_attempts_below_the_chart_includes_the_number_of_pulls_that_it_links_to(
+async def test_the_total_below_the_chart_counts_failed_attempts_and_failed_pulls_and_links_to_the_pulls(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

@@ -81,7 +81,7 @@ async def demo() -> AsyncIterator[Demo]:
     await running.end()
 
 
-async def test_progress_increases_and_an_open_row_shows_layers(demo: Demo, open_page: OpenPage) -> None:
+async def test_progress_increases_and_an_open_row_shows_its_layers(demo: Demo, open_page: OpenPage) -> None:
     async with asyncio.timeout(PATIENCE):
         while not (long := [pull for pull in await demo.pulls() if pull.get("etaSeconds", 0) > 20]):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)

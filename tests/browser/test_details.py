@@ -40,7 +40,7 @@ async def test_an_open_row_shows_the_progress_of_its_layers(server: ScriptedServ
     await expect(lanes.nth(3)).to_contain_text("2.5 / 2.6 GB")
 
 
-async def test_streamed_layers_and_the_number_of_finished_layers_are_shown(
+async def test_a_row_shows_that_its_layers_are_streamed_and_how_many_are_finished(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -129,7 +129,7 @@ async def test_the_page_compares_a_slow_pull_with_other_nodes_before_it_names_a_
     await expect(page.get_by_text("Bottleneck")).to_have_count(0)
 
 
-async def test_the_limiting_factor_is_a_word_in_the_row_and_a_sentence_in_its_details(
+async def test_the_limiting_factor_is_shown_as_a_word_in_the_row_and_as_a_sentence_in_its_details(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

@@ -70,7 +70,7 @@ async def test_the_page_polls_the_list_if_a_proxy_holds_back_the_stream(
 @pytest.mark.parametrize(
     ("view", "title"), [("pulls&sort=node", "pulls"), ("images", "pulls"), ("pods", "pods"), ("nodes", "nodes")]
 )
-async def test_the_page_shows_that_it_is_loading_until_the_whole_state_has_arrived(
+async def test_the_page_shows_that_it_is_loading_until_it_has_received_the_full_state(
     server: ScriptedServer, open_page: OpenPage, view: str, title: str
 ) -> None:
     await set_scene(server)
@@ -186,9 +186,7 @@ async def test_the_page_explains_how_to_deploy_agents_if_there_are_none(
     await expect(page.get_by_text("kubectl -n pulltrace get daemonset,pods")).to_be_visible()
 
 
-async def test_the_page_explains_what_will_appear_if_there_are_no_pulls(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_a_page_without_pulls_explains_what_will_appear(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     await server.remove(*list(server.pulls))
     page = await open_page(server.url)

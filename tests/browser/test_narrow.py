@@ -145,7 +145,7 @@ async def test_the_strip_wraps_a_reference_only_between_its_components(
 
 
 @pytest.mark.parametrize("width", [1000, 1280, 1440])
-async def test_an_estimated_retry_and_the_strip_have_enough_room(
+async def test_an_estimated_retry_fits_on_one_line_and_the_text_in_the_strip_does_not_touch_the_edges(
     server: ScriptedServer, open_page: OpenPage, width: int
 ) -> None:
     at = time.time()

@@ -51,7 +51,7 @@ async def test_a_click_on_the_count_of_stalled_pulls_shows_only_stalled_pulls(
     await expect(page).to_have_url(re.compile(r"\?q=ns:ml$"))
 
 
-async def test_the_count_of_stalled_pulls_in_another_view_links_to_these_pulls(
+async def test_the_stalled_pull_count_in_a_different_view_links_to_the_stalled_pulls(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -66,7 +66,7 @@ async def test_the_search_box_suggests_tokens_and_creates_them_from_typed_text(
 ) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    # The search box may be visible before it can handle keys.
+    # The search box may be visible before it can handle key presses.
     await scene_is_complete(page)
     box = page.get_by_role("combobox", name="Search")
     await page.keyboard.press("/")

@@ -151,7 +151,7 @@ async def test_an_unreachable_server_is_shown_as_offline(server: ScriptedServer,
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"))
 
 
-async def test_a_tab_that_wakes_shows_that_300_pulls_finished_while_it_slept(
+async def test_a_tab_shows_after_waking_that_300_pulls_finished_while_it_slept(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -319,7 +319,7 @@ async def test_the_page_reconnects_immediately_after_a_long_outage_and_does_not_
         assert not [words for words in announced if words.startswith("Polling")]
 
 
-async def test_the_page_shows_when_its_figures_were_last_updated_after_the_connection_is_lost(
+async def test_after_losing_the_connection_the_page_shows_when_its_figures_were_last_updated(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

@@ -208,7 +208,9 @@ async def test_the_question_mark_opens_the_legend_of_colours_and_shortcuts(
     await expect(dialog).not_to_be_visible()
 
 
-async def test_the_theme_follows_the_system_and_can_be_chosen(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_theme_follows_the_system_until_the_user_chooses_one(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     page = await open_page(server.url, theme="light")
     background = "() => getComputedStyle(document.documentElement).backgroundColor"
     assert await page.evaluate(background) == "rgb(238, 242, 248)"
