@@ -71,7 +71,7 @@ async def test_reports_and_lists_use_https(served, authority):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """Make every version of Python create TLS contexts as Python 3.13 does."""
+    """Make every Python version create TLS contexts the way Python 3.13 does."""
     make = ssl.create_default_context
 
     def create(*args, **kwargs):

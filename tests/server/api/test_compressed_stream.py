@@ -1,4 +1,4 @@
-"""Tests for the compressed stream: every kind of client receives the same events as without gzip, and a truncated
+"""Tests for the compressed stream. Every kind of client receives the same events as without gzip, and a truncated
 stream can still be decompressed.
 """
 

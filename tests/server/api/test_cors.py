@@ -1,4 +1,4 @@
-"""Tests of which origins may read the API from a browser (CORS)."""
+"""Tests that only the configured origins may read the API from a browser (CORS)."""
 
 from tests.server.conftest import Serve
 

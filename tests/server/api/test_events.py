@@ -68,7 +68,7 @@ async def stream(served, query: str = "", **headers: str):
 
 
 class Node:
-    """An agent of one node, which reports to the server."""
+    """One node's agent, which reports to the server."""
 
     def __init__(self, served, name: str = "node-1") -> None:
         self.served, self.name, self.sequence = served, name, 0

@@ -1,4 +1,4 @@
-"""Tests of which reports ``POST /api/v1/report`` accepts on a real server, and why it rejects others."""
+"""Tests for which reports ``POST /api/v1/report`` accepts on a real server, and why it rejects others."""
 
 import asyncio
 import gc

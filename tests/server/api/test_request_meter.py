@@ -1,4 +1,4 @@
-"""Tests of which requests the request meter accepts and which it rejects."""
+"""Tests for which requests the request meter accepts and which it rejects."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of which service accounts may send reports. A real API server issues and reviews the tokens."""
+"""Tests for which service accounts may send reports. A real API server issues and reviews the tokens."""
 
 import asyncio
 import base64

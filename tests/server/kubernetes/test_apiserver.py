@@ -112,7 +112,7 @@ async def test_the_server_selectors_exclude_irrelevant_objects(cluster, writer):
         assert [change.keys for change in late.received if isinstance(change, PodsListed)] == [frozenset()]
 
 
-async def test_a_watch_continues_after_the_api_server_has_crashed(cluster, writer):
+async def test_a_watch_resumes_after_the_api_server_has_crashed(cluster, writer):
     first, second = web("web-1"), web("web-2")
     await writer.create(first)
     async with following(cluster.kubeconfig) as it:

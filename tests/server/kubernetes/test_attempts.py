@@ -147,7 +147,7 @@ def test_the_end_of_an_attempt_is_final_and_a_success_ends_the_arrival(steps) ->
     assert all(row.status.ended for row in node.sim.shown), "no row is stuck"
 
 
-def test_a_failure_after_a_success_has_its_own_row() -> None:
+def test_a_failure_after_a_success_gets_its_own_row() -> None:
     node = Node()
     for what, later in (("pulling", 0.6), ("events", 0.6), ("begin", 0.6), ("done", 0.6), ("failed", 5), ("events", 1)):
         node.at += later

@@ -135,7 +135,7 @@ def test_a_server_that_starts_during_a_retry_shows_the_running_pull_and_the_caus
         assert (demand.failure.attempt, demand.failure.at, demand.failure.message) == (1, T + 1, NOT_FOUND)
 
 
-def test_the_cause_is_read_from_the_event_if_an_old_kubelet_reports_a_back_off(cluster):
+def test_the_cause_is_read_from_the_event_if_the_status_of_an_old_kubelet_only_reports_a_back_off(cluster):
     arrival = web()
     failed = arrival.failed("app", T + 1, NOT_FOUND)
     arrival.pod["status"]["containerStatuses"][0]["state"] = {

@@ -1,4 +1,4 @@
-"""Tests of which kinds of containers and volumes can wait for an image, and for which reasons."""
+"""Tests for which kinds of containers and volumes can wait for an image, and for which reasons."""
 
 import pytest
 
@@ -121,7 +121,7 @@ def test_any_other_waiting_reason_for_a_missing_image_is_treated_as_a_failure(cl
 
 
 def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pull(cluster):
-    """containerd was down during one kubelet sync and was running again at the next sync."""
+    """containerd was down during one kubelet sync and was running again by the next sync."""
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T + 10)), T + 10)

@@ -165,7 +165,7 @@ async def test_each_configured_namespace_has_its_own_watch_and_no_other_namespac
     assert all(path.startswith(("/api/v1/namespaces/shop/", "/api/v1/namespaces/blog/")) for path in server.requests)
 
 
-async def test_eighty_namespaces_are_watched_at_the_same_time(server, kubeconfig):
+async def test_eighty_namespaces_can_be_watched_at_the_same_time(server, kubeconfig):
     names = tuple(f"team-{number}" for number in range(80))
     async with following(kubeconfig, names) as it:
         await it.until(lambda it: all(it.up().values()))

@@ -34,7 +34,7 @@ def rows(sim):
     return {row.image_ref: row.status for row in sim.shown if row.repository != "library/nginx"}
 
 
-def test_a_pod_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
+def test_a_pod_that_is_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 
@@ -53,7 +53,7 @@ def test_the_queued_pull_of_a_deleted_pod_is_counted_as_ahead_until_it_begins(si
     assert ahead(sim) == (None, "Queued behind team/big and 1 more on this node.")
 
 
-def test_the_pull_of_a_deleted_pod_that_was_requested_later_is_not_ahead(sim):
+def test_a_deleted_pod_is_not_ahead_of_a_pull_that_was_requested_earlier(sim):
     last = web("last", "redis:7")
     sim.apply(seen(last), event(last.pulling("app", NOW + 10)), at=10.4)
     sim.apply(PodGone(last.pod["metadata"]["uid"]), at=10.5)

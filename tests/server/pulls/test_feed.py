@@ -32,7 +32,7 @@ def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attem
     feed.cut()
 
 
-def test_a_client_receives_each_pull_once_ordered_by_last_change() -> None:
+def test_a_client_receives_each_pull_only_once_and_in_order_of_the_last_change() -> None:
     feed = Feed(100)
     for id_ in ("a", "b", "c", "a"):
         change(feed, id_)
@@ -109,7 +109,7 @@ def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_e
     assert not feed.cut()
 
 
-def test_every_client_must_fetch_the_whole_state_again_if_there_are_more_removals_than_the_feed_keeps() -> None:
+def test_every_client_must_fetch_the_full_state_again_if_there_are_more_removals_than_the_feed_keeps() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):

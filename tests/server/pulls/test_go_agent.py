@@ -41,7 +41,7 @@ def reported(sim: SimulatedHub, second: int, *ingests: tuple[str, int, int]) -> 
     sim.hub.tick(sim.now)
 
 
-def test_all_downloading_layers_of_a_node_form_one_pull_of_an_unknown_image() -> None:
+def test_all_layers_that_a_node_is_downloading_form_one_pull_of_an_unknown_image() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     status = sim.one

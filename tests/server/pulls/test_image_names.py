@@ -61,7 +61,7 @@ def test_a_pull_that_fetches_no_bytes_still_gets_the_image_name_if_another_pull_
     assert names_of([done, again], [demand(pulling=True)])["again"].image == IMAGE
 
 
-def test_a_pull_gets_the_name_of_the_demand_that_is_being_pulled_rather_than_of_the_one_that_failed():
+def test_a_pull_is_named_after_the_image_that_is_being_pulled_rather_than_the_image_that_failed():
     pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
     failed = demand(failure=failure(NOW + 1))
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)

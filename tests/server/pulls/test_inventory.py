@@ -163,7 +163,7 @@ def test_the_time_to_ready_decreases_while_a_layer_is_being_unpacked() -> None:
     assert left(43) == (None, "unpacking takes longer than usual on this node")
 
 
-def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_layers_are_downloaded() -> None:
+def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_layers_still_download() -> None:
     sim = SimulatedHub()
     unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 1)}
     first = layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))
@@ -175,7 +175,7 @@ def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_la
     assert sim.one.eta_seconds == 41.0
 
 
-def test_a_download_without_progress_is_stalled_until_it_resumes() -> None:
+def test_a_download_that_makes_no_progress_is_stalled_until_it_resumes() -> None:
     sim = SimulatedHub(STALL_TIMEOUT="5s")
     for second in range(1, 8):
         sim.report(pull("l", layer("a", MIB)), at=second)
@@ -199,7 +199,7 @@ def test_a_pull_is_not_stalled_while_it_unpacks_a_layer_or_waits_for_the_layer_o
     assert sim.one.stalled_since is None
 
 
-def test_duplicate_late_or_reordered_reports_change_nothing() -> None:
+def test_duplicate_or_late_or_reordered_reports_do_not_change_anything() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=1, sequence=5)
     for second, sequence in enumerate((5, 4, 1), start=2):
@@ -222,7 +222,7 @@ def test_pulls_keep_their_rows_when_their_agent_is_restarted() -> None:
     )
 
 
-def test_a_node_that_stops_reporting_is_first_late_then_lost_and_finally_forgotten() -> None:
+def test_a_node_that_stops_reporting_becomes_late_then_lost_and_is_finally_forgotten() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("l", layer("a", 10 * MIB)), at=0, heartbeat_seconds=10.0)
 

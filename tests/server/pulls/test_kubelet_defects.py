@@ -264,7 +264,7 @@ def test_a_container_whose_image_was_present_never_has_a_row(sim):
     assert not sim.shown
 
 
-def test_a_container_whose_image_name_has_go_string_escapes_has_only_one_row(sim):
+def test_a_container_whose_image_name_contains_go_string_escapes_has_only_one_row(sim):
     one = PodEvents(pod("web-1", "node-1", {"app": "nginx\u200b:1"}, at=NOW))
     item = one.invalid("app", NOW)
     item["message"] = 'Failed to apply default image tag "nginx\\u200b:1": couldn\'t parse image name "nginx\\u200b:1"'

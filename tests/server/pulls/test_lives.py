@@ -303,6 +303,6 @@ def test_a_published_state_never_has_to_be_retracted(lives, events_late, statuse
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
                 "what arrived is published"
             )
-    # While nothing distinguishes the simultaneous pulls for two pods, each pull may be shown for the other pod. In that
-    # case, both rows may show the end of the same pull.
+    # As long as nothing distinguishes the simultaneous pulls for two pods, each pull may be shown under the other pod.
+    # In that case, both rows may show the end of the same pull.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

@@ -68,7 +68,7 @@ def test_the_docstring_table_matches_the_table_in_the_code():
 
 
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
-def test_each_pull_gets_the_match_that_the_docstring_table_specifies(latest, kind, time, expected):
+def test_each_pull_is_matched_as_the_docstring_table_specifies(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
         time = Time.WITHIN  # no pull can begin after the end of an attempt that is still running
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected

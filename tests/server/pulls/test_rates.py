@@ -11,7 +11,7 @@ def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> 
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
 
-def test_the_first_sample_is_the_baseline_and_gives_no_rate() -> None:
+def test_the_first_sample_is_the_baseline_and_does_not_produce_a_rate() -> None:
     assert Speed(500 * MIB, 100.0).rate(101.0) == 0.0
 
 
@@ -100,7 +100,7 @@ def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     assert unpacking.rate == pytest.approx(50 * MIB, rel=0.01)
 
 
-def test_recent_layers_affect_the_unpacking_rate_more_than_old_layers() -> None:
+def test_recent_layers_affect_the_unpacking_rate_more_than_older_layers_do() -> None:
     unpacking = Unpacking()
     for _ in range(40):
         unpacking.saw(10 * MIB, 1.0)

@@ -96,7 +96,7 @@ def test_a_short_pull_gets_its_full_name_even_if_it_is_reported_before_the_kubel
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_on(sim):
-    """A poll sees the pull before the kubelet's event arrives. No pod is waiting, as the container already exists."""
+    """A poll sees the pull before the kubelet's event arrives. No pod waits, because the container already exists."""
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2
@@ -133,7 +133,7 @@ def test_a_pull_that_began_after_the_image_had_arrived_is_attributed_to_a_differ
     }
 
 
-def test_three_consecutive_pulls_have_three_rows(sim):
+def test_three_consecutive_pulls_get_three_rows(sim):
     for number in (1, 2, 3):
         again, at = web(f"again-{number}"), 20 * number
         sim.apply(seen(again), pulling(again, at), at=at)
@@ -189,7 +189,7 @@ PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "d
 
 
 @pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
-def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_in_parallel(sim, shares):
+def test_pods_that_wait_for_the_same_image_share_one_row_if_their_kubelet_pulls_in_parallel(sim, shares):
     """The kubelet calls the runtime for both pods at the same time, while another image's pull fails."""
     two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
     sim.apply(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
@@ -229,7 +229,7 @@ def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_i
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 2
 
 
-def test_a_row_is_completed_as_soon_as_one_of_two_parallel_pulls_completes(sim):
+def test_a_row_is_shown_as_completed_as_soon_as_one_of_two_parallel_pulls_completes(sim):
     two = web("second"), web("third")
     sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
     first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)

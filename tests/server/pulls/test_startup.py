@@ -181,7 +181,7 @@ def test_a_pod_that_started_before_this_server_is_listed_but_not_measured(sim, w
     assert sim.metric("pod_start_phase_seconds_count", phase="created") == 0
 
 
-def test_the_number_of_followed_pods_is_limited(sim):
+def test_the_number_of_tracked_pods_is_limited(sim):
     for number in range(MAX_PODS + 10):
         sim.hub.startup.apply(seen(PodEvents(pod(f"p{number}", "node-1", {"app": "a:1"}, at=NOW))), NOW + 1)
     sim.hub.startup.expire(NOW + 2)

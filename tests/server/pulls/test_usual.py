@@ -120,7 +120,7 @@ def test_pulls_of_much_smaller_images_are_not_used_to_estimate_the_duration_of_a
 
 
 @pytest.mark.parametrize("finished", [0, 1, 8])
-def test_the_estimate_for_a_new_image_on_a_slow_node_is_not_shorter_than_the_rates_of_the_node_allow(finished):
+def test_the_estimate_for_a_new_image_on_a_slow_node_is_no_shorter_than_the_rates_of_the_node_allow(finished):
     paces = Paces()
     usual = Usual(paces)
     paces.record("fast", "docker.io", FAST, FAST, NOW)
@@ -219,7 +219,7 @@ def test_a_rate_measured_at_the_beginning_of_a_download_does_not_mark_a_node_as_
     assert paces.slow_node("b") is None
 
 
-def test_an_estimate_is_reliable_only_after_enough_similar_pulls_by_the_node_from_the_registry():
+def test_an_estimate_is_reliable_only_after_the_node_has_made_enough_similar_pulls_from_the_registry():
     usual = Usual()
     record(usual, 10)
     record(usual, 10)
@@ -301,7 +301,7 @@ def test_a_pull_is_slow_if_it_takes_twice_the_usual_time_and_ten_seconds_longer(
     assert pulled(sim, 3, took, began=300).slower_than_usual == slower
 
 
-def test_a_pull_is_slow_even_if_an_earlier_pull_took_just_as_long():
+def test_a_pull_counts_as_slow_even_if_an_earlier_pull_took_just_as_long():
     sim = SimulatedHub()
     for number, took in enumerate((9, 62, 9, 9)):
         pulled(sim, number, took, began=100 * number)

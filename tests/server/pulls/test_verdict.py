@@ -186,7 +186,7 @@ def test_one_large_layer_is_not_the_limiting_factor_if_one_connection_is_as_fast
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_pull_that_waits_for_layers_which_another_pull_is_fetching_is_limited_by_the_queue() -> None:
+def test_a_pull_is_limited_by_the_queue_if_it_waits_for_layers_that_another_pull_is_fetching() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)

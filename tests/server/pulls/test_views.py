@@ -167,7 +167,7 @@ def test_the_view_of_a_rollout_counts_the_nodes_in_each_state(sim):
     assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
 
 
-def test_the_durations_of_an_image_cover_the_earlier_pulls_of_a_node_that_pulled_it_again():
+def test_the_median_and_maximum_duration_of_an_image_include_a_pull_that_the_node_repeated_later():
     one = SimulatedHub()
     one.report(pull("l", layer("a", 1)))
 
