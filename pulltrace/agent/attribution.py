@@ -84,8 +84,8 @@ def with_children(content: frozenset[str], documents: Mapping[str, Document | No
 
 
 def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
-    """Return the registry host and repository from which all these documents were pulled; None if there is no such pair
-    or more than one.
+    """Return the registry host and repository from which all these documents were pulled; None unless there is exactly
+    one such pair.
 
     A blob's labels name every repository from which it has been pulled. Each pull adds its own repository to the
     labels, even if the blob was already on the node.

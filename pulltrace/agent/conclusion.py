@@ -99,8 +99,8 @@ OUTCOMES = {
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""The outcome for each combination of observed parts (``Seen``) and written records (``Written``). The table has two
-special cases. If polls have seen only a pull's lease but ``_guess`` finds its image, ``Pull.seen`` changes to
+"""The outcome for each combination of observed parts (``Seen``) and written records (``Written``). There are two
+exceptions to the table. If polls have seen only a pull's lease but ``_guess`` finds its image, ``Pull.seen`` changes to
 ``IMAGE``. A ``Seen.FETCH`` pull without a record still counts as completed if all its layers are complete.
 """
 

@@ -136,7 +136,7 @@ class Progress:
         self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, since: float, owner: str | None) -> None:
-        """Record that the blob is committed. A blob that is older than ``since`` was already on the node."""
+        """Record that the blob has been committed. A blob that is older than ``since`` was already on the node."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED

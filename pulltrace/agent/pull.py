@@ -55,7 +55,7 @@ class Pull:
     suspect: bool = False
     """True if the lease seems to have outlived the pull."""
     cause: str | None = None
-    """The known reason why the pull cannot complete, if any."""
+    """The reason why the pull cannot complete, if one is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
     """True if ``source`` is final."""
@@ -93,8 +93,8 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return how much of the pull the polls have seen. For imports, fetches and the leases of other clients, return
-        the kind instead.
+        """Return how much of the pull the polls have seen. If the lease belongs to an import, a fetch or a different
+        client, return its kind instead.
         """
         if self.is_of_another_kind:
             return Seen.OTHER

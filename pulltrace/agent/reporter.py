@@ -243,7 +243,7 @@ class Reporter:
     def _shrink(self, live: _Encoded, ends: _Encoded) -> None:
         """Halve the batch, because the server would only reject the same report again.
 
-        A live pull that is rejected on its own is skipped, and a finished pull that is rejected on its own is dropped.
+        If a live pull is rejected on its own, it is skipped. If a finished pull is rejected on its own, it is dropped.
         """
         self._most = max(len(live), len(ends)) // 2
         self._turn += len(live) == 1

@@ -45,8 +45,8 @@ class Serving:
         return bool(self._loaded.remote) and not used and self.snapshotter_of(pull) in LOCAL
 
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
-        """Return whether the snapshotter fetches the layers. A snapshotter that can fetch layers is assumed to fetch
-        them unless there are signs that containerd does.
+        """Return whether the snapshotter fetches the layers. If a snapshotter can fetch layers, it is assumed to do so
+        unless there are signs that containerd fetches them.
 
         ``alone`` is false if this pull is waiting for another pull to fetch or unpack some of this pull's layers.
         """

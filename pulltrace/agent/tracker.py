@@ -260,7 +260,7 @@ class Tracker:
         """Create a placeholder lease for each growing ingest that has no lease, because some clients pull without
         leases.
 
-        An ingest that does not grow and does not belong to a live lease is left over from an interrupted pull.
+        If an ingest does not grow and does not belong to a live lease, it is left over from an interrupted pull.
         """
         held = {ref for lease in seen.leases if lease.id not in self._dead for ref in _refs(seen, lease)}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
