@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """The containerd on this machine cannot be used. The message explains why."""
+    """The machine's containerd cannot be used. The message explains why."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:

@@ -86,11 +86,11 @@ class Machine:
         self.unpacking: set[str] = set()
         """The chain ids of the layers that are being unpacked."""
         self.blobs = Locks()
-        """Locks keyed by digest. They allow only one pull at a time to fetch a given blob."""
+        """Locks keyed by digest. They ensure that only one pull at a time fetches a given blob."""
         self.chains = Locks()
-        """Locks keyed by chain id. They allow only one pull at a time to unpack a given layer."""
+        """Locks keyed by chain id. They ensure that only one pull at a time unpacks a given layer."""
         self.elapsed = 0.0
-        """How many seconds of work the current step simulates."""
+        """The number of seconds of work that the current step simulates."""
         self._collect_at = math.inf
         """The time of the next garbage collection, or infinity if none is due."""
         self.use(self.version)
@@ -105,8 +105,8 @@ class Machine:
         self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
 
     def release(self, lease: Lease) -> None:
-        """Delete a finished pull's lease. Content that no image and no other lease uses is garbage-collected soon
-        afterwards.
+        """Delete a finished pull's lease. Content is garbage-collected soon afterwards if no image and no other lease
+        uses it.
         """
         self.store.leases.pop(lease.id, None)
         self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)

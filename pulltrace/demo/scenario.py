@@ -29,8 +29,8 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of node: its network and disk speeds in bytes per second, its version of containerd, the number of
-    parallel pulls, and its snapshotter.
+    """A kind of node: its network and disk speeds in bytes per second, its containerd version, the number of parallel
+    pulls, and its snapshotter.
     """
 
     bandwidth: float

@@ -12,7 +12,7 @@ from pulltrace.demo.images import Blob, Image
 from pulltrace.demo.snapshotter import Mode, Snapshot, Snapshotter
 
 STEP = 1 << 20
-"""An ingest's offset grows in steps of 1 MiB. The last step may be shorter."""
+"""An ingest's offset grows in 1 MiB steps. The last step may be shorter."""
 
 
 @dataclass(slots=True)
