@@ -302,6 +302,9 @@ async def test_the_legend_shows_how_many_registries_do_not_fit(server: ScriptedS
     hidden = sum(top > tops[0] for top in tops)
     await expect(more).to_have_text(f"and {hidden} more")
     assert len((await more.get_attribute("title") or "").split("; ")) == hidden
+    await page.set_viewport_size({"width": 1280, "height": 400})
+    await more.click()
+    await expect(page.get_by_role("region", name="Registries")).to_be_in_viewport()
 
 
 async def test_the_legend_shows_how_many_bytes_each_registry_delivered_in_the_period(

@@ -30,7 +30,7 @@ import {
 import { isConnected } from '../store/connection'
 import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import { showPulls, showView } from '../url/useUrl'
+import { showPulls, showRegistries } from '../url/useUrl'
 import styles from './Band.module.css'
 import { useMoment } from './Moment'
 import { Tiles } from './Tiles'
@@ -105,7 +105,7 @@ function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonl
       <button
         type="button"
         className={styles.more}
-        onClick={() => showView('nodes', '')}
+        onClick={showRegistries}
         title={order
           .slice(order.length - hidden)
           .map(line => joined(' ', line.registry, figuresOf(line)))

@@ -341,7 +341,7 @@ function Header<T>({ column, sort }: { readonly column: Column<T> } & Omit<SortP
         <button type="button" className={styles.sort} onClick={() => changeUrl({ sort: next })}>
           {title}
           <span aria-hidden="true" className={styles.arrow}>
-            {sorted === undefined ? '' : sorted === 'descending' ? '↓' : '↑'}
+            {sorted === undefined ? '↕' : sorted === 'descending' ? '↓' : '↑'}
           </span>
         </button>
       )}

@@ -1,7 +1,15 @@
 import { classes } from '../classes'
 import { failingSince } from '../model/failureGroups'
 import { ago, duration, exactTime } from '../model/format'
-import { isRetry, type PullState, pullState, STATE_MEANING, STATE_WORD, stateWord } from '../model/pullState'
+import {
+  isFailingRetry,
+  isRetry,
+  type PullState,
+  pullState,
+  STATE_MEANING,
+  STATE_WORD,
+  stateWord,
+} from '../model/pullState'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
@@ -49,8 +57,7 @@ export function State({
   readonly muted?: boolean
   readonly children?: React.ReactNode
 }) {
-  const isFailing = pull !== undefined && isRetry(pull) && pull.failingSince !== undefined
-  const look = shared[isFailing ? 'failed' : state]
+  const look = shared[pull !== undefined && isFailingRetry(pull) ? 'failed' : state]
   return (
     <span className={classes(styles.state, muted ? shared.dim : look)} title={STATE_MEANING[state]}>
       <Icon name={state} />

@@ -161,12 +161,13 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of a usual duration: `, estimated from other tags (median of 5 pulls)`. */
+/** The basis of a usual duration: ` on this node, estimated from other tags (median of 5 pulls)`. */
 export function basisWords({ usualBasis = 'image', usualCount = 0 }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]
   const median = usualCount > 1 ? 'median of ' : ''
   return joined(
     '',
+    ' on this node',
     basis && `, estimated from ${basis}`,
     usualCount > 0 && ` (${median}${count(usualCount, 'pull')})`,
   )

@@ -151,6 +151,16 @@ it('a pod with an image that is not queued yet sorts as the slowest, and a faile
   })
 })
 
+it('a pod whose failed pull is queued again is listed and found with the failing pods', () => {
+  const retry = aPull({ id: 'r', status: 'queued', attempt: 2, failingSince: T0, startedAt: T0 + 1 })
+  const first = podRow(pod(container({ pullId: 'a', state: 'downloading', etaSeconds: 5 })), around(aPull()))
+  const row = podRow(pod(container({ pullId: 'r', state: 'queued' })), around(aPull(), retry))
+  expect([first, row].sort(byTrouble)).toEqual([row, first])
+  expect(row).toMatchObject({ state: 'failed', slowest: { place: { position: 1 } } })
+  for (const status of ['failing', 'queued'])
+    expect(matches(parseQuery(`status:${status}`), podFacts(row))).toBe(true)
+})
+
 it('a pod that has its images but has not started is listed before the started pods', () => {
   const named = (podName: string) => podRow({ ...pod(container({ state: 'completed' })), podName }, around())
   const rows = [{ ...named('a-started'), isStarted: true }, named('b-starting')]

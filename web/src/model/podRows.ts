@@ -6,7 +6,7 @@ import { clock, count, joined, LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
-import { knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
+import { isFailingRetry, knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
 import type { Facts } from './query'
 import { forecast, type LivePulls, livePulls, type QueuePlace, queueEnd, queuePlace } from './queue'
 import { podName, waitsNow } from './standing'
@@ -141,12 +141,16 @@ function containerRow(container: Container, { pulls, live, now }: Around): Conta
     container,
     pull,
     place,
-    state: pull !== undefined ? pullState(pull) : container.state === 'completed' ? 'done' : container.state,
+    state:
+      pull !== undefined ? pulledState(pull) : container.state === 'completed' ? 'done' : container.state,
     percent: pull === undefined ? container.percent : knownPercent(pull),
     etaSeconds: queued?.unknown === undefined ? (queued?.ready ?? left) : undefined,
     etaAtLeast: queued?.ready ?? left,
   }
 }
+
+/** A queued retry of a failed pull counts as failed, as it does in the strip and in the tiles. */
+const pulledState = (pull: Pull): PullState => (isFailingRetry(pull) ? 'failed' : pullState(pull))
 
 function slowestFirst(a: ContainerRow, b: ContainerRow): number {
   return (
@@ -165,15 +169,18 @@ export function podFacts({ pod, containers, isStarted }: PodRow): Facts {
     node: lower([pod.nodeName]),
     ns: lower([pod.namespace]),
     pod: lower([pod.podName, pod.owner ?? '']),
-    status: isStarted
-      ? ['started']
-      : containers.flatMap(({ state }) => (state === 'failed' ? [state, 'failing'] : [state])),
+    status: isStarted ? ['started'] : containers.flatMap(statusWords),
     registry: lower(
       containers.map(({ container, pull }) => registryOf(pull ?? { imageRef: container.image })),
     ),
     limit: containers.flatMap(({ pull }) => (pull === undefined ? [] : limitsOf(pull))),
     spans: [[pod.waitingSince ?? pod.startedAt ?? 0, pod.startedAt ?? Infinity]],
   }
+}
+
+function statusWords({ state, pull }: ContainerRow): readonly string[] {
+  const own = pull === undefined ? state : pullState(pull)
+  return state === 'failed' ? [own, 'failing'] : [own]
 }
 
 const byName = byText(({ pod }: PodRow) => podName(pod))

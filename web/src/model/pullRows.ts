@@ -4,7 +4,7 @@ import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, isCancelled, severity } from './failureGroups'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded, isRetry, limitNow, type PullState, pullState, shownRate } from './pullState'
+import { hasEnded, isFailingRetry, limitNow, type PullState, pullState, shownRate } from './pullState'
 import { type Facts, filtered, parseQuery, type Query, type Span } from './query'
 import { blockedWords, livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
@@ -28,7 +28,7 @@ const MOMENT_MS = 3000
 /** Whether the pull's row is listed with the failures. A retry often fails immediately, so the pull's row stays among
  * the failures for up to three seconds after the retry was queued. */
 function isFailure(pull: Pull, { now }: Context): boolean {
-  const isNew = isRetry(pull) && pull.failingSince !== undefined && now - pull.startedAt < MOMENT_MS
+  const isNew = isFailingRetry(pull) && now - pull.startedAt < MOMENT_MS
   return isNew || pullState(pull) === 'failed'
 }
 

@@ -62,6 +62,11 @@ export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
 
+/** Whether the pull is such a retry after a failure, not after a cancellation. */
+export function isFailingRetry(pull: Pull): boolean {
+  return isRetry(pull) && pull.failingSince !== undefined
+}
+
 export const RETRY_QUEUED = 'Retry queued'
 
 export function stateWord(pull: Pull): string {

@@ -2,7 +2,7 @@
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { listed } from './format'
-import { hasEnded, isRetry, isRetrying, type PullState, pullState } from './pullState'
+import { hasEnded, isFailingRetry, isRetrying, type PullState, pullState } from './pullState'
 
 /**
  * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list arrived.
@@ -95,14 +95,14 @@ function isSuperseded(pull: Pull, { newest }: Context): boolean {
 export type Standing = 'failing' | 'live' | 'past'
 
 export function standing(pull: Pull, context: Context): Standing {
-  if (!hasEnded(pull)) return isRetryOfFailure(pull) && isWaitedFor(pull, context) ? 'failing' : 'live'
+  if (!hasEnded(pull)) {
+    const isFailing = isRetrying(pull) || isFailingRetry(pull)
+    return isFailing && isWaitedFor(pull, context) ? 'failing' : 'live'
+  }
   if (pull.status === 'completed' || isSuperseded(pull, context)) return 'past'
   if (pull.errorReason === 'canceled') return waitersOf(pull, context).length > 0 ? 'live' : 'past'
   return isWaitedFor(pull, context) ? 'failing' : 'past'
 }
-
-const isRetryOfFailure = (pull: Pull): boolean =>
-  isRetrying(pull) || (isRetry(pull) && pull.failingSince !== undefined)
 
 function isWaitedFor(pull: Pull, context: Context): boolean {
   if (waitersOf(pull, context).length > 0) return true

@@ -7,6 +7,9 @@ const PATIENCE_MS = 10_000
  * have to try again. */
 const TRIES = 4
 
+/** The list of registries, which is revealed like a row. */
+export const REGISTRIES = '#registries'
+
 let wanted = readUrl(window.location.search).open.at(0)
 let until = performance.now() + PATIENCE_MS
 let tries = TRIES

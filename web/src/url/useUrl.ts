@@ -2,7 +2,7 @@
 import { useSyncExternalStore } from 'react'
 import { withLinkTimes } from '../model/query'
 import type { Pull } from '../wire/wire'
-import { pendingReveal } from './reveal'
+import { pendingReveal, REGISTRIES } from './reveal'
 import { readUrl, toggleOpen, type UrlState, type View, writeUrl } from './urlState'
 
 const listeners = new Set<() => void>()
@@ -48,6 +48,12 @@ export function toggleRow(key: string): void {
 export function showView(view: View, query: string, key?: string): void {
   pendingReveal.request(key)
   changeUrl(viewState(view, query, key))
+}
+
+/** Shows the Nodes view, and scrolls to its list of registries. */
+export function showRegistries(): void {
+  pendingReveal.request(REGISTRIES)
+  changeUrl(viewState('nodes', ''))
 }
 
 export function showPulls(query: string, key?: string): void {

@@ -1,4 +1,4 @@
-import { useMemo } from 'react'
+import { useLayoutEffect, useMemo, useRef } from 'react'
 import { classes } from '../classes'
 import { groupBy } from '../model/failureGroups'
 import { bytes, count, joined, rate } from '../model/format'
@@ -8,6 +8,7 @@ import { pullState } from '../model/pullState'
 import { periodWords } from '../model/throughput'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
+import { pendingReveal, REGISTRIES } from '../url/reveal'
 import { showPulls } from '../url/useUrl'
 import type { Pull, Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
@@ -16,13 +17,19 @@ import styles from './NodesView.module.css'
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context, history } = useSnapshot()
   const now = useNow()
+  const section = useRef<HTMLElement>(null)
+  useLayoutEffect(() => {
+    if (pendingReveal.key() !== REGISTRIES || section.current === null) return
+    pendingReveal.clear()
+    section.current.scrollIntoView({ block: 'nearest' })
+  })
   // The map of pulls is changed in place. `shape` is incremented whenever the state or the pods of a pull change.
   const byRegistry = useMemo(() => groupBy(pulls.values(), registryOf), [pulls, shape])
   if (registries.length === 0) return null
   const order = [...registries].sort((a, b) => a.registry.localeCompare(b.registry))
   const most = Math.max(1, ...order.map(({ bytesPerSec }) => bytesPerSec))
   return (
-    <section className={classes(shared.panel, styles.registries)} aria-label="Registries">
+    <section ref={section} className={classes(shared.panel, styles.registries)} aria-label="Registries">
       <h2 className={shared.heading}>Registries</h2>
       <ul>
         {order.map(({ registry, activePulls, bytesPerSec }) => {

@@ -5,7 +5,7 @@ import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { Bound, TimeLeft } from '../components/TimeLeft'
-import { ago, count, duration, joined } from '../model/format'
+import { ago, clock, count, duration, joined } from '../model/format'
 import { delayWords, shortName, soon } from '../model/limit'
 import { type ContainerRow, hasImages, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
@@ -35,8 +35,8 @@ function PodState({ row }: { readonly row: PodRow }) {
 /** How long a pod has been waiting for images, or how long a started pod waited for them. */
 function Wait({ row: { pod, imageSeconds } }: { readonly row: PodRow }) {
   const now = useNow()
-  const seconds = imageSeconds ?? (pod.waitingSince && (now - pod.waitingSince) / 1000)
-  return <span className={shared.dim}>{seconds === undefined ? '–' : duration(seconds)}</span>
+  const waits = pod.waitingSince === undefined ? '–' : duration((now - pod.waitingSince) / 1000)
+  return <span className={shared.dim}>{imageSeconds === undefined ? waits : clock(imageSeconds)}</span>
 }
 
 function SlowestImage({ row }: { readonly row: PodRow }) {
@@ -92,7 +92,8 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
 function Ready({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const { slowest, later, etaSeconds, etaAtLeast = 0, state } = row
-  const isOver = state === 'done' || state === 'failed' || state === 'cancelled'
+  const isOver =
+    (state === 'done' || state === 'failed' || state === 'cancelled') && slowest?.place === undefined
   if (slowest?.pull?.nextRetryAt !== undefined && state !== 'done') return <TimeLeft pull={slowest.pull} />
   if (isOver) return <span className={shared.faint}>–</span>
   const place = slowest?.place === undefined ? '' : positionWords(slowest.place)
