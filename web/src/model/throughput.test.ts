@@ -168,8 +168,10 @@ it('the chart covers at least a minute', () => {
 
 it('describes what happened, during which period, and how many pulls the list of it shows', () => {
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
-  const period = (change: object, pulls = 1) =>
-    happened({ ...history, ...change }, T0 + WINDOW_MS, () => pulls)
+  const period = (change: object, { failed = 0, cancelled = 0 } = { failed: 1 }) =>
+    happened({ ...history, ...change }, T0 + WINDOW_MS, query =>
+      query.startsWith('status:failed') ? failed : cancelled,
+    )
   const since = `since:${linkTime(T0)}`
   expect(period({})).toEqual({
     words: 'last 10 min',
@@ -179,12 +181,16 @@ it('describes what happened, during which period, and how many pulls the list of
       { words: '4.2 GB downloaded' },
     ],
   })
-  expect(period({ completed: 1, failed: 60, canceled: 3 }, 3)?.happenings.slice(0, 3)).toEqual([
+  expect(
+    period({ completed: 1, failed: 60, canceled: 3 }, { failed: 3, cancelled: 3 })?.happenings.slice(0, 3),
+  ).toEqual([
     { words: '1 pull completed', query: `status:done ${since}` },
     { words: '60 attempts of 3 pulls failed', query: `status:failed ${since}` },
     { words: '3 cancelled', query: `status:cancelled ${since}` },
   ])
-  expect(period({ failed: 2 }, 0)?.happenings[1]?.words).toBe('2 attempts failed')
+  expect(period({ failed: 2 }, {})?.happenings[1]?.words).toBe('2 attempts failed')
+  // A pull that ended after the counts were fetched is already in the list.
+  expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 cancelled')
   expect(period({ completed: undefined })).toBeUndefined()
   expect(happened(undefined, T0, () => 0)).toBeUndefined()
 })

@@ -62,9 +62,11 @@ export function happened(
   if (history?.completed === undefined) return undefined
   const { since, completed, failed, canceled, downloadedBytes } = history
   const queryOf = (status: string) => `status:${status} since:${linkTime(since)}`
-  const attempts = (ended: number, word: string) => {
+  const attempts = (counted: number, word: string) => {
     const query = queryOf(word)
     const pulls = pullCount(query)
+    // The server's count is a few seconds older than the pulls.
+    const ended = Math.max(counted, pulls)
     const of = pulls > 0 && pulls < ended ? ` of ${count(pulls, 'pull')}` : ''
     const number = word === 'failed' || of ? count(ended, 'attempt') : ended
     return ended > 0 ? [{ words: `${number}${of} ${word}`, query }] : []
