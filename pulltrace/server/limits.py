@@ -21,7 +21,7 @@ class Limits:
     history_bytes: int = 4 * 2**20
     """Maximum memory for one node's finished pulls."""
     all_bytes: int = 256 * 2**20
-    """Maximum memory for all nodes' pulls."""
+    """Maximum memory for the pulls of all nodes."""
     history: int = 20_000
     tombstones: int = 20_000
     """Maximum number of removed pulls and finished attempts that the feed keeps for clients that have fallen behind."""

@@ -462,7 +462,7 @@ class RolloutNodes(JsonObject, frozen=True):
 
 
 class ImageRollout(JsonObject, frozen=True):
-    """One image on all nodes. Each node is counted by its newest pull.
+    """One image on all nodes. Each node is counted according to its newest pull.
 
     ``completed_pulls`` counts all completed pulls that the server keeps. Durations are based only on the pulls that
     fetched at least one byte.

@@ -23,7 +23,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
 COLLECT_AFTER = 10.0
-"""Time, in seconds, between dropping a client and garbage-collecting its data."""
+"""How long, in seconds, to wait after dropping a client before garbage-collecting its data."""
 
 _log = logging.getLogger(__name__)
 

@@ -100,7 +100,7 @@ class RequestMeter:
         self._size = self._headers = self._body = self.open_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request's target has arrived."""
+        """Part of the request target has arrived."""
         self._size += len(url)
         if self._size > self._limits.head:
             self._refuse(431, "head_too_large")
@@ -125,7 +125,7 @@ class RequestMeter:
             self._refuse(429, "pipelined")
 
     def on_body(self, body: bytes) -> None:
-        """A part of the request's content has arrived."""
+        """Part of the request content has arrived."""
         self._body += len(body)
         self._body_of_feed += len(body)
 

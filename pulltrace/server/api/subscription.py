@@ -92,8 +92,8 @@ class Subscription:
     def _is_quiet(self) -> bool:
         """Return whether it is time for a keep-alive comment.
 
-        The comment contains an id, which advances the client's cursor. Otherwise, the cursor could become hours old if
-        no change matches the client's filter.
+        The comment contains an id, which advances the client's cursor. Without such comments, the cursor could become
+        hours old if no change matches the client's filter.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:

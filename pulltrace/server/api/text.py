@@ -168,5 +168,5 @@ def _printable(cell: str) -> str:
 
 
 def _shorten(cell: str, width: int) -> str:
-    """Cut off the beginning of a long cell, because the end of an image's or a pod's name is more distinctive."""
+    """Cut off the beginning of a long cell, because the names of images and pods differ mostly at the end."""
     return cell if len(cell) <= width else "..." + cell[len(cell) - width + 3 :]

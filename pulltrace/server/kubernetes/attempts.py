@@ -152,7 +152,9 @@ class ImageRequest:
         return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
 
     def position(self, raw: float, *, starts: bool = False) -> Position:
-        """Compare an event's time with the last start and the last end. ``starts`` is true for Pulling events."""
+        """Compare an event's time with the times of the last start and the last end. ``starts`` is true for Pulling
+        events.
+        """
         if raw < self.start:
             return Position.BEFORE_START
         if raw < self._end or (starts and raw == self._end):
@@ -272,8 +274,8 @@ class ImageRequest:
         return self._succeed(at)
 
     def take_created(self, at: float) -> bool:
-        """Record that the container was created, which means that the image is present. Return whether the request has
-        changed.
+        """Record that the container has been created, which means that the image is present. Return whether the request
+        has changed.
         """
         return self.pulled_at is None and self._succeed(at)
 

@@ -147,8 +147,8 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # If a pod is no longer waiting, a listed event about the pod is outdated. If the pod was deleted, only an event
-        # which reports that its pull has ended still matters.
+        # If a pod is no longer waiting, a listed event about the pod is outdated. If the pod was deleted, the only
+        # event that still matters is one that reports the end of the pod's pull.
         if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
         if key in self._deleted:

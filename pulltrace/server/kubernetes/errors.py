@@ -111,7 +111,7 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
-        # The runtime was stopped during the pull, and nothing else caused the failure.
+        # The runtime was stopped during the pull, and the failure has no other cause.
         (ErrorReason.CANCELED, _CANCELED),
         (
             ErrorReason.NETWORK,

@@ -131,7 +131,7 @@ class NodeDemands:
         return key in self.pods or bool(self.requests.images(key))
 
     def demands(self, unreadable: set[str | None]) -> Sequence[ImageDemand]:
-        """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases have
+        """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases are in
         the same order.
 
         Images that the kubelet might not have requested yet come last. Events in the ``unreadable`` namespaces cannot
@@ -225,7 +225,7 @@ class NodeDemands:
         return outcome
 
     def take_end(self, event: Event, raw: float, at: float) -> Outcome:
-        """Process an event which reports that the pull of a deleted pod has ended."""
+        """Process an event that reports the end of a deleted pod's pull."""
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
         request = self.requests.get(place)
@@ -323,7 +323,7 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """After a pull that began at ``start`` has ended, forget the deleted pods' pulls that began earlier.
+        """A pull that began at ``start`` has ended, so forget the deleted pods' pulls that began earlier.
 
         After a restart, a kubelet never reports the end of its earlier pulls. If a forgotten pull is still running, it
         keeps the image name that was inferred for it.

@@ -62,7 +62,7 @@ class Agents:
         return now < self.conflict_until
 
     def may_report(self, boot_id: str, now: float) -> bool:
-        """Return whether an agent that was replaced may still report its pulls."""
+        """Return whether an agent that has been replaced may still report its pulls."""
         agent = self._known.get(boot_id)
         return agent is not None and boot_id != self.current and now < agent.grace_until
 

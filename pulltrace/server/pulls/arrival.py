@@ -242,7 +242,7 @@ class Arrival:
 
     def note_queue(self, ahead: tuple[str, ...], left: Sequence[float]) -> None:
         """If this image is queued, record which images the node is pulling, and how many pulls of deleted pods are
-        ahead. ``left`` contains the times at which the kubelet requested the queued pulls of deleted pods.
+        ahead of it. ``left`` contains the times at which the kubelet requested the queued pulls of deleted pods.
         """
         if self.demand is not None and self.demand.pulling and not self.is_running:
             self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
@@ -370,7 +370,7 @@ class Arrival:
     def _is_early(self, attempt: Attempt, now: float) -> bool:
         """Return whether to delay publishing this attempt, because the agent is about to report its byte counts.
 
-        The waiting time begins with the first call after the attempt has completed.
+        The delay begins with the first call after the attempt has completed.
         """
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
@@ -403,7 +403,9 @@ class Arrival:
         )
 
     def _lacks_cause(self, attempt: Attempt) -> bool:
-        """Return whether this attempt failed and the kubelet, which requested it, has not yet reported the reason."""
+        """Return whether this attempt failed after the kubelet requested it, and the kubelet has not reported the
+        reason yet.
+        """
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return False

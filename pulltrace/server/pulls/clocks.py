@@ -15,15 +15,14 @@ WHOLE_SECONDS = 2.0
 """Two times that differ by at most this many seconds may be equal, because kubelets report times in whole seconds."""
 
 REPORT_LATE = 8.0
-"""Maximum delay of a report, in seconds. If a pull is still reported as live after this delay, it is in fact running.
-"""
+"""Maximum delay of a report, in seconds. If a pull is still reported as live after this delay, it really is running."""
 
 SKEW_TOLERATED = 2.0
 """A node's clock is corrected only if it is wrong by more than this many seconds. Smaller differences are assumed to be
 report delays.
 """
 LATE_REPORTS = 8
-"""Number of consecutive reports that must appear to be late before the server concludes that the node's clock was set
+"""How many consecutive reports must appear to be late before the server concludes that the node's clock has been set
 back.
 """
 OLDEST = 7 * 24 * 3600.0

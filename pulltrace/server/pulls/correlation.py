@@ -35,8 +35,8 @@ without a tag is hidden.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same limit for a pull that is known only from its lease. This limit is higher because the lease may belong to a
-container, and a busy node creates containers slowly.
+"""The corresponding limit for a pull that is known only from its lease. This limit is higher because the lease may
+belong to a container, and a busy node creates containers slowly.
 """
 
 
@@ -113,7 +113,7 @@ class Correlation:
     def forget(self, pull: Pull) -> str | None:
         """Forget a pull whose history has expired.
 
-        If the pull's arrival ends with it, return the arrival's id. Return None if the pull has been superseded, or if
+        If the pull's arrival ends as well, return the arrival's id. Return None if the pull has been superseded, or if
         the kubelet's demand keeps the arrival open.
         """
         if pull.superseded:

@@ -104,7 +104,7 @@ class Name:
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
     """Return the names of one node's pulls, by pull key. ``pulls`` must be sorted by start time. A live pull that has a
-    name usually keeps the name.
+    name usually keeps it.
     """
     names = {pull.key: _reported(pull) for pull in pulls}
     if not demands:
@@ -189,8 +189,8 @@ def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) ->
     """Return the time of the kubelet's earliest request for the image that no other live pull is serving. Return None
     if no such request was made before this pull started.
 
-    A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they are waiting for the
-    same image. ``taken`` contains the start times of the image's other live pulls.
+    A kubelet that pulls in parallel calls the runtime for all pods at the same time, even for pods that are waiting for
+    the same image. ``taken`` contains the start times of the image's other live pulls.
     """
     if not taken:
         return demand.since

@@ -1,4 +1,4 @@
-"""The pulls of every node, as reported by the node's agent. Sans-I/O.
+"""The pulls of all nodes, as reported by their agents. Sans-I/O.
 
 The time needed to process a report depends only on the report's size. A pull counts as ended when its agent no longer
 reports it. A node that stops reporting counts as late, and later as lost. This module is independent of Kubernetes;
@@ -216,10 +216,10 @@ class Inventory:
         return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room for another pull. Without this check, a series of reports could add more pulls
-        than a single report may contain.
+        """Return whether there is room for another pull. Without this check, several reports together could add more
+        pulls than a single report may contain.
 
-        Each node may have one pull even if the memory for all nodes is used up.
+        Each node may always have one pull, even if the memory for all nodes is used up.
         """
         if (state.status is not None and state.status.ended) or state.id in node.active or not node.active:
             return True

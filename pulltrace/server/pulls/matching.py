@@ -87,7 +87,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Match(Enum):
-    """The relation between an arrival and a pull that has no arrival yet."""
+    """How a pull that has no arrival yet relates to an arrival."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"
@@ -98,7 +98,7 @@ class Match(Enum):
 
 
 class Time(Enum):
-    """The time of a pull relative to the time of an attempt. Each value is the index of a column of ``TABLE``."""
+    """The time of a pull relative to the time of an attempt. Each value is a column index in ``TABLE``."""
 
     BEFORE = 0
     WITHIN = 1

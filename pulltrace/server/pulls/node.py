@@ -1,4 +1,4 @@
-"""One node and its pulls, as reported by the node's agent. Sans-I/O."""
+"""One node and its pulls, as reported by that node's agent. Sans-I/O."""
 
 from collections import OrderedDict
 from collections.abc import Iterator

@@ -50,8 +50,7 @@ class Outcomes:
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
     ) -> None:
-        """Process a change of the status of ``arrival`` from ``before`` to ``pull``. ``before`` is None if the arrival
-        is new.
+        """Process a status change of ``arrival`` from ``before`` to ``pull``. ``before`` is None if the arrival is new.
 
         ``complete`` is false if only the kubelet has reported that the pull ended, and the agent's byte counts are
         still missing.
@@ -78,7 +77,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
-        """Record each result whose missing details have not arrived in time."""
+        """Record each result for which the missing details have not arrived in time."""
         while self._incomplete:
             id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:

@@ -18,7 +18,7 @@ HOLDS = 5.0
 being the limit, it is withdrawn after this many seconds.
 """
 SHORT = 5.0
-"""Minimum duration, in seconds, for a finished pull to get a verdict."""
+"""The minimum duration, in seconds, that a finished pull must have to get a verdict."""
 SHARE = 0.4
 """The verdict on a finished pull names a factor only if it was the limit for at least this fraction of the duration."""
 EVERY = 1.5
@@ -84,7 +84,7 @@ class Verdict:
         self.waits: list[float] = []
         """The durations, in seconds, of the waits that lasted about as long as containerd's connection timeout."""
         self.best_rate = 0.0
-        """The best rate so far with several connections, in bytes per second."""
+        """The best rate that the pull has reached so far with several connections, in bytes per second."""
         self._at: float | None = None
         self._moment = NOTHING
         self._held: dict[Factor, _Held] = {}

@@ -80,7 +80,9 @@ def running(pulls: Iterable[PullStatus]) -> list[PullStatus]:
 
 
 def _is_running(pull: PullStatus) -> bool:
-    """Return whether the pull is stalled or in progress. The page lists a retry among the failed pulls."""
+    """Return whether the pull is stalled or in progress. A retry that has not downloaded anything yet does not count,
+    because the page lists it among the failed pulls.
+    """
     if pull.status == "resolving" and pull.attempt > 1 and not pull.downloaded_bytes:
         return False
     return not pull.status.ended and (
@@ -91,7 +93,7 @@ def _is_running(pull: PullStatus) -> bool:
 def rollouts(pulls: Iterable[PullStatus]) -> Iterator[ImageRollout]:
     """Yield one row per image. Unfinished rollouts come first.
 
-    The nodes are counted by their newest pull. The durations are those of all completed pulls.
+    Each node is counted according to its newest pull. The durations are those of all completed pulls.
     """
     images: dict[str, dict[str, PullStatus]] = {}
     completed: dict[str, list[PullStatus]] = {}
