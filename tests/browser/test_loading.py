@@ -204,7 +204,7 @@ async def test_the_page_works_under_a_path_prefix(open_page: OpenPage) -> None:
 
 
 async def test_the_page_loads_two_scripts_and_one_style_sheet(server: ScriptedServer, open_page: OpenPage) -> None:
-    """The first script, which opens the stream, is small, and the page does not use a chart library."""
+    """The first script, which opens the stream, is small. The page does not use a chart library."""
     await set_scene(server)
     sizes: dict[str, int] = {}
     page = await open_page(server.url)

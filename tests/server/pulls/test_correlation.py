@@ -70,7 +70,7 @@ def test_the_id_of_an_arrival_stays_the_same_while_its_name_becomes_more_precise
     assert len({first.id, second.id, sim.one.id}) == 1
 
 
-def test_an_image_that_is_queued_and_then_pulled_is_one_arrival() -> None:
+def test_an_image_that_is_first_queued_and_then_pulled_counts_as_one_arrival() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]

@@ -86,7 +86,7 @@ def test_finished_pulls_do_not_count_towards_the_limit_on_live_pulls_per_node() 
     assert sim.metric("dropped_total") == 0
 
 
-def test_the_bytes_of_pulls_that_had_to_wait_for_a_later_report_are_still_counted() -> None:
+def test_bytes_are_still_counted_if_their_pull_had_to_wait_for_a_later_report() -> None:
     sim = SimulatedHub()
     sim.report(at=1)
     sim.report(pull("a", layer("a", MIB), at=NOW + 1.2), at=2, others=["live", "over"])
