@@ -138,7 +138,7 @@ async def broken(size: Size) -> str:
             Load(nodes=pulling, pulling=pulling, readers=20, slow=3, filtered=3)
             for pulling in (1000, 2000, 2500, 3000, 3500, 4000)
         ],
-        # Hundreds of clients that inflate the stream would use more CPU than the server.
+        # If hundreds of clients inflated the stream, they would use more CPU time than the server.
         "readers without gzip": [
             replace(TARGET, readers=readers - TARGET.with_layers, gzip=False) for readers in (256, 512, 1024, 2048)
         ],

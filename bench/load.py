@@ -21,7 +21,7 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""Time, in seconds, for which a slow client pauses after each read."""
+"""How long, in seconds, a slow client pauses after each read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class _Agent(asyncio.Protocol):
 
 class _Reader(asyncio.BufferedProtocol):
     """A client that reads and discards the stream. If ``watches`` is true, the client extracts the timestamps from the
-    data first.
+    data before it discards the data.
     """
 
     shared = bytearray(1 << 18)  # all clients share one buffer, because the data is used immediately

@@ -11,7 +11,7 @@ from bench.process import PATIENCE, ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The server's resource use under a given load, and the delays that agents and clients see. Delays are in
+    """The server's resource use under a given load, and the delays that agents and clients experience. Delays are in
     milliseconds, and memory is in MiB.
     """
 
@@ -35,7 +35,7 @@ class Row:
     """The combined rate at which the clients received data."""
     load_cpu: float
     scrape: float
-    """The duration of the slowest scrape of /metrics, or 0 if there was no scrape."""
+    """The duration of the slowest scrape of /metrics, or 0 if there were no scrapes."""
 
 
 async def measure(kind: str, load: Load, seconds: float, settle: float | None = None, *, scraped: bool = True) -> Row:

@@ -1,7 +1,7 @@
 """Simulated agents whose pulls progress, complete or fail. Thousands of simulated agents can run in one process.
 
 A report is assembled from one ``bytes`` template per pull. The ``%`` operator inserts the current values into the
-template. The values are padded with spaces, which JSON allows, to a constant length. The ``mediaType`` field contains
+template. The values are padded to a constant length with spaces, which JSON allows. The ``mediaType`` field contains
 the time, in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so clients can
 calculate how long the report took to reach them.
 """
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of the time at which a report was sent. The time is in microseconds and has sixteen digits."""
+"""The prefix that marks the time at which a report was sent. The time is in microseconds and has sixteen digits."""
 FAILS = 0.05
 """The fraction of pulls that fail."""
 UNPACKED_AFTER = 0.3
@@ -97,7 +97,8 @@ class SimulatedNode:
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:
             seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
-            # A node's first pulls are already under way, so the pulls of different nodes end at different times.
+            # Each node starts with pulls that are already under way, so the pulls of different nodes end at different
+            # times.
             began = now if self._sequence else now - seconds * self._rng.random() * 0.9
             self._pulls.append(SimulatedPull(self._rng, began, seconds))
         self._sequence += 1

@@ -67,7 +67,7 @@ def show(name: str, cpu: float, memory: float) -> None:
 
 
 async def pulls(size: Size) -> None:
-    """Measure the CPU time and memory per live pull that is reported every second, with one client."""
+    """With one client, measure the CPU time and memory per live pull that is reported every second."""
     few, many = (Load(nodes=number, pulling=number, readers=1, images=1) for number in (size.few, size.many))
     await difference("live pull", few, many, size)
 

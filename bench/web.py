@@ -59,7 +59,7 @@ LOADS = 5
 
 
 def pulls(tick: int) -> Iterator[bytes]:
-    """Yield one event per pull for a tick. A pull that reaches 100 % starts again, so the load is constant."""
+    """For one tick, yield an event per pull. A pull that reaches 100 % starts again, so the load is constant."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     for n in range(PULLS):
         percent = (n * 7 + tick * 0.5) % 100
