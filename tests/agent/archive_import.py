@@ -63,7 +63,7 @@ class ArchiveImport:
 
 
 class Unpacking:
-    """The unpacking of an image that is in the content store."""
+    """Unpacks an image that is in the content store."""
 
     def __init__(self, node: VirtualContainerd, image: Image) -> None:
         self.node, self.image = node, image

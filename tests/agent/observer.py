@@ -19,8 +19,8 @@ from tests.server.build import NOW, SimulatedHub, shifted
 class Seen:
     """A row state, as published by the server.
 
-    ``at`` is the server's time in seconds; ``sent`` is how many bytes the registry had sent by that time, and
-    ``sent_before`` is the number that it had sent before the agent's poll.
+    ``at`` is the server's time in seconds. ``sent`` is how many bytes the registry had sent by that time;
+    ``sent_before`` is how many it had sent before the agent's poll.
     """
 
     row: PullStatus

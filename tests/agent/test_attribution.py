@@ -219,14 +219,14 @@ def test_a_blob_that_was_already_on_the_node_stays_cached_even_if_the_snapshotte
     assert amounts(progress) == (LayerPhase.EXTRACTED, 0, 100)
 
 
-def test_a_layer_that_the_snapshotter_declines_waits_for_containerd_to_fetch_it():
+def test_a_layer_waits_for_containerd_to_fetch_it_if_the_snapshotter_declines_it():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
     progress.see_no_fetch()
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 
-def test_layers_are_no_longer_counted_as_cached_if_they_were_found_in_the_wrong_snapshotter():
+def test_layers_are_no_longer_counted_as_cached_once_they_turn_out_to_be_in_the_wrong_snapshotter():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     progress.see_other_snapshotter()

@@ -1,4 +1,4 @@
-"""Tests of which calls a poll makes while layers are being downloaded. Such a poll skips all other calls, so some
+"""Tests for which calls a poll makes while layers are being downloaded. Such a poll skips all other calls, so some
 changes are reported up to one second late.
 """
 
@@ -110,7 +110,7 @@ async def polls(poller: Poller, node: VirtualContainerd, count: int) -> None:
         await poller.poll(node.now)
 
 
-async def test_polls_list_only_ingests_and_leases_while_layers_are_downloading(client, simulated, push):
+async def test_polls_list_only_ingests_and_leases_while_layers_are_being_downloaded(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     for number in range(5):
@@ -121,7 +121,7 @@ async def test_polls_list_only_ingests_and_leases_while_layers_are_downloading(c
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
-async def test_a_stalled_pull_from_before_the_agent_started_needs_no_extra_calls_and_is_dropped_in_time():
+async def test_a_stalled_pull_from_before_the_agent_started_needs_no_extra_calls_and_is_dropped_after_five_minutes():
     registries = Registries()
     image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
     node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)

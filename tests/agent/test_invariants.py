@@ -71,7 +71,7 @@ def holds(pull):
 
 
 def fetched(pulls):
-    """Return how many bytes of each layer the pulls report as fetched by themselves."""
+    """Return, for each layer, how many bytes the pulls report that they fetched themselves."""
     total = Counter()
     for pull in pulls:
         total.update({layer.digest: layer.downloaded_bytes for layer in pull.layers if not layer.fetched_by})

@@ -26,8 +26,8 @@ def origin(
     image: Image | None = IMAGE,
     downloaded: bool = False,
 ) -> Origin:
-    """Return what the client did with a cached image, given the times at which its manifest and its config were
-    labelled (None if unknown) and at which its record was written.
+    """Return what the client did with a cached image. The manifest and the config were labelled at these times (None if
+    unknown), and ``writes`` are the writes of the record.
     """
     facts, ledger = Facts(), RecordLedger()
     for digest, labelled_at in ((TARGET, manifest), (CONFIG, config)):
@@ -79,7 +79,9 @@ def test_the_write_order_and_the_label_of_the_cri_plugin_distinguish_pulls_from_
     ],
 )
 @pytest.mark.parametrize(("guessed", "expected"), [(False, Origin.PULL), (True, Origin.UNKNOWN)])
-def test_an_unknown_write_order_counts_as_a_pull_only_if_polls_have_seen_the_image(manifest, config, guessed, expected):
+def test_an_image_with_an_unknown_write_order_counts_as_pulled_only_if_polls_have_seen_it(
+    manifest, config, guessed, expected
+):
     assert origin(manifest, config, Write(103.0), guessed=guessed) is expected
 
 

@@ -34,7 +34,7 @@ def polls_of(watched):
 
 
 def shown(watched) -> set[tuple[str, bool, str | None]]:
-    """Return the image name, the ``imported`` flag and the registry from each reported pull state."""
+    """Return the image name, the ``imported`` flag and the registry of each reported pull state."""
     states = [state for history in watched.history.values() for state in history]
     return {(state.image_ref, state.imported, state.registry) for state in states}
 

@@ -90,7 +90,7 @@ def test_disk_statistics_are_read_completely_no_matter_how_many_disks_there_are(
     assert (load.disk, load.disk_busy) == ("nvme0n1", 100.0)
 
 
-def test_the_agent_keeps_no_file_open_while_the_node_is_idle(proc: Path) -> None:
+def test_the_agent_does_not_keep_any_files_open_while_the_node_is_idle(proc: Path) -> None:
     write(proc)
     before = set(Path("/proc/self/fd").iterdir())
     pressure = Pressure(str(proc))

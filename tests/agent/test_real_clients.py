@@ -55,10 +55,10 @@ async def test_an_import_is_shown_under_the_name_of_its_image(node: Containerd, 
 async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
     node: Containerd, registry: Registry, client: str, then: str
 ) -> None:
-    """Each import begins at a different time between two polls.
+    """Each import begins at a different point in the interval between two polls.
 
     If a pull follows immediately, it may overwrite the labels before the agent reads them. In that case, the agent may
-    take the import for a pull, or miss the pull. This is rare.
+    mistake the import for a pull, or miss the pull. This is rare.
     """
     program = CTR_2.path if client == "ctr 2.4" else None
     if program and not program.exists():

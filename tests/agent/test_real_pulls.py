@@ -49,7 +49,7 @@ async def test_three_images_that_share_a_base_layer_are_reported_as_three_pulls(
         assert fetchers.count(None) == 1, "one pull fetched the shared layer, and the others name that pull"
 
 
-async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(
+async def test_reported_bytes_never_exceed_the_bytes_that_the_registry_has_sent(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -78,7 +78,7 @@ async def test_an_unpacked_layer_is_shown_with_the_start_and_end_times_of_unpack
         assert layer.completed_at <= layer.extract_started_at <= layer.extracted_at <= pull.completed_at
 
 
-async def test_a_pull_of_a_cached_image_completes_without_downloading_a_byte(
+async def test_a_pull_of_a_cached_image_completes_without_downloading_anything(
     node: Containerd, registry: Registry
 ) -> None:
     image = make_image(make_layer(MIB), make_layer(2 * MIB))

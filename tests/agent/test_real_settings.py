@@ -160,7 +160,9 @@ async def test_pulling_an_unchanged_tag_again_downloads_nothing(node: Containerd
         assert [layer.cached_bytes for layer in pull.layers] == [layer.size for layer in image.layers]
 
 
-async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containerd, registry: Registry) -> None:
+async def test_an_image_that_is_pulled_again_after_its_removal_is_fetched_again(
+    node: Containerd, registry: Registry
+) -> None:
     layer = make_layer(3 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.limit(3 * MIB)

@@ -71,7 +71,7 @@ def sent_of(registry, image):
 
 def check_rows(observer, way, *bases):
     """Check that a pull's row never disappears, never stalls while bytes are arriving, and never counts more bytes than
-    the registry has sent. Return the states of the row in which the pull was live and its size was known.
+    the registry has sent. Return those states of the row in which the pull was live and its size was known.
     """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
@@ -90,8 +90,8 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while its bytes were arriving. A pull that really paused because the
-    machine was busy is not an error.
+    """Check that no pull was shown as stalled while its bytes were arriving. It is not an error if a pull really did
+    pause because the machine was busy.
     """
     for stalled in observer.rows:
         if stalled.row.stalled_since:

@@ -47,7 +47,7 @@ def test_a_registry_has_no_mirrors_if_the_folder_does_not_exist(tmp_path):
     assert RegistryHosts(str(tmp_path / "absent")).of("docker.io") == []
 
 
-def test_no_file_outside_the_mirror_folder_is_read(tmp_path, folder):
+def test_files_outside_the_mirror_folder_are_not_read(tmp_path, folder):
     (tmp_path / "hosts.toml").write_bytes(TWO)
     hosts = RegistryHosts(f"{folder}/docker.io")
     assert [hosts.of(name) for name in ("..", "../_default", "", "/", ".", "a/../..")] == [[]] * 6

@@ -1,4 +1,4 @@
-"""Tests of which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
+"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
 the server's responses.
 """
 
@@ -23,7 +23,7 @@ async def test_the_reporter_keeps_the_minimum_interval_even_if_the_previous_repo
     assert server.arrived[1] - server.arrived[0] >= 0.9 * INTERVAL
 
 
-async def test_the_agent_of_an_idle_node_sends_heartbeats_without_pulls(server, make):
+async def test_the_agent_on_an_idle_node_sends_heartbeats_that_contain_no_pulls(server, make):
     async with make(heartbeat=0.05) as reporter:
         reporter.offer([], [])
         await server.until(lambda: len(server.reports) == 3)

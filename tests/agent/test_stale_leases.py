@@ -9,7 +9,7 @@ from tests.agent.follow import downloaded
 from tests.agent.virtual import restart_containerd
 
 
-def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
+def test_a_stale_lease_is_not_shown_if_no_poll_saw_its_pull(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(0.9)  # no poll sees the pull

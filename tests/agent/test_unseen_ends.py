@@ -32,7 +32,7 @@ def test_a_pull_that_ended_between_two_polls_gets_the_name_of_the_only_new_image
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another pull begins and ends meanwhile"])
-def test_pulls_whose_outcome_is_unclear_are_not_reported_as_failed_and_only_new_images_are_reported(
+def test_pulls_whose_outcome_is_unclear_are_reported_as_completed_only_if_their_image_is_new_and_never_as_failed(
     watched, push, fails, registries
 ):
     first, _ = push("first:1", ("first", 1))
