@@ -35,7 +35,7 @@ class Attack:
         return await asyncio.open_connection(HOST, self.port)
 
     async def endless(self, first: bytes, part: bytes) -> None:
-        """Send ``first``, then ``part`` repeatedly until the server responds or disconnects; then start again."""
+        """Send ``first``, and then ``part`` repeatedly, until the server responds or disconnects. Then start again."""
         while True:
             reader, writer = await self.connect()
             try:

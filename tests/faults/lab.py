@@ -1,4 +1,6 @@
-"""A simulated containerd with a known state, and a real agent and server, whose connection can be broken."""
+"""A simulated containerd with a known state, a real agent and a real server. The connection between the agent and the
+server can be broken.
+"""
 
 import asyncio
 import json
@@ -212,7 +214,7 @@ class Lab:
         return any(node["state"] == "reporting" and seconds(node["lastSeen"]) > since for node in nodes)
 
     async def wrong(self, since: float) -> str:
-        """Return one difference between the server's and the node's state, or an empty string if there is none."""
+        """Return one difference between the server's state and the node's, or an empty string if there is none."""
         if not await self._reporting(since):
             return "the node does not report"
         rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
@@ -279,7 +281,7 @@ class Lab:
         await self.recovered()
 
     async def lost(self) -> int:
-        """Return how many completed images the server does not list."""
+        """Return how many images the server does not list although their pulls have completed."""
         rows = {row["imageRef"] for row in await self.api.pulls()}
         return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
 
@@ -306,7 +308,8 @@ class Fault:
     publishes the recovery times, limits them to 10 s.
     """
     GROWTH = 12.0
-    """The maximum growth of the server's memory in MiB. Python's allocator keeps some memory even without a leak."""
+    """The maximum growth of the server's memory in MiB. Python's allocator keeps some memory even if there is no leak.
+    """
     AGENT = 48.0
     """The maximum memory of an agent in MiB, equal to the agent's memory request in the chart. The chart's memory limit
     is nearly three times this value.

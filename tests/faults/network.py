@@ -60,7 +60,7 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return a command prefix that runs a program in this namespace. The program keeps the pid of the command."""
+        """Return a command prefix that runs a program in this namespace. The program keeps the command's pid."""
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:
@@ -91,7 +91,7 @@ class Network:
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
 
     async def delay(self, seconds: float) -> None:
-        """Delay each packet in either direction, including packets of existing connections."""
+        """Delay packets in both directions, including those of existing connections."""
         self._delay = Delay((self.server, self.agent), "ptd", seconds)
         for number, name in enumerate((self.server, self.agent), start=1):
             await _run("ip", "-n", name, "link", "set", "ptd", "up")

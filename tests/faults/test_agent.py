@@ -17,7 +17,7 @@ async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(lab, 
     assert (await lab.row_of(running))["id"] == before["id"]
 
 
-async def test_an_agent_that_is_restarted_with_sigterm_does_not_lose_a_pull(lab, fault):
+async def test_an_agent_that_is_restarted_with_sigterm_does_not_lose_any_pulls(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 12)
     async with fault("agent restarted (SIGTERM) mid-pull", "the pull continues in the same row") as seen:

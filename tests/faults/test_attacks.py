@@ -28,9 +28,9 @@ WAITS = ("report", "event", "healthz")
 SECONDS = 12.0
 """The minimum duration of an attack, in seconds. Each attack outlasts the server's timeout for unfinished requests."""
 LONGEST_WAITS = {"healthz": 1.0, "report": 1.0, "event": 2.0} if FINDINGS else dict.fromkeys(WAITS, SECONDS / 2)
-"""The maximum 99th percentile of the bystander's waiting times, in seconds. Only `make reliability`, which publishes
-the times, uses the limits in docs/reliability.md. On a busy machine, each response takes longer, but only an attack
-that blocks the server makes a bystander wait until the attack ends.
+"""The upper limit for the 99th percentile of the bystander's waiting times, in seconds. Only `make reliability`, which
+publishes the times, uses the limits in docs/reliability.md. On a busy machine, each response takes longer, but only an
+attack that blocks the server makes a bystander wait until the attack ends.
 """
 LAYERS = ",".join(
     f'{{"digest":"sha256:{number:064x}","totalBytes":1048576,"totalKnown":true,"state":"extracted"}}'
@@ -237,7 +237,7 @@ async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
         await asyncio.gather(*(node(number) for number in range(nodes)))
 
 
-async def test_clients_that_never_read_the_list_do_not_delay_other_clients(served):
+async def test_clients_that_request_the_list_but_never_read_it_do_not_delay_other_clients(served):
     await fill(served[1], nodes=20, pulls=100)
     await attack(
         served,

@@ -65,7 +65,7 @@ class Subscription:
                 self.events.append((time.monotonic(), json.loads(line[6:])))
 
     async def received(self, pull, status):
-        """Return whether the client has received this status of the pull."""
+        """Return whether the client has received this status for the pull."""
         return any(
             event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
             for _, event in self.events

@@ -109,7 +109,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def objects(now: float) -> list[tuple[str, Any]]:
-    """Return valid pods and events, with every kind of event that the server handles."""
+    """Return valid pods and events, including every kind of event that the server handles."""
     found: list[tuple[str, Any]] = []
     for number in range(4):
         images = {f"c{one}": f"docker.io/library/app-{one}:1" for one in range(number + 1)}

@@ -40,7 +40,7 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference between the server's and the node's state. If a row does not show the pod that
+        """Return the first difference between the server's state and the node's. If a row does not show the pod that
         needs the image, that also counts as a difference.
         """
         for row in await self.api.pulls():

@@ -25,7 +25,7 @@ FAULTS = {
 
 @pytest.fixture
 async def network():
-    """Two hosts with a cable between them."""
+    """Two hosts connected by a cable."""
     async with Network() as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""Tests with reports that arrive twice, late or out of order, or come from a node whose clock is hours off."""
+"""Tests with reports that arrive twice, late or out of order, or that come from a node whose clock is hours off."""
 
 import asyncio
 
@@ -48,7 +48,7 @@ class Postman:
         return passed
 
 
-async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
+async def test_reports_that_arrive_twice_late_or_out_of_order_change_nothing(make_lab):
     lab = await make_lab()
     async with Postman(lab.port) as postman:
         await lab.agent.stop()

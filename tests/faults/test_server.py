@@ -66,7 +66,7 @@ async def test_a_server_that_runs_out_of_file_descriptors_keeps_its_connections_
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="no libfaketime here; `make parts` installs it")
 @pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forward"])
-async def test_no_pull_is_lost_when_the_clock_of_the_server_jumps(make_lab, tmp_path, jump):
+async def test_no_pulls_are_lost_when_the_clock_of_the_server_jumps(make_lab, tmp_path, jump):
     clock = tmp_path / "clock"
     clock.write_text("+0")
     environment = {

@@ -16,7 +16,7 @@ LIFE = 12.0
 
 
 def shortened(token: str, key: str, life: float) -> str:
-    """Return a token with the same claims that expires in ``life`` seconds, signed with the API server's own key
+    """Return a token that has the same claims, expires in ``life`` seconds, and is signed with the API server's own key
     (ES256).
     """
     head, payload, _ = token.split(".")
