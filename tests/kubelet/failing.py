@@ -19,8 +19,8 @@ ATTEMPTS = 4
 later attempts may be missing.
 """
 SHOWN_FOR = 15.0
-"""Time, in seconds, for which the last failure is shown before the pod is deleted. The next retry would begin at least
-80 seconds after the failure.
+"""How long, in seconds, the last failure is shown before the pod is deleted. The next retry would begin at least 80
+seconds after the failure.
 """
 
 

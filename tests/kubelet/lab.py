@@ -105,13 +105,13 @@ class Lab:
                 note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
-        """Serve a new image of about ``size`` bytes, limited to ``rate`` bytes per second. Return the image's
+        """Serve a new image of about ``size`` bytes at no more than ``rate`` bytes per second. Return the image's
         reference.
         """
         return self.push_layers(name, *(make_layer(size // layers) for _ in range(layers)), rate=rate)
 
     def push_layers(self, name: str, *layers: Layer, rate: float | None = None) -> str:
-        """Serve an image with the given layers, limited to ``rate`` bytes per second. Return the image's reference."""
+        """Serve an image with the given layers at no more than ``rate`` bytes per second. Return its reference."""
         ref = self.cluster.push(name, *layers)
         for layer in layers:
             self.registry.blob(layer.digest).limit(rate / len(layers) if rate else None)
@@ -120,8 +120,8 @@ class Lab:
         return ref
 
     def hold(self, *refs: str, at: int = 0) -> None:
-        """Stop sending each layer of these images at the given offset. The pulls then last until ``release``, no matter
-        how slow the machine is.
+        """Stop sending each layer of these images at the given offset. The pulls then last until ``release`` is called,
+        no matter how slow the machine is.
         """
         for layer in self._held(refs):
             layer.hold(at)
@@ -225,7 +225,7 @@ class Lab:
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)
 
     async def shown(self, begin: float, polls: int = 5) -> None:
-        """Wait until at least this many polls were late enough to show the change that happened at ``begin``."""
+        """Wait for at least this many polls that are late enough to show the change that happened at ``begin``."""
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
@@ -245,8 +245,9 @@ class Lab:
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
         """Return whether a row has the duration that the kubelet logged.
 
-        If the pull began and ended between two polls of the agent, the row's duration covers only the time between
-        containerd's first and last records of the pull. On a busy machine, this can be a small part of the duration.
+        If the pull began and ended between two of the agent's polls, the row's duration is only the time between
+        containerd's first and last records of the pull. On a busy machine, this time may be much shorter than the
+        actual duration.
         """
         looks = self.history(pulled.image, since=pulled.at - pulled.seconds)
         observed = any(shown["status"] in ("downloading", "extracting") for _, shown in looks)
@@ -274,8 +275,8 @@ class Lab:
         """Return the polls between two points in time.
 
         The first polls are skipped because they may still show the previous state, and the last polls because they may
-        already show the next state. More of the last polls are skipped on a busy machine, where the kubelet logs events
-        late.
+        already show the next state. On a busy machine, the kubelet logs events late, so more of the last polls are
+        skipped.
         """
         last = end - 0.3 - self.delay(end - 8, end + 2)
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]

@@ -1,4 +1,4 @@
-"""Pulltrace shows no rows for the leases of sandboxes and containers, which resemble those of pulls."""
+"""Pulltrace does not show rows for the leases of sandboxes and containers, although they resemble those of pulls."""
 
 import pytest
 

@@ -30,7 +30,7 @@ async def test_an_image_for_three_replicas_has_one_row_with_three_waiting_pods(s
     await serial.counted(ref)
 
 
-async def test_the_second_of_two_images_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
+async def test_the_second_of_two_images_is_queued_until_the_first_has_been_pulled(serial: Lab) -> None:
     first = serial.push("team/first:1", 5 * MIB, rate=MIB)
     second = serial.push("team/second:1", 4 * MIB, rate=MIB)
     serial.hold(first, at=MIB)

@@ -96,7 +96,7 @@ async def test_each_pull_for_a_job_has_its_own_row_with_attempt_1(lab: Lab) -> N
     await pulled_times(lab, "thrice-", ref, 3)
 
 
-async def test_a_repeatedly_crashing_container_has_a_row_for_each_pull(lab: Lab) -> None:
+async def test_a_container_that_crashes_repeatedly_has_a_row_for_each_pull(lab: Lab) -> None:
     ref = lab.push("team/crashing:1", 2 * MIB, rate=2 * MIB)
     manifest = pod("crashing", ref, policy="Always")
     manifest["spec"]["containers"][0]["args"] = ["4s", "1"]

@@ -31,7 +31,7 @@ class Event:
 
     @property
     def image(self) -> str:
-        """The image name in the message, as written in the pod."""
+        """The image name in the message, as written in the pod's spec."""
         found = _IMAGE.search(self.message)
         return found[1] if found else ""
 
