@@ -130,7 +130,7 @@ class APIServer:
 
     @property
     def certificate(self) -> Path:
-        """Return the CA certificate with which clients verify the server."""
+        """Return the CA certificate that clients use to verify the server."""
         return self.folder / "apiserver.crt"
 
     @property
@@ -270,8 +270,8 @@ class APIServer:
         """Wait until RBAC allows a service account (``namespace:name``) to perform an action. If ``may`` is false, wait
         until RBAC forbids the action.
 
-        The authorizer receives a new role or binding through a watch, some time after the request that created the
-        object.
+        The authorizer learns about a new role or binding through a watch, so there is a delay after the object has been
+        created.
         """
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}

@@ -91,7 +91,7 @@ class Observed:
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:
-        """Return how many seconds after the pull's start the first verdict named the given factor."""
+        """Return how many seconds after the start of the pull a verdict first named the given factor."""
         return next(seconds for seconds, bound in self.verdicts(repository) if bound and bound.by is by)
 
     async def _run(self) -> None:

@@ -123,7 +123,7 @@ class Namespace:
         return made
 
     def connector(self) -> aiohttp.TCPConnector:
-        """Return a connector for aiohttp sessions that connect from the namespace's network."""
+        """Return an aiohttp connector whose connections start in the namespace's network."""
 
         def factory(_: Any) -> socket.socket:
             return self.socket()

@@ -51,7 +51,7 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the log lines with the given message since the server last started, oldest first."""
+        """Return the log lines with this message that the server has written since it last started, oldest first."""
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:

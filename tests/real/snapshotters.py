@@ -119,7 +119,7 @@ def make_streamable(image: Image, folder: Path) -> Image:
 
 
 def make_indexed(image: Image, folder: Path) -> Path:
-    """Convert an image into an image with a SOCI index. Return the directory with the resulting OCI layout."""
+    """Add a SOCI index to an image. Return the directory with the resulting OCI layout."""
     source, target = folder / "image.tar", folder / "indexed"
     source.write_bytes(oci_archive({"image": image}))
     sizes = ["--min-layer-size", "1000"]

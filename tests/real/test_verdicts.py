@@ -51,7 +51,7 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 def row(limit: str, observed: Observed, repository: str, by: Factor, *, at_first: Factor | None = None) -> Bound:
     """Check that the verdicts during and after the pull named only the given factor, and print the test's row of the
-    table. The first verdicts may also name ``at_first``.
+    table. The first verdicts may also name the factor in ``at_first``.
     """
     pull = observed.status(repository)
     assert pull is not None
@@ -59,7 +59,7 @@ def row(limit: str, observed: Observed, repository: str, by: Factor, *, at_first
     timeline = [(seconds, bound.by.value) for seconds, bound in named]
     assert pull.bound is not None, timeline
     print(*named, *observed.loads, sep="\n")  # noqa: T201 (pytest shows it if the test fails)
-    # If other programs keep the CPU busy, unpacking really waits for the CPU.
+    # If other programs keep the CPU busy, unpacking really does have to wait for the CPU.
     pressures = [load.cpu_pressure or 0.0 for load in observed.loads if load]
     others = {Factor.CPU} - {by} if max(pressures, default=0.0) >= CPU_PRESSURE else set()
     others |= {bound.by for _, bound in named[:1] if bound.by is at_first}

@@ -134,7 +134,7 @@ def kubernetes(name: str, costs: str) -> Built:
         version="1.37.2",
         module=".",
         package=f"k8s.io/kubernetes/cmd/{name}",
-        # Without these linker flags, the program reports version v0.0.0, and clients choose other code paths.
+        # Without these linker flags, the program reports version v0.0.0, and clients choose different code paths.
         ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
         costs=costs,
     )
