@@ -112,7 +112,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""Maximum time, in seconds, for which a finished pull may still be shown as live."""
+"""How long, in seconds, a finished pull may still be shown as live."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:

@@ -39,7 +39,7 @@ class Truth:
     pull: Pull
     began: float
     watched: float = 0.0
-    """The time, in seconds, for which the node's current agent has been able to observe the pull."""
+    """How long, in seconds, the node's current agent has been able to observe the pull."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
@@ -137,7 +137,7 @@ class SoakCluster:
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Forget the pulls of which the server had the only record."""
+        """Forget the pulls that only the server had a record of."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:

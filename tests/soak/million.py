@@ -2,8 +2,8 @@
 
 With ``server``, the program posts reports from 200 nodes with ten short pulls each, as fast as the server accepts them.
 All limits have their default values, except that a node may send reports less than half a second apart. With ``agent``,
-the program runs a simulated containerd with 220 short pulls at a time, and a real agent that polls it twice a second
-and reports to a real server.
+the program runs a simulated containerd with 220 short pulls at a time. A real agent polls it twice a second and reports
+to a real server.
 """
 
 import argparse

@@ -63,8 +63,8 @@ class Result:
 
 
 class Soak:
-    """A soak test that runs for ``seconds``. The same seed selects the same faults, but not at the same points of the
-    load.
+    """A soak test that runs for ``seconds``. The same seed selects the same faults, but they do not occur at the same
+    points in the load.
     """
 
     def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:

@@ -1,4 +1,4 @@
-"""A TCP forwarder between two programs that can cut, slow down, refuse or reset connections, or hold back responses.
+"""A TCP forwarder between two programs. It can cut, slow down, refuse or reset connections, or hold back responses.
 
 The forwarder needs no privileges and acts immediately, so a soak test can break connections hundreds of times.
 ``tests/faults/network.py`` causes faults in a real network.
