@@ -1,9 +1,9 @@
 """The agent in a runc container with its seccomp profile and the chart's security contexts.
 
-The container has the image's root file system, and the agent observes a real containerd. The test uses all functions of
-the agent: it resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd
-that was killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the agent. On a node, such
-a call only fails.
+The container has the image's root file system, and the agent observes a real containerd. The test exercises every
+function of the agent. The agent resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects
+to a containerd that has been killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the
+agent. On a node, such a call simply fails.
 """
 
 import asyncio

@@ -108,7 +108,7 @@ def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_an_image_contains_no_shell_no_installer_and_no_code_of_the_other_program(image: tuple[str, Path]) -> None:
+def test_an_image_does_not_contain_a_shell_an_installer_or_code_of_the_other_program(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -130,7 +130,7 @@ def test_third_party_packages_are_shipped_as_bytecode_and_scanners_can_identify_
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_a_rebuild_in_another_directory_gives_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_rebuild_in_another_directory_produces_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     rootfs.assemble(site(tmp_path / "site", half), tmp_path / "root")
     assert contents(tmp_path / "root") == contents(root)

@@ -15,7 +15,7 @@ from tests.release.scripts import ROOT
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder with the files that the Makefile's rules need. The ``bin`` subfolder will be the only directory on the
-    PATH, and contains no npm.
+    PATH, and it does not contain npm.
     """
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()

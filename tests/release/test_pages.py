@@ -135,7 +135,7 @@ def test_a_published_version_cannot_be_published_again_with_different_contents(
     assert branch(clone, "charts/index.yaml") == before
 
 
-def test_docs_with_a_page_at_the_path_of_the_helm_repository_are_rejected(clone: Path, monkeypatch, capsys) -> None:
+def test_docs_are_rejected_if_they_use_the_path_of_the_helm_repository(clone: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(clone)
     made = site(clone.parent, "bad")
     (made / "charts").mkdir()

@@ -47,7 +47,7 @@ def clean_clone(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the repository, with the page built as `make install` and the release workflow build it."""
+    """A clone of the repository in which the page has been built as in `make install` and the release workflow."""
     return build_page(clean_clone(tmp_path_factory.mktemp("clone")))
 
 
