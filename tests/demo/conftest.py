@@ -16,7 +16,7 @@ HOST = "registry.test"
 
 @pytest.fixture
 def registries():
-    """A registry that sends 10 MiB/s per connection, after a latency of 0.1 s."""
+    """A registry that sends 10 MiB/s per connection, with a latency of 0.1 s."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 

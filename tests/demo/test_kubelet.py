@@ -122,7 +122,7 @@ def test_the_other_containers_start_even_if_one_image_does_not_exist(kubelet, li
         pytest.param("registry.test/app:1", "Never", "ErrImageNeverPull", id="the pull policy Never"),
     ],
 )
-def test_there_is_no_lease_for_an_image_that_the_kubelet_refuses_to_pull(kubelet, live, image, policy, reason):
+def test_an_image_that_the_kubelet_refuses_to_pull_has_no_lease(kubelet, live, image, policy, reason):
     web = pod("web", "n1", {"app": image})
     kubelet.add(web, policy=policy)
     assert "BackOff" not in reasons(live(30))

@@ -31,7 +31,7 @@ def test_the_images_range_from_three_megabytes_to_more_than_eight_gigabytes():
     assert sizes[-1] > 8e9
 
 
-def test_several_images_share_a_base():
+def test_several_images_can_share_a_base():
     images = registries().images
     nginx, redis = (images[normalise(f"docker.io/library/{name}")] for name in ("nginx:1.29", "redis:8.4"))
     assert nginx.layers[0] == redis.layers[0]

@@ -50,7 +50,7 @@ def test_a_pull_starts_with_an_empty_lease_and_ends_with_three_image_records(nod
     assert not node.store.ingests
 
 
-def test_the_image_record_is_written_after_everything_is_unpacked(node, push, until):
+def test_the_image_record_is_written_after_everything_has_been_unpacked(node, push, until):
     ref, image = push("app:1", ("base", 2), ("app", 3))
     node.pull(ref)
     until(lambda: node.store.records)
