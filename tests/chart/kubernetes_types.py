@@ -98,7 +98,7 @@ OMITTED = {
         *("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "flocker", "gcePersistentDisk"),
         *("gitRepo", "glusterfs", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO"),
         *("storageos", "vsphereVolume"),
-        # For these network disks, a persistentVolumeClaim can be used.
+        # These network disks can be used through a persistentVolumeClaim.
         *("fc", "flexVolume", "iscsi"),
     },
 }

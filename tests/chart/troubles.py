@@ -101,8 +101,8 @@ class Troubles:
         return self.pulls[name]
 
     async def report(self, session: aiohttp.ClientSession) -> None:
-        """Send reports until cancelled. While ``moves`` is true, each report contains more downloaded bytes for one of
-        the pulls on ``n1``.
+        """Send reports until cancelled. While ``moves`` is true, each report increases the number of downloaded bytes
+        for one of the pulls on ``n1``.
         """
         steady = self._pull("steady.example.org", 2**40, 1)
         arrived = 0
