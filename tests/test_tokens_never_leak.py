@@ -40,7 +40,7 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return what the process's files in /proc contain: its command line, which every user can read, and the files in
+    """Return what /proc shows about the process: its command line, which every user can read, and the files in
     ``more``, which only the process's owner can read.
     """
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))

@@ -49,7 +49,7 @@ class Lab(Protocol):
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes. Unpacked, the layer has `unpacked` more bytes."""
+        """Make a layer of about `size` compressed bytes. Unpacking makes the layer `unpacked` bytes larger."""
         ...
 
     def image(self, *layers: Any) -> Any:
@@ -65,7 +65,7 @@ class Lab(Protocol):
         ...
 
     def hold(self, layer: Any, at: int) -> None:
-        """Send only the bytes of the layer before this offset, until the layer is released."""
+        """Hold back the layer's bytes from this offset on, until the layer is released."""
         ...
 
     def release(self, layer: Any) -> None:

@@ -45,7 +45,7 @@ async def test_a_lease_exists_before_the_reference_is_resolved(lab, look):
     await pull
 
 
-async def test_the_lease_of_a_pull_lists_its_manifest_and_config_its_ingests_and_the_first_snapshot(lab, look):
+async def test_the_lease_of_a_pull_lists_its_manifest_config_ingests_and_first_snapshot(lab, look):
     first, second = lab.layer(3 * MIB), lab.layer(2 * MIB)
     image = lab.image(first, second)
     ref = lab.push("team/app:1", image)
@@ -66,7 +66,7 @@ async def test_the_lease_of_a_pull_lists_its_manifest_and_config_its_ingests_and
     await pull
 
 
-async def test_an_ingest_has_its_total_size_and_a_growing_offset(lab, look):
+async def test_an_ingest_has_a_total_size_and_a_growing_offset(lab, look):
     layer = lab.layer(6 * MIB)
     ref = lab.push("team/app:1", lab.image(layer))
     lab.hold(layer, at=3 * MIB)

@@ -10,7 +10,7 @@ from tests.real.images import MIB
 
 async def halfway(lab, look):
     """Start a pull. Return once the pull has unpacked one layer, prepared the snapshot of the other layer, and fetched
-    at least 1 MiB of that layer. From that point on, containerd prepares no further snapshots. If containerd were
+    at least 1 MiB of that layer. From that point on, containerd does not prepare any more snapshots. If containerd were
     killed while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
     """
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
@@ -29,7 +29,7 @@ async def halfway(lab, look):
     return image, ref, pull, lease
 
 
-async def test_cancelling_a_pull_deletes_its_lease_its_ingest_and_its_content(lab, look):
+async def test_cancelling_a_pull_deletes_its_lease_ingest_and_content(lab, look):
     image, _, pull, _ = await halfway(lab, look)
     pull.cancel()
     await asyncio.wait([pull])
@@ -54,7 +54,7 @@ async def test_the_lease_and_its_content_and_ingest_remain_if_containerd_is_kill
     assert await look.images() == {}
 
 
-async def test_the_next_pull_resumes_the_ingest_in_the_stale_lease_after_a_crash_of_containerd(lab, look):
+async def test_after_a_crash_of_containerd_the_next_pull_resumes_the_ingest_in_the_stale_lease(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()

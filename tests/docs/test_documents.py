@@ -210,7 +210,7 @@ def test_every_screenshot_is_used_on_a_page() -> None:
     assert {name for name in shots if f"images/{name}" not in pages} == set()
 
 
-def test_the_compatibility_page_lists_exactly_the_tested_ways_of_pulling() -> None:
+def test_the_compatibility_page_lists_every_tested_way_of_pulling_and_nothing_else() -> None:
     assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
 

@@ -102,7 +102,7 @@ def report(data: bytes) -> None:
 
 
 def zipped(data: bytes) -> None:
-    """Post the bytes with a ``Content-Encoding: gzip`` header. Only half of the bodies are really compressed."""
+    """Post the bytes with a ``Content-Encoding: gzip`` header. Only half of the bodies are actually compressed."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
