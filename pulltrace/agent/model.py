@@ -127,8 +127,8 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """How many bytes of each layer SOCI has written so far, keyed by layer digest; None if the agent cannot see SOCI's
-    files.
+    """The number of bytes of each layer that SOCI has written so far, keyed by layer digest; None if the agent cannot
+    see SOCI's files.
     """
 
 

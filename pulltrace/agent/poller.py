@@ -147,8 +147,8 @@ class Poller:
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Send these questions to containerd, allowing ``DEADLINE`` seconds for all of them together. Return the
-        questions that have not been answered.
+        """Send these questions to containerd, with a single deadline of ``DEADLINE`` seconds for all of them. Return
+        the questions that have not been answered.
         """
         remaining, unanswered = iter(questions), set(questions)
 

@@ -76,7 +76,7 @@ class Pressure:
         )
 
     def _stall(self, resource: str) -> int | None:
-        """Return for how many microseconds since boot at least one task was waiting for the resource."""
+        """Return the number of microseconds since boot during which at least one task was waiting for the resource."""
         found = _STALL.search(self._contents(f"pressure/{resource}"))
         return int(found[1]) if found else None
 

@@ -65,7 +65,9 @@ class RecordLedger:
         return name in self._this_poll
 
     def claimed_at(self, name: str) -> float:
-        """Return the time at which the pull that last claimed this record wrote it; 0.0 if no pull has claimed it."""
+        """Return the time at which this record was written by the pull that last claimed it; 0.0 if no pull has claimed
+        it.
+        """
         return self._this_poll.get(name, self._earlier.get(name, 0.0))
 
     def written_at(self, record: ImageRecord, lease: Lease) -> float:

@@ -36,7 +36,7 @@ class Serving:
 
     def may_use_another(self, pull: Pull) -> bool:
         """Return whether the pull might turn out to use a snapshotter that fetches layers itself. This is possible if
-        such a snapshotter is loaded and the pull is only assumed to use a local one.
+        such a snapshotter is loaded, and if it is only an assumption that the pull uses a local one.
 
         A runtime class can select another snapshotter. Since containerd 1.7, a lease lists every snapshot that its pull
         created or found.

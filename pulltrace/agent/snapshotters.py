@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LOCAL = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "windows"})
-"""The snapshotters that are part of containerd and unpack blobs that containerd has fetched."""
+"""containerd's built-in snapshotters, which unpack the blobs that containerd has fetched."""
 
 DEFAULT = "overlayfs"
 """containerd's default snapshotter, assumed until containerd reports a different default."""

@@ -218,8 +218,8 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # Questions about image records are ignored here, because every full poll repeats them for a pull that may
-            # have begun before the agent started.
+            # Questions about image records do not count here, because every full poll repeats them for any pull that
+            # may have begun before the agent started.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
