@@ -1,4 +1,4 @@
-"""A node's containerd in virtual time. ``pull`` starts a pull, and ``advance`` lets time pass. Sans-I/O."""
+"""A node's containerd, simulated in virtual time. ``pull`` starts a pull, and ``advance`` lets time pass. Sans-I/O."""
 
 import math
 from dataclasses import dataclass, field
