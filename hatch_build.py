@@ -1,4 +1,6 @@
-"""A hatchling build hook. Building a wheel or sdist without the dashboard is an error unless explicitly requested."""
+"""A hatchling build hook. It is an error to build a wheel or sdist without the dashboard, unless this is explicitly
+requested.
+"""
 
 import os
 from pathlib import Path
