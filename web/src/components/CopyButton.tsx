@@ -29,8 +29,8 @@ export function CopyButton({ text, children }: Props) {
   )
 }
 
-/** Copies the text even where the clipboard API is missing, as on pages served without TLS (a port-forward to another
- * host, an air-gapped cluster). */
+/** Copies the text even where the clipboard API is missing, for example on pages served without TLS (a port-forward to
+ * another host, an air-gapped cluster). */
 async function copy(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text)

@@ -100,7 +100,7 @@ export function DataTable<T>(props: Props<T>) {
   })
 
   // When anything above the table grows, the whole page grows, so it is enough to observe the size of the page.
-  // Measuring on each render would force a layout four times a second.
+  // Measuring on every render would force a layout four times a second.
   useLayoutEffect(() => {
     const measure = () =>
       setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))

@@ -35,7 +35,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   )
 }
 
-/** The time until a queued pull is expected to be ready, or a lower bound if a pull ahead of it has no estimate. */
+/** The time until a queued pull is expected to be ready. This is a lower bound if a pull ahead of it has no estimate. */
 export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place: QueuePlace }) {
   const now = useNow()
   const { ready, unknown } = forecast(pull, place, now)

@@ -1,5 +1,5 @@
-/** Compares the speed of a pull with the speeds at which other nodes pull the same image, to tell a slow node from a
- * slow registry. */
+/** Compares the speed of a pull with the speeds at which other nodes pull the same image, in order to distinguish a
+ * slow node from a slow registry. */
 import type { Pull } from '../wire/wire'
 import { median } from './order'
 import { averageRate } from './pullState'
@@ -17,14 +17,14 @@ const YOUNG_MS = 5000
 /** The average rate of a downloading or completed pull over its duration so far, in bytes per second. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
-  // If the percentage counts layers, the bytes of the layers that are still being fetched are unknown.
+  // If the percentage counts layers, the number of bytes in the layers that are still being fetched is unknown.
   if (pull.status !== 'downloading' || pull.stalledSince !== undefined || pull.percentBasis === 'layers')
     return undefined
   const seconds = (now - pull.startedAt) / 1000
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }
 
-/** Returns undefined if this pull has no speed, or if no pull on another node has one. */
+/** Returns undefined if the speed of this pull is unknown, or if the speeds of all pulls on other nodes are unknown. */
 export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
   const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
   if (here === undefined) return undefined

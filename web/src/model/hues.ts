@@ -27,8 +27,8 @@ export function hueOf(registry: string): number {
 
 /**
  * Returns the colour of each registry, regardless of the order in which the registries are given. The colour is
- * computed from the registry's name. If several names map to the same colour, the alphabetically first name gets it,
- * and each other name gets the next free colour. Registries share a colour only when all colours are taken.
+ * computed from the registry's name. If several names map to the same colour, the first name in alphabetical order gets
+ * it, and each other name gets the next free colour. Registries share a colour only when all colours are taken.
  */
 export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number> {
   const found = new Map(KNOWN.map((registry, hue) => [registry, hue]))

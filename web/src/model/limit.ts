@@ -42,8 +42,8 @@ function earlierWords(pull: Pull): string {
   return last === undefined ? '' : `attempt ${last.attempt}: ${causeWords(last)}`
 }
 
-/** Explains why a pod is waiting: names the pulls ahead in the queue, the limiting factor, or the reason why there is
- * no estimate. */
+/** Explains why a pod is waiting: names the pulls ahead in the queue or the limiting factor, or says why there is no
+ * estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
   if (place === undefined) return pull.etaMissing ?? limitWord(pull, undefined)
   const { unknown } = forecast(pull, place, now)

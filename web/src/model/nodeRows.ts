@@ -164,7 +164,7 @@ function byTurn(a: Pull, b: Pull): number {
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
 
-/** The median speed of completed and live pulls, each over its whole duration; undefined if nothing was
+/** The median speed of completed and live pulls, each measured over the pull's whole duration; undefined if nothing was
  * downloaded. */
 export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
   return median(pulls.flatMap(pull => speedOf(pull, now) ?? []))

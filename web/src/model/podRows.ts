@@ -36,7 +36,7 @@ export interface PodRow {
   readonly imageSeconds: number | undefined
   /** How many attempts to pull an image of this pod have failed. */
   readonly failures: number
-  /** Containers whose images the kubelet has not requested yet, because it pulls other images first. */
+  /** Containers whose images the kubelet has not requested yet, because it is pulling other images first. */
   readonly later: readonly ContainerRow[]
   /** Seconds until the last of the pod's images is ready; undefined if an image has no estimate. */
   readonly etaSeconds: number | undefined
@@ -86,7 +86,7 @@ export function podRows(
   return pods.map(pod => podRow(pod, { pulls, live, failures, now }))
 }
 
-/** How many attempts have failed for each pod that is or was waiting for a failed or retried pull. */
+/** How many attempts have failed for each pod that waits or waited for a failed or retried pull. */
 function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
   for (const { attempt, status, pods, waited } of pulls) {
@@ -185,8 +185,8 @@ function statusWords({ state, pull }: ContainerRow): readonly string[] {
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
-/** A pod with an image that is not queued yet ranks as waiting, unless a pull failed, stalled or was
- * cancelled. A pod that has its images but has not started yet ranks before the started pods. */
+/** A pod with an image that is not queued yet ranks as waiting unless a pull has failed, stalled or been cancelled. A
+ * pod that has its images but has not started yet ranks before the started pods. */
 function rankOf({ state, later, isStarted }: PodRow): number {
   if (isStarted) return READY_FIRST.length
   return podRank(later.length > 0 && podRank(state) > LAST_PROBLEM ? 'waiting' : state)
@@ -227,13 +227,13 @@ function readyIn(row: PodRow): number {
   return (etaSeconds ?? bound) + queued(row) / 1000
 }
 
-/** Whether all images of a pod are on its node, but the pod has not started yet. */
+/** Whether all images of a pod are on its node although the pod has not started yet. */
 export function hasImages({ state, isStarted }: PodRow): boolean {
   return state === 'done' && !isStarted
 }
 
-/** It is unknown when a failed pod will be ready, so it stays above the other pods in both sort directions. Started
- * pods stay at the bottom. */
+/** A failed pod has no expected ready time, so it stays above the other pods in both sort directions. Started pods stay
+ * at the bottom. */
 const byReady: Compare<PodRow> = (a, b) => {
   const [x, y] = [a, b].map(readySection) as [number, number]
   return x === y ? readyIn(a) - readyIn(b) : x < y ? -Infinity : Infinity
@@ -346,8 +346,8 @@ function imageSeconds(start: Start): number | undefined {
   return steps.length === 0 ? undefined : steps.reduce((sum, { seconds }) => sum + seconds, 0)
 }
 
-/** `took 4 s, 3 s of it for the image`: the time from scheduling to the start, and the time until the image was on the
- * node. */
+/** `took 4 s, 3 s of it for the image`: the time from scheduling to the start, and how much of it passed before the
+ * image was on the node. */
 export function startWords({ pod, failures, imageSeconds: seconds }: PodRow): string {
   return joined(
     ', ',

@@ -73,7 +73,7 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** The order of the sections: first live pulls (stalled ones at the top), then failures, which the strip also
+/** The order of the sections: first live pulls (with stalled ones at the top), then failures, which the strip also
  * shows, and finally the queue and the history. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,

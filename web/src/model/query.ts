@@ -86,9 +86,9 @@ export function overlaps([start, end]: Span, [from, to]: Span): boolean {
 
 const HOUR_MS = 3_600_000
 
-/** The times in a token: `10m` is ten minutes ago, `14:05:30` is the last such time of day in the reader's time zone,
- * and `2026-12-01T14:05:30Z` is the same time for readers in all time zones. Incomplete and invalid values are ignored.
- * */
+/** The times in a token: `10m` is ten minutes ago. `14:05:30` is the last such time of day in the reader's time zone,
+ * whereas `2026-12-01T14:05:30Z` is the same time for readers in all time zones. Incomplete and invalid values are
+ * ignored. */
 function timesOf({ values }: Token, now: number): readonly number[] {
   return values.map(value => timeOf(value, now)).filter(at => at > 0)
 }

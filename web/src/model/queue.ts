@@ -43,7 +43,7 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   }
 }
 
-/** `No pod waits for it; 6 pulls queue behind it`, if the pull is the only one running on its node; otherwise empty. */
+/** `No pod waits for it; 6 pulls queue behind it` if this pull is the only one running on its node; otherwise empty. */
 export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
   const ofNode = live.get(nodeName) ?? []
   const running = ofNode.filter(({ status }) => status !== 'queued')
@@ -58,7 +58,7 @@ export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LiveP
 export interface Forecast {
   readonly start: number
   readonly ready: number
-  /** The first pull without a reliable estimate, if any; both times are then lower bounds. */
+  /** The first pull without a reliable estimate, if there is one. In that case, both times are lower bounds. */
   readonly unknown: Pull | undefined
 }
 

@@ -150,8 +150,8 @@ function imageRow(
   return { ...row, workload: nodeCount > 1 && unfinished(row) > 0 ? workloadOf(pulls, users) : undefined }
 }
 
-/** Ranks a pull's node by how much it delays the rollout: first failed nodes, then nodes with the longest remaining
- * time, then the slowest completed nodes. A queued pull first waits for the pulls ahead of it. */
+/** Ranks a pull's node by how much it delays the rollout: failed nodes first, then the nodes with the longest remaining
+ * time, then the nodes that were slowest to complete. A queued pull first waits for the pulls ahead of it. */
 function need(pull: Pull, live: LivePulls, now: number): number {
   if (hasFailed(pull)) return 3e9
   if (pull.status === 'completed') return tookSeconds(pull) ?? 0

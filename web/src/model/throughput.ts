@@ -238,8 +238,8 @@ export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }
 
-/** The rate that is marked on the chart's scale: a round number (one digit followed by zeros) in the upper half of the
- * chart. */
+/** The rate that is marked on the chart's scale: a round number (one digit followed by zeros) that lies in the upper
+ * half of the chart. */
 export function scaleMark(top: number): number {
   const power = 10 ** Math.floor(Math.log10(top))
   return Math.floor(top / power) * power

@@ -127,8 +127,8 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
     return [{ phase: 'downloaded', from: fetched, to: present }]
   const end = layer.extractedAt ?? present
   // Older agents do not report when unpacking starts. For these agents, layers are assumed to be unpacked one after
-  // another in manifest order: unpacking of a layer starts once it has been downloaded and the layer before it has been
-  // unpacked.
+  // another in manifest order. A layer's unpacking starts once the layer has been downloaded and the previous layer has
+  // been unpacked.
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
     { phase: 'downloaded', from: fetched, to: turn },

@@ -1,9 +1,9 @@
 /** The state of the connection, derived from the stream's events and from the lists that the page requests.
  *
  * Normally, the page gets all changes from the stream. While the stream is silent, the page requests the list of pulls
- * every few seconds. After two consecutive successful responses, the page is `polling`. After the first one, the page
- * retries the stream, because the server may have become available again. Times named `…At` and `since` are from this
- * machine's clock (`Date.now()`). */
+ * every few seconds. After two consecutive successful responses, the page is `polling`. After the first
+ * successful response, the page retries the stream, because the server may have become available again. Times named
+ * `…At` and `since` are from this machine's clock (`Date.now()`). */
 
 /** The server's reason for refusing the stream, for example too many clients. */
 export interface Refusal {

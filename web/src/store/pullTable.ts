@@ -13,8 +13,8 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** A counter that is incremented when a pull appears or disappears, or when a pull changes in a way that affects
-   * filters or groups. A change in a pull's byte count alone does not increment the counter. */
+  /** A counter that is incremented whenever a pull appears or disappears, or changes in a way that affects filters or
+   * groups. A change in a pull's byte count alone does not increment the counter. */
   get shape(): number {
     return this.#shape
   }

@@ -32,8 +32,8 @@ export interface Snapshot {
   /** The counts of pulls by state; undefined until the server has sent its first state. */
   readonly counts: StateCounts | undefined
   readonly connection: Connection
-  /** The time at which the connection was lost, which is also the time of the state on the page; undefined while
-   * connected. */
+  /** The time at which the connection was lost; undefined while connected. After a loss, the page shows the state as of
+   * this time. */
   readonly asOf: number | undefined
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
@@ -63,8 +63,8 @@ const SILENT_MS = 4000
 export const POLL_MS = 3000
 const HISTORY_MS = 10_000
 
-/** Pull ids that are valid in the stream's URL. The keys of grouped rows and the ids in invalid links do not match this
- * pattern. */
+/** Matches the pull ids that are valid in the stream's URL. The keys of grouped rows and the ids in invalid links do
+ * not match this pattern. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {

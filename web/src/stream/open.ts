@@ -7,7 +7,7 @@ export interface OpenedStream {
   readonly early: readonly WorkerEvent[]
 }
 
-/** `base` is the address of the page, including any path prefix. */
+/** `base` is the URL of the page, including any path prefix. */
 export function openStream(base: string): OpenedStream {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })
   const early: WorkerEvent[] = []

@@ -19,8 +19,8 @@ export type WorkerEvent =
   | { readonly kind: 'waiting' }
   | Events
 
-/** The response to `next`, or the first events after a reset. `more` means that further events are waiting.
- * `isPart` means that the page does not have the whole state yet. */
+/** The response to `next`, or the first events after a reset. `more` means that further events are waiting. `isPart`
+ * means that the page has not received the whole state yet. */
 export interface Events {
   readonly kind: 'events'
   readonly events: readonly PullEvent[]

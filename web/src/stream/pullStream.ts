@@ -105,7 +105,7 @@ export class PullStream {
       this.#lastEventId = event.lastEventId
     })
     source.addEventListener('error', () => {
-      // The browser closes a connection permanently only if the response was not a stream.
+      // The browser gives up a connection for good only if the response was not a stream.
       const isRefused = source.readyState === 2
       this.#fail(source)
       if (isRefused) void this.#readRefusal()

@@ -1,6 +1,6 @@
 /**
- * Runs the stream in a worker. The browser delivers all events of one network read in a single task, so a burst of two
- * thousand events would block the page for several frames. The worker receives the events instead, and the page
+ * Runs the stream in a worker. The browser delivers all events from one network read in a single task, so a burst of
+ * two thousand events would block the page for several frames. The worker receives the events instead, and the page
  * requests only as many as fit into a frame.
  */
 import { Inbox } from './inbox'

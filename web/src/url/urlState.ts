@@ -35,7 +35,7 @@ export function readUrl(search: string): UrlState {
 export function writeUrl(state: UrlState): string {
   const params: string[] = []
   const add = (key: string, value: string) => {
-    // Colons, commas and slashes are legal in a query, and keep links readable.
+    // Colons, commas and slashes are legal in a query string and keep links readable.
     if (value !== '')
       params.push(`${key}=${encodeURIComponent(value).replace(/%(3A|2C|2F)/g, decodeURIComponent)}`)
   }

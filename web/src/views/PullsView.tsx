@@ -32,7 +32,7 @@ export function PullsView() {
   const pulls = past || present
   const now = useNow()
   // If the rows are sorted by a constantly changing figure, they are re-sorted only once a second. Otherwise, they
-  // would move with every byte.
+  // would move whenever bytes arrive.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
     () => pullRows(pulls.values(), { query: parsed, sort, open }, context),

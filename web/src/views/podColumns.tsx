@@ -70,7 +70,7 @@ function Delay({ row }: { readonly row: PodRow }) {
 }
 
 /** Names the pulls ahead in the queue or the factor that delays the pull, explains a missing estimate, and names the
- * image that is pulled next. */
+ * image that will be pulled next. */
 export function delayOf(row: PodRow, now: number): string {
   if (hasImages(row)) return 'all images are on the node; the containers have not started yet'
   const { slowest, later } = row

@@ -17,7 +17,7 @@ import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './PullsView.module.css'
 
-/** A table row, and the current state of its pulls. */
+/** A table row and the current state of its pulls. */
 export interface ShownRow extends PullRow {
   readonly pull: Pull
   readonly pulls: readonly Pull[]
