@@ -59,8 +59,10 @@ def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
 
 
 def image_tags(tag: str, others: Iterable[str]) -> list[str]:
-    """Return the image tags of a release: always X.Y.Z, X.Y if it is the newest release of its minor version, and
-    latest if it is the newest release of all. A prerelease is tagged only with its own version.
+    """Return the image tags of a release.
+
+    The tag X.Y.Z is always included. X.Y is added for the newest release of its minor version, and latest for the
+    newest release of all. A prerelease is tagged only with its own version.
     """
     match = _TAG.fullmatch(tag)
     if match is None or match[4]:
