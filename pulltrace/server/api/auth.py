@@ -23,7 +23,7 @@ class Authenticator(Protocol):
     """Decides whether to accept a report, before the report's body is read."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
-        """Return the only node for which the client may report, or None if the client may report for any node. Raises
+        """Return the only node for which the client may report, or None if it is not limited to one node. Raises
         ``RefusedError``.
 
         ``authorization`` is the value of the ``Authorization`` header, or empty if the header is missing. ``address``

@@ -114,8 +114,8 @@ class Guard(asyncio.Protocol):
         """Wait until the connection is closed. For requests whose body is not needed, this method serves as the ASGI
         ``receive``.
 
-        uvicorn notifies only the newest request on a connection, so older requests on a pipelined connection would wait
-        forever.
+        uvicorn notifies only the newest request on a connection. Older requests on a pipelined connection would
+        therefore wait forever.
         """
         await asyncio.shield(self._closed)
         return {"type": "http.disconnect"}

@@ -99,7 +99,7 @@ def _proves_success(pulled_at: float, demand: ImageDemand, pull: Pull) -> bool:
     """
     if not _is_unexplained(pull) or pulled_at < pull.started_at - WHOLE_SECONDS:
         return False
-    # If no event reported the start, an image that arrives much later may have come from a different pull.
+    # If no event reported the start, an image that arrives much later may belong to a different pull.
     return demand.since_exact or pull.presumed or pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE
 
 

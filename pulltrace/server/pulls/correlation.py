@@ -2,7 +2,7 @@
 
 A pull and the demand for its image form one *arrival*. Users see arrivals. If there is no Kubernetes cluster, there are
 no demands. If an image cannot be resolved, there may be no pull for the agent to observe. ``join`` considers everything
-on one node that may still change: pulls that are running or have just ended, demands, and failed arrivals that may be
+on one node that can still change: running pulls, pulls that have just ended, demands, and failed arrivals that may be
 retried. ``correlation`` decides which pulls and demands belong to the same arrival, and ``arrival`` decides what to
 publish.
 """

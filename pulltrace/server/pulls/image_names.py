@@ -203,7 +203,7 @@ def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) ->
 
 
 class Fit(IntEnum):
-    """The quality of the match between a pull and a demand. A lower value means a better match."""
+    """How well a pull matches a demand. A lower value means a better match."""
 
     FAILED = 1
     PULLING = 2

@@ -20,9 +20,9 @@ LONGEST_ESTIMATE = 7 * 24 * 3600.0
 class Speed:
     """The speed at which a byte count grows.
 
-    Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so the
-    offset may stay the same for many seconds during a slow download. For a slow download, the window covers the last
-    two samples.
+    Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so during
+    a slow download the offset may not change for many seconds. For a slow download, the window covers the last two
+    samples.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")

@@ -21,7 +21,7 @@ from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_ti
 OVERDUE = 1.5
 """If a layer's unpacking takes this many times longer than expected, the remaining time is no longer estimated."""
 OVERDUE_SECONDS = 10.0
-"""Minimum number of seconds by which a layer's unpacking must exceed the expected time to be overdue."""
+"""A layer's unpacking is overdue if it exceeds the expected time by at least this many seconds."""
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 

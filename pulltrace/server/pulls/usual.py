@@ -1,8 +1,15 @@
 """Estimate how long a pull usually takes: the median and the 90th percentile of similar earlier pulls. Sans-I/O.
 
-The most similar pulls are used, in this order of preference: pulls of this image on this node, pulls of this image on
-other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
-pulls from other registries on this node. If the known pulls of the repository are too few to tell whether a pull is
+The most similar pulls are used, in this order of preference:
+
+- pulls of this image on this node,
+- pulls of this image on other nodes,
+- pulls of its repository,
+- pulls of similar size from this registry,
+- other pulls from this registry,
+- pulls from other registries on this node.
+
+If the known pulls of the repository are too few to tell whether a pull is
 slow, pulls of similar size are preferred. Pulls without bytes to fetch are not recorded.
 
 A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
