@@ -211,7 +211,7 @@ def test_since_containerd_2_1_all_pulls_on_a_node_share_the_download_slots(versi
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_the_verdict_on_a_queued_image_still_names_the_pull_that_was_ahead_of_it_after_both_pulls_have_ended() -> None:
+def test_the_verdict_on_an_image_that_was_queued_still_names_the_pull_ahead_after_both_pulls_have_ended() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))
