@@ -315,7 +315,7 @@ class _Connection(asyncio.Protocol):
         if self._http2 is None or stream not in self._http2.open:
             return
         if self._http2.mid_frame:
-            # A server that stops in the middle of a frame might not speak HTTP/2 at all.
+            # If a server stops in the middle of a frame, it might not speak HTTP/2 at all.
             self.close("not HTTP/2: an incomplete frame")
             return
         self._http2.reset(stream)

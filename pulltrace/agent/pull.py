@@ -51,7 +51,7 @@ class Pull:
     asking: set[Question] = field(default_factory=set)
     """The questions about the pull that must be answered during this poll."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that containerd has answered. An answer can be that an object does not exist."""
+    """The questions that containerd has answered. The answer may be that the object does not exist."""
     suspect: bool = False
     """True if the lease seems to have outlived the pull."""
     cause: str | None = None

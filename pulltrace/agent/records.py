@@ -1,8 +1,8 @@
 """Match image records to the pulls that wrote them. Sans-I/O.
 
 containerd creates or updates an image's records when a pull completes. For a pull by tag, the CRI plugin writes three
-records: one named by tag, one by digest and one by image id. The records that a pull writes prove that the pull
-completed, and identify its image.
+records: one named by tag, one by digest and one by image id. A pull's records prove that the pull completed, and
+identify its image.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -132,7 +132,7 @@ class Tracker:
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
-        """Record the times at which containers were created. An empty lease that began before a container was created
+        """Record the times at which containers were created. If an empty lease began before a container was created, it
         may have belonged to that container.
         """
         self.facts.containers.extend(times)
@@ -382,8 +382,8 @@ class Tracker:
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
         """Drop a pull if its lease is stale, and give up on a pull that makes no progress.
 
-        An inherited lease counts as stale only if it looks stale in two consecutive polls. The lease of a pull that has
-        just completed also looks stale, but only for a single poll.
+        An inherited lease counts as stale only if it looks stale in two consecutive polls. Immediately after a pull
+        completes, its lease also looks stale, but only for a single poll.
         """
         if not pull.inherited:
             pull.suspect = False  # the lease is not stale, because the agent has seen the pull begin or make progress
