@@ -25,8 +25,8 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""The maximum number of past changes that are kept for watches. A watch that starts from an older resource version gets
-status 410, so its client must list the objects again.
+"""The maximum number of past changes that are kept for watches. If a watch starts from an older resource version, it
+gets status 410, so its client must list the objects again.
 """
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {
@@ -213,7 +213,7 @@ class ApiServer:
 def _said(change: _Change, selected: Callable[[Object], bool]) -> bytes | None:
     """Return the line that a watch with this selector receives for a change, or None if the watch receives nothing.
 
-    An object that no longer matches the selector is reported as DELETED.
+    If an object no longer matches the selector, it is reported as DELETED.
     """
     was, is_now = change.before and selected(change.before), change.after and selected(change.after)
     if is_now and change.after:
