@@ -38,7 +38,7 @@ CONDITIONS = (
     "client. The *late* column counts reports that were due before the server\nhad responded to the previous report."
 )
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""The reference load with a fifth of the nodes. At a quarter of the nodes, the naive server already loses events."""
+"""The reference load with a fifth of the nodes. With a quarter of the nodes, the naive server already loses events."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """Increase the number of pulling nodes until a delay exceeds two seconds, a report is refused or a connection
-    breaks. Under the reference load, increase the number of clients in the same way.
+    """Increase the number of nodes that pull images until a delay exceeds two seconds, a report is refused or a
+    connection breaks. Under the reference load, increase the number of clients in the same way.
     """
     steps = {
         "pulling nodes": [

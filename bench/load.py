@@ -58,7 +58,7 @@ class Seen:
     responses: Counter[int] = field(default_factory=Counter)
     response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
-    """The time, in seconds, from the sending of each report to its arrival at a client."""
+    """The time, in seconds, from when each report was sent until it reached a client."""
     late: int = 0
     """How many reports became due before the server had responded to the previous report. An agent skips these reports,
     and sends the newest state afterwards.
