@@ -82,7 +82,7 @@ def test_the_outcome_of_two_pulls_with_empty_leases_is_unknown_if_there_is_only_
     assert ending_of(pull, record(), ended=(twin,)).outcome is Outcome.UNKNOWN
 
 
-def test_the_outcome_of_a_pull_with_an_empty_lease_is_unknown_if_the_clock_was_set_back():
+def test_the_outcome_of_a_pull_with_an_empty_lease_is_unknown_if_the_clock_has_been_set_back():
     assert ending_of(a_pull(Seen.LEASE), now=LAST_SEEN - 60).outcome is Outcome.UNKNOWN
 
 

@@ -24,7 +24,7 @@ def proc(tmp_path: Path) -> Path:
 
 def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int) -> None:
     """Write files like those in ``/proc``. Pressures are in microseconds. ``disk`` contains the number of sectors read
-    and written, and the milliseconds during which the disk was busy.
+    and written, and for how many milliseconds the disk was busy.
     """
     for name, total in (("io", io), ("cpu", cpu), ("memory", memory)):
         (proc / "pressure" / name).write_text(PRESSURE.format(total))

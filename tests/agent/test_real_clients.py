@@ -63,7 +63,7 @@ async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
     program = CTR_2.path if client == "ctr 2.4" else None
     if program and not program.exists():
         pytest.skip("no ctr 2.4 here; `make parts` builds it (needs Go)")
-    # containerd 1.x has no transfer service, or one that cannot import.
+    # In containerd 1.x, there is no transfer service, or it cannot import images.
     options = ["--local"] if program and node.version.startswith("1.") else []
     image = make_image(make_layer(MIB))
     ref = registry.push("team/app:1", image)

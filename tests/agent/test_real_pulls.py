@@ -242,7 +242,7 @@ async def test_killing_containerd_ends_the_pull_and_the_next_one_resumes_the_dow
         assert pull.id != dead.id
 
 
-async def test_an_agent_that_starts_after_containerd_was_killed_shows_only_the_new_pull(
+async def test_an_agent_that_starts_after_containerd_has_been_killed_shows_only_the_new_pull(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)

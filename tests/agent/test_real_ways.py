@@ -103,7 +103,7 @@ def check_stalls(observer):
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
     """Check the byte counts in the last row and in the metrics.
 
-    ``probed`` is how many bytes a snapshotter reads before it declines the image.
+    ``probed`` is the number of bytes that a snapshotter reads before it declines the image.
     """
     row = ended.row
     assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)

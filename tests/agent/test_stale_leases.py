@@ -57,7 +57,7 @@ def test_a_new_agent_does_not_show_leases_that_were_created_before_containerd_st
     assert not watched.history
 
 
-def test_a_stale_lease_is_shown_for_no_longer_than_the_progress_timeout_if_the_clock_was_set_back(watched, push):
+def test_a_stale_lease_is_shown_for_no_longer_than_the_progress_timeout_if_the_clock_has_been_set_back(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)

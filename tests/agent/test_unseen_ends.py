@@ -63,7 +63,7 @@ def test_repeated_pulls_that_ended_between_two_polls_are_not_reported_as_failed(
     assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
 
 
-def test_a_pull_that_ended_between_two_polls_is_not_reported_as_failed_if_the_clock_was_set_back(watched, push):
+def test_a_pull_that_ended_between_two_polls_is_not_reported_as_failed_if_the_clock_has_been_set_back(watched, push):
     watched.node.pull(push("app:1", ("app", 1))[0])
     watched.polls(2, every=0.05)
     watched.node.now -= 30

@@ -49,7 +49,7 @@ class Lab(Protocol):
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes. Unpacking makes the layer `unpacked` bytes larger."""
+        """Make a layer of about `size` compressed bytes. The unpacked layer is larger by `unpacked` bytes."""
         ...
 
     def image(self, *layers: Any) -> Any:

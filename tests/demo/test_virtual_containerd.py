@@ -195,7 +195,7 @@ def test_only_the_missing_layers_of_a_partly_cached_image_are_fetched(node, push
 
 
 @pytest.mark.parametrize("why", list(Refusal), ids=lambda why: why.name)
-def test_a_pull_that_the_registry_refuses_has_only_an_empty_lease_which_is_soon_deleted(
+def test_a_pull_refused_by_the_registry_has_only_an_empty_lease_which_is_soon_deleted(
     node, registries, push, until, why
 ):
     ref, _ = push("app:1", ("app", 4))

@@ -1,7 +1,7 @@
 """Two virtual hosts with a cable between them, made from network namespaces, a veth pair, iptables and a token bucket.
 
 The server runs in one namespace, the agent in the other; the machine's own network is not affected. ``mend`` undoes
-every fault. ``delay.py`` implements delays, because some kernels lack netem.
+every fault. ``delay.py`` delays the packets itself, because some kernels lack netem.
 """
 
 import asyncio

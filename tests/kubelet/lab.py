@@ -217,7 +217,7 @@ class Lab:
         return pulled
 
     def _shows_end(self, pulled: Event) -> bool:
-        """Return whether the last poll shows that this pull has ended. The comparison has a tolerance, because some
+        """Return whether the last poll shows that this pull has ended. The comparison allows a tolerance, because some
         times are in whole seconds.
         """
         since = pulled.at - pulled.seconds - 1.5

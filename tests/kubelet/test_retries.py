@@ -64,7 +64,7 @@ async def test_a_failure_is_reported_with_its_attempt_number_reason_and_next_ret
 
 
 @pytest.mark.parametrize("name", NOT_PULLED)
-async def test_an_image_that_the_kubelet_refuses_to_pull_has_one_attempt_and_no_retry(
+async def test_an_image_that_the_kubelet_refuses_to_pull_is_attempted_once_and_not_retried(
     parallel: Lab, failing: Failing, name: str
 ) -> None:
     await over(failing)

@@ -16,7 +16,9 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""A PullImage call for a different pod within this many seconds after a pull counts as part of that pull."""
+"""If the kubelet calls PullImage for a different pod within this many seconds after a pull, the call counts as part of
+that pull.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from tests.soak.wire import Wire
 TICK = 0.2
 """Seconds between two simulation steps."""
 SEEN_AFTER = 2.0
-"""Maximum time, in seconds, that a healthy agent takes to observe a new pull, with two polls per second."""
+"""How long, in seconds, a healthy agent may take to observe a new pull at two polls per second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Maximum time, in seconds, that an agent takes to reconnect to a restarted containerd, with one attempt per poll."""
+"""How long, in seconds, an agent may take to reconnect to a restarted containerd at one attempt per poll."""
 
 
 @dataclass(slots=True, eq=False)
