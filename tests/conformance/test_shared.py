@@ -70,8 +70,8 @@ async def test_a_shared_layer_on_a_different_base_is_added_to_the_lease_of_the_s
 
 async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab, look):
     """containerd collects garbage several times a second. If containerd garbage-collects the cancelled pull's ingest
-    before the waiting pull has added the ingest to its own lease, the download starts again from 0. In that case, the test
-    tries again.
+    before the waiting pull has added the ingest to its own lease, the download starts again from 0. In that case, the
+    test tries again.
     """
     for number in range(10):
         if await resumes(lab, look, number):
