@@ -164,7 +164,7 @@ class Metrics:
         self._reports.inc()
 
     def refused(self, reason: str) -> None:
-        """Count a connection or request that was rejected before routing for the given reason."""
+        """Count a connection or request that was rejected for the given reason before it was routed."""
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:

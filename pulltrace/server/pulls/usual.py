@@ -9,8 +9,8 @@ The most similar pulls are used, in this order of preference:
 - other pulls from this registry,
 - pulls from other registries on this node.
 
-If the known pulls of the repository are too few to tell whether a pull is
-slow, pulls of similar size are preferred. Pulls without bytes to fetch are not recorded.
+If the known pulls of the repository are too few to tell whether a pull is slow, pulls of similar size are preferred.
+Pulls without bytes to fetch are not recorded.
 
 A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
 These costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow
