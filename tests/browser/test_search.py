@@ -142,7 +142,9 @@ async def suggestions(page: Page, typed: str) -> list[str]:
     return await page.get_by_role("option").all_inner_texts()
 
 
-async def test_every_state_and_limiting_factor_is_suggested(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_search_suggests_every_state_and_every_limiting_factor(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     bound = {"by": "disk", "why": "The disk is busy.", "figures": {}}
     await server.put(

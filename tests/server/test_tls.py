@@ -61,7 +61,7 @@ async def presented(served, authority):
     return subject[0][0][1]
 
 
-async def test_reports_and_lists_use_https(served, authority):
+async def test_reports_and_lists_are_sent_over_https(served, authority):
     url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trust) as answer:
         assert answer.status == 200

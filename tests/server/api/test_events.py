@@ -168,7 +168,7 @@ async def test_the_hello_event_contains_the_number_of_pulls_unless_the_client_re
 
 
 @pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
-async def test_a_client_with_an_unusable_last_event_id_gets_a_reset_and_the_whole_state(server, last) -> None:
+async def test_a_client_with_an_unusable_last_event_id_gets_a_reset_and_the_full_state(server, last) -> None:
     served = await server(limits=FAST)
     await Node(served).report(pull("l", layer("a", 7)))
     await served.until_published("node-1")

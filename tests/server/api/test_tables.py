@@ -32,7 +32,7 @@ def test_a_table_is_aligned_and_fits_in_100_columns():
     assert "build.4711" in lines[1], "the end of a name is kept"
 
 
-def test_no_control_character_reaches_a_terminal():
+def test_control_characters_do_not_reach_a_terminal():
     assert "\x1b" not in text.table(("IMAGE",), [("nginx\x1b[2J:1\r\n",)])
 
 

@@ -19,7 +19,7 @@ def test_real_error_messages_are_classified(message):
     assert classify(repeated) is ErrorReason(message["reason"])
 
 
-def test_at_least_sixty_example_messages_cover_every_reason():
+def test_there_are_at_least_sixty_example_messages_and_they_cover_every_reason():
     assert len(MESSAGES) >= 60
     assert {item["reason"] for item in MESSAGES} == set(ErrorReason)
 

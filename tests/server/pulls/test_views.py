@@ -96,7 +96,7 @@ def test_the_estimate_for_a_pod_is_the_estimate_for_its_longest_pull(sim):
     assert count_waiting(sim.cluster.waiting(), sim.hub.feed.pulls()) == 1
 
 
-def test_a_pod_waits_for_an_image_volume(sim):
+def test_a_pod_can_wait_for_an_image_volume(sim):
     arrival = PodEvents(pod("web-1", "node-1", {"model": "web:1"}, volumes={"model": "nginx:1.27"}, at=NOW))
     sim.apply(seen(arrival), event(arrival.pulling("model", NOW + 1)), at=1)
     (waiting,) = sim.waiting
