@@ -108,6 +108,6 @@ export default defineConfig(({ command }) => ({
     rolldownOptions: { input: { index: 'index.html', start: START } },
   },
   server: { proxy: { '/api': process.env.PULLTRACE_DEV_SERVER ?? 'http://127.0.0.1:8080' } },
-  // Component tests enable happy-dom themselves, because all other tests start ten times faster without it.
+  // Only component tests enable happy-dom, because all other tests start ten times faster without it.
   test: { environment: 'node', restoreMocks: true, testTimeout: 60_000 },
 }))

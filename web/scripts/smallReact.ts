@@ -22,7 +22,7 @@ const ANSWERS: readonly (readonly [RegExp, string])[] = [
   [/\bisHydrating(?![$\w]| = |\s*\)\s*\{)/g, 'false'],
   [/[\w.]+\.isDehydrated\b/g, 'false'],
   [/[\w$.]+\.dehydrated\b/g, 'null'],
-  // The page renders no element that React would move to the head of the document.
+  // The page does not render any element that React would move to the head of the document.
   [/(?<!function )\bisHostHoistableType\(/g, 'false && ('],
 ]
 

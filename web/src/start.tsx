@@ -7,7 +7,7 @@ import { StoreContext } from './store/useStore'
 import './styles/tokens.css'
 import './styles/base.css'
 
-/** If the first pulls take longer than this to arrive, the page is drawn without them. */
+/** If the first pulls take longer than this to arrive, the page is rendered without them. */
 const FIRST_MS = 100
 
 const root = document.getElementById('root')

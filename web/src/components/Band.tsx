@@ -35,7 +35,8 @@ import styles from './Band.module.css'
 import { useMoment } from './Moment'
 import { Tiles } from './Tiles'
 
-/** A slim band with the total throughput, the throughput by registry over the last few minutes, and the counts. */
+/** A narrow band that shows the total throughput, the throughput by registry over the last few minutes, and the
+ * counts. */
 export function Band() {
   return (
     <div className={classes(shared.panel, styles.band)}>
@@ -126,7 +127,7 @@ function Swatch({ registry }: { readonly registry: string }) {
   )
 }
 
-/** The chart, with the figures at the position selected with the pointer or the arrow keys. */
+/** The chart, with the figures at the position that the pointer or the arrow keys have selected. */
 function Chart({
   samples,
   lines,

@@ -1,4 +1,5 @@
-/** A sortable table of any length. Only the visible rows are rendered, and the page scrolls, not the table. */
+/** A sortable table of any length. Only the visible rows are rendered, and the page itself scrolls rather than the
+ * table. */
 import {
   type KeyboardEvent,
   memo,
@@ -35,7 +36,7 @@ export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
   }
 }
 
-/** Whether the target is inside a control. Clicking a control must not open the row. */
+/** Whether the target is inside a control, because clicking a control must not open the row. */
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest('button, a, input, select') !== null
 }
@@ -49,7 +50,7 @@ interface Props<T> {
   readonly rowKey: (row: T) => string
   readonly rowLabel: (row: T) => string
   readonly rowClass?: (row: T) => string | undefined
-  /** The heading of the row's group. The heading is shown above the first row of the group. */
+  /** The heading of the row's group, which is shown above the first row of the group. */
   readonly heading?: (row: T) => string | undefined
   readonly detail: (row: T) => ReactNode
 }
@@ -267,7 +268,7 @@ function itemKey<T>({ key, isDetail }: Item<T>): string {
   return isDetail ? `${key} detail` : key
 }
 
-/** The index of the row to which a key moves the focus. */
+/** The index of the row that a key moves the focus to. */
 function target(key: string, at: number, length: number): number | undefined {
   const targets: Readonly<Record<string, number>> = {
     ArrowDown: at + 1,

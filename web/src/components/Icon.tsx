@@ -20,7 +20,7 @@ export type IconName =
   | 'info'
   | 'theme'
 
-/** An icon always accompanies a word or is in a labelled button, so it is hidden from screen readers. */
+/** Every icon accompanies a word or is in a labelled button, so icons are hidden from screen readers. */
 export function Icon({ name, size = 16 }: { readonly name: IconName; readonly size?: number }) {
   return <Drawing id={`icon-${name}`} size={size} />
 }

@@ -73,7 +73,7 @@ function queuedWords({ pods }: Pull, place: QueuePlace): string {
   return joined(', ', placeWords(place), names.length > 0 && `for ${listed(names, 1)}`)
 }
 
-/** The pull's speed, by which nodes can be compared, or its percentage if the speed is unknown. */
+/** The pull's speed, so that nodes can be compared, or its percentage if the speed is unknown. */
 function figure(pull: Pull): string {
   if (hasFailed(pull)) return ''
   const speed = shownRate(pull)

@@ -156,7 +156,7 @@ export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
 
-/** How to fix the cause of these failures; empty if the page does not know a remedy. */
+/** How to fix the cause of these failures; empty if the page knows no remedy. */
 export function advice(pulls: readonly [Pull, ...Pull[]], context: Context): string {
   const [first] = pulls
   const registry = registryOf(first)
@@ -225,7 +225,7 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
     : ''
 }
 
-/** Current servers list these nodes; older servers list only the pulls on them. */
+/** Current servers list such nodes, whereas older servers list only the pulls on them. */
 function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Concern {
   const one = nodeTotal === 1
   return {

@@ -148,7 +148,7 @@ export function groupBy<T>(all: Iterable<T>, key: (one: T) => string): ReadonlyM
   return groups
 }
 
-/** The reasons in words. Problems that somebody has to fix come before problems that may resolve themselves. */
+/** The reasons in words. Problems that somebody has to fix come before those that may resolve themselves. */
 export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
   unauthorized: 'unauthorized',
   not_found: 'not found',
@@ -165,7 +165,7 @@ export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
 
 const LONGEST_CAUSE = 48
 
-/** Why an attempt failed, in a few words. If the reason is unknown, this is the innermost cause in the error's text:
+/** Why an attempt failed, in a few words. If the reason is unknown, this is the innermost cause in the error text:
  * `containerd restarted during the pull`. */
 export function causeWords({ errorReason = 'unknown', error }: Pick<Pull, 'errorReason' | 'error'>): string {
   const cause = error?.split('\n', 1)[0]?.split(': ').at(-1) ?? ''

@@ -3,7 +3,7 @@
 export interface Quantity {
   readonly value: string
   readonly unit: string
-  /** The unit as a power of 1000: 2 for MB. */
+  /** The unit, as a power of 1000: 2 for MB. */
   readonly power: number
 }
 
@@ -36,7 +36,7 @@ export function ofTotal(done: number, total: number): string {
   const whole = quantity(total)
   const scale = 1000 ** whole.power
   const shown = (done / scale).toFixed(whole.value.includes('.') ? 1 : 0)
-  // Otherwise, a part too small for the unit of the total would be shown as 0.
+  // Otherwise, a part that is too small for the total's unit would be shown as 0.
   return Number(shown) === 0 && done > 0 ? `${bytes(done)} / ${bytes(total)}` : `${shown} / ${bytes(total)}`
 }
 

@@ -43,7 +43,8 @@ it('reuses colours when all are taken', () => {
   }
 })
 
-/** The lightness and the two colour axes of OKLab, in which distances correspond to perceived differences. */
+/** The lightness and the two colour axes of OKLab, a colour space in which distances correspond to perceived
+ * differences. */
 function oklab(colour: string): readonly [number, number, number] {
   const [r = 0, g = 0, b = 0] = linear(colour)
   const l = Math.cbrt(0.4122 * r + 0.5363 * g + 0.0514 * b)

@@ -19,7 +19,7 @@ export function imageName(imageRef: string): ImageName {
   if (isUnknown(imageRef)) return { registry: '', repository: 'image not yet known', tag: '' }
   const slash = imageRef.indexOf('/')
   const first = slash < 0 ? '' : imageRef.slice(0, slash)
-  // According to the reference grammar, the first part is a host if it contains a dot or a port, or is localhost.
+  // According to the reference grammar, the first part is a host if it contains a dot or a port, or if it is localhost.
   const isHost = first.includes('.') || first.includes(':') || first === 'localhost'
   const registry = isHost ? `${first}/` : ''
   const rest = imageRef.slice(registry.length)

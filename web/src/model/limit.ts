@@ -22,7 +22,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word and the figure shown in a row. Both can be determined without the pull's layers. */
+/** The word and the figure that a row shows. Both can be determined without the pull's layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return joined(', ', earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place))
 }

@@ -1,4 +1,4 @@
-/** Describes in one line what was going on at a given moment. */
+/** Describes in one line what was happening at a given moment. */
 import type { Attempt, Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { count, rate, secondOfDay, timeOfDay } from './format'

@@ -21,7 +21,7 @@ export interface NodeLimit {
 
 export interface NodeRow {
   readonly node: ClusterNode
-  /** The running pulls, then the queued pulls (both oldest first), then the finished pulls (newest first). */
+  /** The running pulls (oldest first), then the queued pulls (oldest first), then the finished pulls (newest first). */
   readonly pulls: readonly Pull[]
   /** How many pulls are running, and how many are queued. */
   readonly active: number
@@ -157,7 +157,7 @@ function nodeRow(
 
 const isQueued = ({ status }: Pull): boolean => status === 'queued'
 
-/** Running pulls come first, then queued pulls, both oldest first. */
+/** Running pulls come first, then queued pulls, each oldest first. */
 function byTurn(a: Pull, b: Pull): number {
   return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
 }

@@ -197,8 +197,8 @@ const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
-/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and pods that are expected
- * to be ready last come last. Among the started pods, the newest comes first. */
+/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and the pods that are
+ * expected to be ready latest come last. Among the started pods, the newest comes first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
 
@@ -315,7 +315,7 @@ export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: It
 }
 
 export interface PhaseStep extends StartPhase {
-  /** The name of the phase, as shown. */
+  /** The name of the phase as shown on the page. */
   readonly name: string
   readonly seconds: number
 }

@@ -1,4 +1,4 @@
-/** The state of a pull in words, and its figures. */
+/** The state of a pull in words, together with its figures. */
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { percent } from './format'
 
@@ -62,7 +62,7 @@ export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
 
-/** Whether the pull is such a retry after a failure, not after a cancellation. */
+/** Whether the pull is a retry without bytes that follows a failure rather than a cancellation. */
 export function isFailingRetry(pull: Pull): boolean {
   return isRetry(pull) && pull.failingSince !== undefined
 }
@@ -89,7 +89,7 @@ export function tookSeconds(pull: Pull): number | undefined {
   return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
 }
 
-/** The average bytes per second of a finished pull; undefined if nothing was downloaded. */
+/** The average rate of a finished pull, in bytes per second; undefined if nothing was downloaded. */
 export function averageRate(pull: Pull): number | undefined {
   const took = tookSeconds(pull)
   return took === undefined || took <= 0 || pull.downloadedBytes === 0
@@ -123,7 +123,7 @@ export function limitNow({ bound, status }: Pull): Limit | undefined {
   return status !== 'extracting' || OF_UNPACKING.includes(bound.by) ? bound : undefined
 }
 
-/** The fraction of the downloaded bytes that has been unpacked, from 0 to 1; undefined while it is unknown. */
+/** The fraction of the downloaded bytes that has been unpacked, from 0 to 1; undefined while unknown. */
 export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
 }

@@ -31,7 +31,7 @@ export interface Query {
   readonly words: readonly string[]
   /** A pull matches only if at least one of its attempts was running during every one of these periods. */
   readonly windows: readonly Span[]
-  /** The moments of `at:`. */
+  /** The moments that `at:` specifies. */
   readonly moments: readonly number[]
 }
 

@@ -12,7 +12,7 @@ import { type Context, standing, waitsNow } from './standing'
 export interface ImageRow {
   readonly imageRef: string
   readonly registry: string
-  /** The latest pull on each node, unfinished pulls first, and the pull that took longest. */
+  /** The latest pull on each node (unfinished pulls first), and the pull that took longest. */
   readonly pulls: readonly Pull[]
   readonly done: number
   readonly pulling: number

@@ -11,7 +11,7 @@ import { linkTime } from './query'
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this would be hard to tell apart. */
 const MOST_SERIES = 12
-/** The server also uses this name for the registries beyond its own limit. */
+/** The server uses the same name for registries beyond its own limit. */
 export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
@@ -102,7 +102,7 @@ export function downloadedBy(
   return sums
 }
 
-/** Appends a sample, and drops the samples that are older than the window. */
+/** Appends a sample, and drops samples that are older than the window. */
 export function withSample(samples: readonly Sample[], sample: Sample): readonly Sample[] {
   const from = sample.at - WINDOW_MS
   return [...samples.filter(({ at }) => at >= from && at < sample.at), sample]
@@ -169,7 +169,8 @@ export function stack(lines: readonly Series[]): readonly (readonly (number | nu
   )
 }
 
-/** The colour of a registry; grey for registries beyond the limit, and for images whose registry is not known yet. */
+/** The colour of a registry. It is grey for registries beyond the limit and for images whose registry is not known
+ * yet. */
 export function bandColour(registry: string): string {
   return registry === OTHERS || registry === UNKNOWN_REGISTRY
     ? 'var(--fill-grey)'
@@ -257,7 +258,7 @@ export interface Reading {
   readonly rates: readonly (readonly [string, number])[] | undefined
 }
 
-/** The sample that is nearest to a position on the time axis; positions range from 0 to 1. */
+/** The sample nearest to a position on the time axis. Positions range from 0 to 1. */
 export function reading(samples: readonly Sample[], place: number): Reading | undefined {
   const [start, end] = axis(samples)
   const distance = ({ at }: Sample) => Math.abs(at - start - place * (end - start))
@@ -267,8 +268,8 @@ export function reading(samples: readonly Sample[], place: number): Reading | un
   return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
 }
 
-/** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps and periods without bytes,
- * where the area has no height, split a path into several parts. */
+/** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path is split into several parts
+ * by gaps and by periods without bytes, in which the area has no height. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const [start, end] = axis(samples)
   const heights = stack(lines)

@@ -29,8 +29,7 @@ export interface Waterfall {
   readonly ticks: readonly { readonly at: number; readonly seconds: number }[]
   /** The position of the current time on the axis; undefined if the pull has ended. */
   readonly now: number | undefined
-  /** Seconds from the pull's start to the time at which it is expected to be ready; undefined without an
-   * estimate. */
+  /** Seconds from the pull's start until it is expected to be ready; undefined without an estimate. */
   readonly readySeconds: number | undefined
   readonly lengthSeconds: number
 }
@@ -93,7 +92,7 @@ function hasFailed({ state }: Layer, { pull }: Axis): boolean {
   return state === 'failed' && pullState(pull) !== 'cancelled'
 }
 
-/** Layers in these phases never change, so each of their lanes is a single segment. */
+/** Layers in these phases never change, so each of them has a lane with a single segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {

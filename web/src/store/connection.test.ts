@@ -15,7 +15,7 @@ const noList: ConnectionEvent = { kind: 'list', arrived: false, now: NOW }
 const nodes: ConnectionEvent = { kind: 'nodes', arrived: true }
 const noNodes: ConnectionEvent = { kind: 'nodes', arrived: false }
 
-/** Returns the state of the connection after these events, and how many times the stream was retried. */
+/** Returns the state of the connection after these events and the number of times that the stream was retried. */
 function after(...events: readonly ConnectionEvent[]): { shown: Connection; retries: number } {
   let state = connecting(NOW)
   let retries = 0

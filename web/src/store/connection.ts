@@ -18,7 +18,7 @@ export type Connection =
   /** The server responds, but the stream is refused or does not reach the page, so the page requests the list
    * instead. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
-  /** `retryAt` is undefined while the page is trying to connect. */
+  /** While the page is trying to connect, `retryAt` is undefined. */
   | {
       readonly kind: 'lost'
       readonly since: number

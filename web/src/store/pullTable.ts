@@ -42,7 +42,7 @@ export class PullTable {
     for (const pull of pulls) this.#pending.set(pull.id, pull)
   }
 
-  /** Sets the pulls whose layers are kept, and drops the layers of all other pulls. */
+  /** Keeps the layers of these pulls, and drops the layers of all other pulls. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
     for (const pull of this.#pulls.values()) {

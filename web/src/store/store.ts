@@ -188,7 +188,7 @@ export class Store {
     return () => this.#tickListeners.delete(listener)
   }
 
-  /** The server's time at the last tick, so that all clocks on the screen agree. */
+  /** The server's time at the last tick. It makes all clocks on the screen agree. */
   readonly now = (): number => this.#now
 
   readonly samples = (): readonly Sample[] => this.#samples

@@ -3,7 +3,7 @@
 import { WireError } from '../wire/reader'
 import { type PullEvent, parsePullEvent } from '../wire/wire'
 
-/** The id is the first field of each pull as the server writes it (tests/contract/README.md). Quotes inside strings are
+/** The server writes the id as the first field of each pull (tests/contract/README.md). Quotes inside strings are
  * escaped, so nothing else in the JSON can match. */
 const PULL_ID = /"pull":\s*\{\s*"id":\s*"([^"\\]*)"/
 

@@ -2,8 +2,8 @@
  * The stream of pulls. This is the only file that uses EventSource. After an error, the stream reconnects automatically
  * and resumes where it stopped. It can also request the layers of individual pulls.
  *
- * The browser's built-in reconnection is not used, because it has no back-off, allows no countdown and cannot change
- * the URL. Instead, each connection is a new EventSource whose URL contains the id of the last received event as
+ * The browser's built-in reconnection is not used, because it has no back-off, does not allow a countdown and cannot
+ * change the URL. Instead, each connection is a new EventSource whose URL contains the id of the last received event as
  * `lastEventId`.
  */
 import type { Refusal } from '../store/connection'
@@ -18,10 +18,10 @@ export interface StreamListener {
   reset(pulls: number | undefined): void
   /** A PullEvent as JSON. */
   event(data: string): void
-  /** The connection is lost. The next attempt starts at `retryAt`, in milliseconds since 1970 like
+  /** The connection has been lost. The next attempt starts at `retryAt`, in milliseconds since 1970 like
    * `Date.now()`. */
   lost(retryAt: number): void
-  /** The server refused the last attempt to connect, with this HTTP status and reason. */
+  /** The server refused the last attempt to connect and gave this HTTP status and reason. */
   refused(refusal: Refusal): void
   trying(): void
 }
@@ -121,7 +121,7 @@ export class PullStream {
       if (hello.pulls !== undefined) this.#reset(hello.pulls)
       this.#listener.live(hello)
     } catch {
-      // A proxy responded in place of the server.
+      // A proxy responded instead of the server.
       this.#fail(source)
     }
   }

@@ -14,7 +14,7 @@ export interface UrlState {
   readonly query: string
   /** The selected sort order; undefined for the view's default order. */
   readonly sort: Sort | undefined
-  /** Ids of open rows, the most recently opened one last. */
+  /** The ids of the open rows, with the most recently opened row last. */
   readonly open: readonly string[]
 }
 

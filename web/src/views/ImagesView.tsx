@@ -43,7 +43,7 @@ function nodesWords(row: ImageRow): string {
   return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`
 }
 
-/** An image, and the workload that is being rolled out with it. */
+/** An image, and the workload that is rolling it out. */
 function Image({ row: { imageRef, workload, done, nodeCount } }: { readonly row: ImageRow }) {
   return (
     <>
@@ -84,7 +84,7 @@ function WaitingFor({ row: { last } }: { readonly row: ImageRow }) {
   )
 }
 
-/** The longest duration and its node. A pull that is still running will take longer than this. */
+/** The longest duration and the node on which it occurred. A pull that is still running will take longer than this. */
 function Longest({ row: { longest, longestSeconds, nodeCount } }: { readonly row: ImageRow }) {
   const isRunning = longest !== undefined && !hasEnded(longest)
   return (

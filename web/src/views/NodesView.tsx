@@ -50,7 +50,7 @@ function Speed({ value, title }: { readonly value: number; readonly title?: stri
   )
 }
 
-/** The current throughput. If a download is receiving no bytes, the throughput is 0, not unknown. */
+/** The current throughput. If a download is not receiving any bytes, the throughput is 0 rather than unknown. */
 function Throughput({ row: { bytesPerSec, isDownloading, stalled, limit } }: { readonly row: NodeRow }) {
   const isZero = bytesPerSec === 0 && (isDownloading || stalled > 0)
   return (

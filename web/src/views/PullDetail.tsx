@@ -48,7 +48,7 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
   )
 }
 
-/** Describes what was observed, without guessing the cause. */
+/** Describes only what was observed, and does not guess the cause. */
 function cancelled({ pull, waiters }: ShownRow, context: Context): string {
   const gone = waitedNames(pull, context)
   const rest =

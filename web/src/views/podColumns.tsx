@@ -87,8 +87,8 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
   return `then ${shortName({ imageRef: next.container.image })}, not queued yet`
 }
 
-/** The time until the pod is ready, or until the next retry. If part of the time is unknown, this is a lower bound. The
- * line below shows the pod's place in the queue, or how many images are not queued yet. */
+/** The time until the pod is ready, or until the next retry. If part of this time is unknown, the result is a lower
+ * bound. The line below it shows the pod's place in the queue, or how many images are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const { slowest, later, etaSeconds, etaAtLeast = 0, state } = row

@@ -122,7 +122,7 @@ function sizeWords(pull: Pull): string {
     : ofTotal(pull.downloadedBytes, pull.totalBytes)
 }
 
-/** A failure shows the time until its next retry; a group of failures shows the earliest one. */
+/** A failure shows the time until its next retry. A group of failures shows the shortest of these times. */
 function Left({ row: { pull, pulls, standing, place, moment } }: Cell) {
   if (moment !== undefined && !hasEnded(pull)) return <span className={shared.faint}>–</span>
   if (place !== undefined) return <QueueTime pull={pull} place={place} />

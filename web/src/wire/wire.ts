@@ -44,7 +44,7 @@ export type { ErrorReason, LayerPhase, NodeState } from './generated'
 const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
 
 export type LimitName = (typeof FACTOR)[number]
-/** `volume` is an image volume. */
+/** `volume` means an image volume. */
 export type ContainerKind = (typeof CONTAINER_KINDS)[number]
 
 function reasonOf(word: string | undefined): ErrorReason | undefined {
@@ -185,7 +185,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
   } as const
 }
 
-/** The list of all pulls, each as the stream would send it. */
+/** The list of all pulls, each in the form in which the stream would send it. */
 export function parsePullList(value: unknown, updatedAt = 0): readonly Pull[] {
   const from = new Reader<WirePullList>(value, 'list')
   return from.list('pulls', pull => parsePull(pull, updatedAt)) ?? []
@@ -246,7 +246,7 @@ function parseRegistry(value: unknown) {
   } as const
 }
 
-/** Nodes with waiting pods but without a reporting agent. */
+/** Nodes that have waiting pods but no reporting agent. */
 export type Unobserved = ReturnType<typeof parseUnobserved>
 
 function parseUnobserved(value: unknown) {
@@ -311,7 +311,8 @@ function parsePod(value: unknown) {
     waitingSince: from.optionalTime('waitingSince'),
     containers: from.list('containers', parseContainer) ?? [],
     phases: from.list('phases', parsePhase) ?? [],
-    /** The total duration of the start-up in seconds, and when it ended; set once the pod has started. */
+    /** The total duration of the start-up in seconds, and the time at which it ended. Both are set once the pod has
+     * started. */
     tookSeconds: undefined as number | undefined,
     startedAt: undefined as number | undefined,
   } as const
@@ -350,7 +351,7 @@ export interface RegistryHistory {
   readonly downloadedBytes?: number | undefined
 }
 
-/** Throughput by registry over the last few minutes: values at equal intervals, oldest first. */
+/** Throughput by registry over the last few minutes, as values at equal intervals, oldest first. */
 export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
