@@ -1,5 +1,5 @@
 /** The page's only store: the state from the stream and the lists, passed to React once per animation frame. */
-import { type Context, contextOf, countStates, type StateCounts, waitingPods } from '../model/standing'
+import { type Context, contextOf, countStates, waitingPods } from '../model/standing'
 import { ratesByRegistry, type Sample, withHistory, withSample } from '../model/throughput'
 import type { OpenedStream } from '../stream/open'
 import { Poll, type PollResult } from '../stream/poll'
@@ -15,33 +15,11 @@ import {
   parseThroughput,
   type ThroughputHistory,
 } from '../wire/wire'
-import { type Connection, type ConnectionEvent, connecting, isConnected, next } from './connection'
+import { type ConnectionEvent, connecting, isConnected, next } from './connection'
 import { PullTable } from './pullTable'
 import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
-
-export interface Snapshot {
-  /** This map is modified in place. `version` is incremented whenever its contents change. */
-  readonly pulls: ReadonlyMap<string, Pull>
-  /** The running pulls to show at the top of the Pulls view until the full state has arrived. */
-  readonly first: ReadonlyMap<string, Pull> | undefined
-  readonly version: number
-  /** Incremented when a change affects filters or groups; see `PullTable.shape`. */
-  readonly shape: number
-  readonly context: Context
-  /** The counts of pulls by state; undefined until the server has sent its first state. */
-  readonly counts: StateCounts | undefined
-  readonly connection: Connection
-  /** The time at which the connection was lost; undefined while connected. After a loss, the page shows the state as of
-   * this time. */
-  readonly asOf: number | undefined
-  readonly serverVersion: string | undefined
-  readonly nodes: NodeList | undefined
-  /** `missing` means that this server has no such list. */
-  readonly pods: PodList | 'missing' | undefined
-  /** The throughput over the last few minutes, as measured by the server. */
-  readonly history: ThroughputHistory | undefined
-}
+import { emptySnapshot, type Snapshot } from './snapshot'
 
 export interface Pace {
   readonly nodesMs: number
@@ -104,20 +82,7 @@ export class Store {
   #now = Date.now()
   #asOf: number | undefined
   #changes: Partial<Snapshot> = {}
-  #snapshot: Snapshot = {
-    pulls: this.#table.pulls,
-    first: undefined,
-    version: 0,
-    shape: 0,
-    context: contextOf([], undefined, Date.now()),
-    counts: undefined,
-    connection: { kind: 'connecting' },
-    asOf: undefined,
-    serverVersion: undefined,
-    nodes: undefined,
-    pods: undefined,
-    history: undefined,
-  }
+  #snapshot: Snapshot = emptySnapshot(this.#table.pulls)
 
   /** `base` is the URL of the page, including any path prefix. */
   constructor(base: string, stream: OpenedStream) {

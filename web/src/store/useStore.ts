@@ -1,6 +1,7 @@
 import { createContext, useContext, useSyncExternalStore } from 'react'
 import type { Sample } from '../model/throughput'
-import type { Snapshot, Store } from './store'
+import type { Snapshot } from './snapshot'
+import type { Store } from './store'
 
 export const StoreContext = createContext<Store | undefined>(undefined)
 
