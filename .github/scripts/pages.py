@@ -25,7 +25,7 @@ _TRIES = 5
 
 
 class RefusedError(Exception):
-    """The change would damage the published branch, or could not be pushed."""
+    """The change would damage the published branch or could not be pushed."""
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:

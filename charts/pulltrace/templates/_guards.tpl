@@ -128,7 +128,7 @@ httpRoute.enabled=true needs a Gateway to attach to:
 {{- end -}}
 
 {{/*
-Those labels in a dict that select pods, or nothing if there are none.
+The labels in a dict that select pods, or nothing if there are none.
 */}}
 {{- define "pulltrace.selectorLabel" -}}
 {{- pick . "app.kubernetes.io/instance" "app.kubernetes.io/name" | keys | sortAlpha | join " and " -}}
