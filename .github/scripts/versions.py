@@ -45,8 +45,8 @@ def notes(version: str, root: Path = ROOT) -> str | None:
 
 
 def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
-    """Return one sentence for each version that differs from the others. If no tag is given, the changelog does not need
-    a section for the version yet.
+    """Return one sentence for each version that differs from the others. If no tag is given, the changelog does not
+    need a section for the version yet.
     """
     versions = found(root)
     expected = tag.removeprefix("v") if tag else versions["pulltrace/__init__.py"]
