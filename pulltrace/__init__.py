@@ -20,6 +20,7 @@ The path of the data, from containerd to the browser::
     server/pulls/matching      decides which attempt of the arrival the pull is
     server/pulls/arrival       follows one image on one node, attempt after attempt
     server/pulls/correction    corrects the times and the result of the pull, based on the kubelet's reports
+    server/pulls/row           records who waits for the image, what is ahead of it in the queue, and earlier attempts
     server/pulls/status        calculates the published figures: percentage, rate, stall, time left
     server/pulls/analysis      adds what limits the pull (server/pulls/limiting), and whether it is slower than usual
     server/pulls/feed          numbers the changes; each client has a cursor

@@ -21,7 +21,7 @@ from tests.real.process import Process, free_port
 from tests.real.versions import COLLECTOR
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import UNSEEN, Joined, web
+from tests.server.pulls.joined import UNSEEN, Joined, web
 
 messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 ERROR = 2  # STATUS_CODE_ERROR

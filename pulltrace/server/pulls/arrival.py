@@ -2,8 +2,8 @@
 
 A ``Pull`` is one attempt, as reported by an agent. An ``ImageDemand`` describes an image that the kubelet needs. Pulls
 and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
-``Arrival.next_status`` turns that attempt into the status to publish. These rules ensure that clients never see the
-same attempt end twice:
+``Arrival.next_status`` turns that attempt into the status to publish. ``row`` contains everything else that clients see
+of the arrival. These rules ensure that clients never see the same attempt end twice:
 
 - Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows the
   pull as live, that report is either outdated or refers to the next attempt. ``matching`` distinguishes these cases.
@@ -15,8 +15,7 @@ same attempt end twice:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import structs
@@ -24,16 +23,17 @@ from msgspec import structs
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
-from pulltrace.server.models import EarlierAttempt, PodCorrelation, PullStatus
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.clocks import WHOLE_SECONDS
 from pulltrace.server.pulls.correction import correction, explained_end
-from pulltrace.server.pulls.earlier import failing_since, is_unexplained, with_attempt
+from pulltrace.server.pulls.earlier import is_unexplained
 from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, is_later, match
 from pulltrace.server.pulls.node import Interval, Pull
-from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
-from pulltrace.wire import ErrorReason, PullPhase, to_time
+from pulltrace.server.pulls.row import Row
+from pulltrace.server.pulls.status import status_of, status_without_pull
+from pulltrace.wire import ErrorReason, PullPhase
 
 REPORT_DUE = 1.2
 """How long, in seconds, to wait for the agent's report after the kubelet has reported that a pull ended.
@@ -43,11 +43,6 @@ The kubelet's event usually arrives first, but contains no byte counts.
 
 EXPLAINED_WITHIN = 5.0
 """How long, in seconds, to wait for the kubelet to report why a pull failed."""
-
-MOST_WAITED = 50
-"""Maximum number of listed containers that are no longer waiting for the image."""
-
-GIVEN_UP = "no pod waits for it any longer"
 
 
 @dataclass(slots=True, eq=False)
@@ -59,24 +54,10 @@ class Arrival:
     pull: Pull | None = None
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
-    pods: tuple[PodCorrelation, ...] = ()
-    """The containers that are waiting for the image now."""
-    waited: tuple[PodCorrelation, ...] = ()
-    """Containers that were waiting for the image but no longer are."""
-    ahead: tuple[str, ...] = ()
-    """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
-    deleted_ahead: int = 0
-    """How many of the pulls ahead in the kubelet's queue belong only to deleted pods."""
-    waited_behind: tuple[str, ...] = ()
-    """The images that the node was pulling when this image was last queued."""
+    row: Row = field(default_factory=Row)
+    """What clients see of the arrival apart from its bytes."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
-    status: PullStatus | None = None
-    """The status as last published."""
-    earlier: tuple[EarlierAttempt, ...] = ()
-    """The most recent attempts before the newest one, oldest first."""
-    failing_since: float | None = None
-    """The time of the first failure since the last success, or None if this time is unknown."""
     _failed_at: float | None = None
     """When the server first learned of a failure that the kubelet had not explained."""
     held: bool = False
@@ -111,7 +92,7 @@ class Arrival:
     @property
     def is_abandoned(self) -> bool:
         """Return whether containers were waiting for the image but none is waiting any longer."""
-        return self.demand is None and bool(self.waited)
+        return self.demand is None and bool(self.row.waited)
 
     @property
     def intervals(self) -> list[Interval]:
@@ -124,7 +105,7 @@ class Arrival:
         """Return the sort key for the arrivals of one image: by the start of the newest attempt, with running pulls
         last.
         """
-        published = self.status.started_at.timestamp() if self.status else None
+        published = self.row.status.started_at.timestamp() if self.row.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
         return self.pull is not None and self.pull.ended_at is None, began
@@ -197,8 +178,7 @@ class Arrival:
         was recorded for the previous image.
         """
         if not name.is_same_image(self.name):
-            self.pods = self.waited = self.earlier = ()
-            self.failing_since = None
+            self.row.clear()
         self.name = name
 
     def _next_number(self, pull: Pull) -> int:
@@ -229,25 +209,10 @@ class Arrival:
         if self.pull and ended_at is not None:
             self.pull.ended_at, self._failure = ended_at, failure
 
-    def note_pods(self, demand: ImageDemand | None) -> None:
-        """Record which containers are waiting and which no longer are."""
-        pods = demand.pods if demand else ()
-        if not (demand or self.pods):
-            return
-        waiting = {_container_of(pod) for pod in pods}
-        earlier = (*self.waited, *self.pods, *(demand.waited if demand else ()))
-        known = {_container_of(pod): structs.replace(pod, waiting_reason=None) for pod in earlier}
-        self.pods = pods
-        self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
-
     def note_queue(self, ahead: tuple[str, ...], left: Sequence[float]) -> None:
-        """If this image is queued, record which images the node is pulling, and how many pulls of deleted pods are
-        ahead of it. ``left`` contains the times at which the kubelet requested the queued pulls of deleted pods.
-        """
+        """If this image is queued, record what is ahead of it in the kubelet's queue (see ``Row.note_queue``)."""
         if self.demand is not None and self.demand.pulling and not self.is_running:
-            self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
-            since = self.demand.since
-            self.deleted_ahead = sum(requested <= since for requested in left)
+            self.row.note_queue(self.demand.since, ahead, left)
 
     def next_status(
         self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool, reporting: bool
@@ -257,15 +222,15 @@ class Arrival:
         ``observed`` is false if the node has no agent or the agent is lost. ``reporting`` is true if the agent reports
         on time.
         """
-        pull, demand = self.pull, self.demand
+        pull, demand, row = self.pull, self.demand, self.row
         live = pull is not None and pull.ended_at is None
         if live:
             self._basis = None
         else:
             basis = (
                 (pull, pull and pull.ended_at, pull and pull.reason),
-                (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
-                self.deleted_ahead,
+                (demand, self.name, row.status, self._failure, row.ahead, row.pods, row.waited, observed),
+                row.deleted_ahead,
                 analysis.progress_of(demand.node) if demand and demand.pulling else 0,
             )
             if basis == self._basis:
@@ -278,26 +243,17 @@ class Arrival:
         attempt = self.next_attempt(now, reporting=reporting)
         attempt = attempt and self._explained(attempt, now)
         if attempt:
-            self._note_outcome(attempt)
+            row.note_attempt(attempt, self.latest, lacks_cause=self._lacks_cause(attempt))
         status = attempt and self._render(attempt, stall_timeout, analysis, now, observed=observed)
         if not attempt or not status:
             return None
         self.latest = attempt
         if attempt.source is Source.KUBELET:
             self._failure = attempt.failure
-        if status == self.status:
+        if status == row.status:
             return None
-        self.status = status
+        row.status = status
         return status
-
-    def _note_outcome(self, attempt: Attempt) -> None:
-        """Record when the arrival began to fail. If a later attempt has begun, also store the previous attempt."""
-        latest, status = self.latest, self.status
-        if latest and status and attempt.number > latest.number and latest.outcome is PullPhase.FAILED:
-            requested = bool(self.pods or self.waited)
-            self.earlier = with_attempt(self.earlier, latest, status, requested=requested)
-        if attempt.outcome and not self._lacks_cause(attempt):
-            self.failing_since = failing_since(self.failing_since, attempt, self.earlier)
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
         """Return the newest attempt.
@@ -394,9 +350,7 @@ class Arrival:
             self.held, self._basis = True, None
             is_unclear = pull.is_only_lease and self.demand is not None and self.demand.pulling
             return None if is_unclear else attempt
-        count = len(self.pods)
-        waiting = "1 container is still waiting" if count == 1 else f"{count} containers are still waiting"
-        who = waiting if self.pods else GIVEN_UP
+        who = self.row.waiting_text
         message = f"cancelled at {pull.best_percent:g} %, without an error from the registry or the node; {who}"
         return structs.replace(
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
@@ -409,7 +363,7 @@ class Arrival:
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return False
-        return is_unexplained(pull.reason, pull.error) and not pull.presumed and bool(self.pods or self.waited)
+        return is_unexplained(pull.reason, pull.error) and not pull.presumed and self.row.is_requested
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
         """Return the final state of a requested attempt. Its pods were deleted before the pull began."""
@@ -432,61 +386,11 @@ class Arrival:
     def _render(
         self, attempt: Attempt, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool
     ) -> PullStatus | None:
+        row = self.row
         if attempt.observed and self.pull and attempt.number == self._pull_number:
-            context = self._context(attempt, self.waited_behind)
-            return self._in_published_second(status_of(self.pull, context, stall_timeout, analysis, now))
+            context = row.context(self.id, self.name, attempt, row.waited_behind)
+            return row.in_published_second(status_of(self.pull, context, stall_timeout, analysis, now))
         if self.demand:
-            context = self._context(attempt, self.ahead)
+            context = row.context(self.id, self.name, attempt, row.ahead)
             return status_without_pull(self.demand, context, analysis, now, observed=observed)
-        # No pod is waiting for the image any longer, and the published attempt's pull never began.
-        return self.status and structs.replace(
-            self.status,
-            status=PullPhase.FAILED,
-            completed_at=to_time(now),
-            bytes_per_sec=0.0,
-            eta_seconds=None,
-            error=GIVEN_UP,
-            error_reason=ErrorReason.CANCELED,
-            pods=None,
-            waited=list(self.waited) or None,
-        )
-
-    def _in_published_second(self, status: PullStatus) -> PullStatus:
-        """Once an attempt's end time has been published, later corrections must stay within the same second. Clients
-        sort pulls by the second in which they ended.
-
-        The kubelet reports end times only in whole seconds. The agent's precise end time may lie just outside that
-        second.
-        """
-        before, end = self.status, status.completed_at
-        if not before or not before.completed_at or not end or before.attempt != status.attempt:
-            return status
-        if abs(end - before.completed_at) > timedelta(seconds=WHOLE_SECONDS):
-            return status
-        first = before.completed_at.replace(microsecond=0)
-        last = first + timedelta(milliseconds=999)
-        return structs.replace(status, completed_at=max(first, min(end, last), status.started_at))
-
-    def _context(self, attempt: Attempt, ahead: tuple[str, ...]) -> ArrivalContext:
-        name, failure = self.name, attempt.failure
-        return ArrivalContext(
-            id=self.id,
-            image=name.image,
-            guessed=name.guessed,
-            attempt=attempt.number,
-            pods=self.pods,
-            waited=self.waited,
-            registry=name.registry,
-            repository=name.repository,
-            error=failure.message if failure else None,
-            reason=failure.reason if failure else None,
-            next_retry_at=failure.next_retry_at if failure else None,
-            ahead=ahead,
-            deleted_ahead=self.deleted_ahead,
-            failing_since=self.failing_since,
-            earlier=self.earlier,
-        )
-
-
-def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
-    return pod.namespace, pod.pod_name, pod.container, pod.image
+        return row.given_up(now)

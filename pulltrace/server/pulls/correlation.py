@@ -162,7 +162,7 @@ class _Open:
         begun = {arrival.name.image for arrival in self.arrivals.values() if arrival.is_running}
         left = [demand.since for image, demand in abandoned.items() if demand.pulling and image not in begun]
         for arrival in list(self.arrivals.values()):
-            arrival.note_pods(arrival.demand)
+            arrival.row.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
                 if not self._keeps(arrival, now):
                     yield from self._drop(arrival)
@@ -335,7 +335,7 @@ class _Open:
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
         """Return whether to keep a completed arrival whose pull no agent observed."""
-        if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
+        if not arrival.has_completed or not arrival.row.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
             arrival.expires = True
@@ -344,7 +344,7 @@ class _Open:
 
     def _drop(self, arrival: Arrival) -> Iterator[Changed]:
         self.arrivals.pop(arrival.id, None)
-        if arrival.status:
+        if arrival.row.status:
             yield Changed(arrival, None)
 
     def _free_id(self, seed: str) -> str:

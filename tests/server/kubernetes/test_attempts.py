@@ -13,13 +13,13 @@ from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.errors import LONGEST_SYNC
 from pulltrace.server.kubernetes.objects import Change, EventSeen, PodGone
 from pulltrace.server.models import PullStatus
-from pulltrace.server.pulls.arrival import GIVEN_UP
 from pulltrace.server.pulls.earlier import MOST_EARLIER
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
+from pulltrace.server.pulls.row import GIVEN_UP
 from pulltrace.wire import ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 NGINX = "docker.io/library/nginx:1.27"
 

@@ -10,7 +10,7 @@ from pulltrace.server.models import NodeState
 from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 GONE = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error": NO_CAUSE}
 

@@ -11,7 +11,7 @@ from pulltrace.server.pulls.node import Node, Pull
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, PullState
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 STARTED, ENDED = NOW, NOW + 30
 

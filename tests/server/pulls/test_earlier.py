@@ -9,7 +9,7 @@ from pulltrace.server.pulls.earlier import MAX_TEXT, MOST_EARLIER
 from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 FAILED = {"status": PullPhase.FAILED, "error": "no space left on device", "error_reason": ErrorReason.DISK_FULL}
 CANCELLED = {"status": PullPhase.FAILED, "error": NO_CAUSE}

@@ -9,7 +9,7 @@ from pulltrace.server.kubernetes.objects import EventsExpected, EventsHeard
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import UNSEEN, Joined, web
+from tests.server.pulls.joined import UNSEEN, Joined, web
 
 APP = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
 

@@ -9,7 +9,7 @@ import pytest
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import UNSEEN, Joined, web
+from tests.server.pulls.joined import UNSEEN, Joined, web
 
 ONE, TWO = "docker.io/library/one:1", "docker.io/library/two:1"
 

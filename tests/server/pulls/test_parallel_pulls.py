@@ -21,7 +21,7 @@ from pulltrace.server.kubernetes.errors import back_off
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, PullPhase, PullState
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import UNSEEN, Joined, web
+from tests.server.pulls.joined import UNSEEN, Joined, web
 
 SYNC = 12.0
 

@@ -9,7 +9,7 @@ import pytest
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 FULL = {"image_ref": "docker.io/library/nginx:1.27"}
 CACHED = layer("a", 0, 4 * MIB, state=LayerPhase.CACHED, cached_bytes=4 * MIB)

@@ -10,7 +10,7 @@ from pulltrace.server.pulls.startup import KEPT, MAX_PODS
 from pulltrace.wire import LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
-from tests.server.pulls.test_arrival import Joined
+from tests.server.pulls.joined import Joined
 
 NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 

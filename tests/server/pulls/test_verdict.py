@@ -11,7 +11,7 @@ from pulltrace.server.pulls.verdict import HOLDS
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, NodeLoad, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import event, seen
-from tests.server.pulls.test_arrival import Joined
+from tests.server.pulls.joined import Joined
 
 FULL_DISK = NodeLoad(seconds=1.0, io_pressure=63.0, cpu_pressure=5.0, disk="nvme0n1", disk_busy=92.0)
 STARVED_CPU = NodeLoad(seconds=1.0, io_pressure=2.0, cpu_pressure=81.0, disk="nvme0n1", disk_busy=3.0)

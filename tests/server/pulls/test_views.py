@@ -14,7 +14,7 @@ from pulltrace.server.pulls.views import count_waiting, rollouts, running
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
-from tests.server.pulls.test_arrival import Joined, web
+from tests.server.pulls.joined import Joined, web
 
 
 @pytest.fixture
