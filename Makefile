@@ -89,7 +89,7 @@ parts: .make/dev ## Install containerd, kube-apiserver, Helm, Chromium … for t
 stubs: .make/dev ## Generate the gRPC stubs from our .proto files
 	$(BIN)/python -m tests.real.stubs
 
-schema: .make/dev ## Generate docs/schemas/pull-event-v1.json and the page's interfaces from pulltrace/server/models.py
+schema: .make/dev ## Generate docs/schemas/pull-event-v1.json and the page's interfaces from the models in pulltrace/server
 	$(BIN)/python .github/scripts/event_schema.py
 	$(BIN)/python web/scripts/wire_types.py
 

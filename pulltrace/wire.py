@@ -1,9 +1,9 @@
 """The JSON objects that the agent and the server exchange, and the definitions that they share.
 
-Each class is one JSON object in ``docs/api.md``. ``server/models`` contains the objects that the server sends to its
-clients. Names are in camelCase, times are in RFC 3339 format and UTC, byte counts are integers, rates are in bytes per
-second, and durations are in seconds. Fields that have their default value are omitted from the JSON. ``msgspec``
-decodes JSON directly into these classes. The error messages contain the path of the invalid field
+Each class is one JSON object in ``docs/api.md``. ``server/models`` and ``server/responses`` contain the objects that
+the server sends to its clients. Names are in camelCase, times are in RFC 3339 format and UTC, byte counts are integers,
+rates are in bytes per second, and durations are in seconds. Fields that have their default value are omitted from the
+JSON. ``msgspec`` decodes JSON directly into these classes. The error messages contain the path of the invalid field
 (``$.pulls[0].layers[2].digest``). ``msgspec`` ignores unknown fields, so an old server can read a new agent's reports.
 Sans-I/O.
 

@@ -18,7 +18,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pulltrace import __version__
-from pulltrace.server.models import Factor, NodeState, PullStatus, StartPhase, UsualBasis
+from pulltrace.server.models import Factor, PullStatus, UsualBasis
+from pulltrace.server.responses import NodeState, StartPhase
 from pulltrace.wire import ErrorReason, PullPhase
 
 MAX_REGISTRIES = 20

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pulltrace.server import models
+from pulltrace.server import models, responses
 
 HERE = Path(__file__).parent
 
@@ -35,8 +35,8 @@ def plain(value: Any) -> Any:
         pytest.param("event-completed", models.PullEvent, id="completed"),
         pytest.param("event-failed", models.PullEvent, id="failed"),
         pytest.param("event-removed", models.PullRemovedEvent, id="removed"),
-        pytest.param("pulls", models.PullList, id="pulls"),
-        pytest.param("nodes", models.NodeList, id="nodes"),
+        pytest.param("pulls", responses.PullList, id="pulls"),
+        pytest.param("nodes", responses.NodeList, id="nodes"),
     ],
 )
 def test_golden_json_is_unchanged_after_decoding_and_encoding(name: str, model: type[msgspec.Struct]) -> None:

@@ -13,12 +13,13 @@ from starlette.routing import Route
 
 import pulltrace
 from pulltrace import __version__, settings, wire
-from pulltrace.server import models
+from pulltrace.server import models, responses
 from pulltrace.server.api.auth import AnonymousAuthenticator
 from pulltrace.server.api.routes import api_routes
 from pulltrace.server.metrics import Metrics
-from pulltrace.server.models import EventType, Factor, NodeState
+from pulltrace.server.models import EventType, Factor
 from pulltrace.server.pulls.hub import Hub
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.real import ways
 
@@ -31,17 +32,17 @@ SHOWN = (
     models.PullStatus,
     models.LayerStatus,
     models.PodCorrelation,
-    models.PodWait,
-    models.ContainerWait,
-    models.ImageRollout,
-    models.RolloutNodes,
-    models.NodeStatus,
-    models.RegistryStatus,
-    models.OwnerPulls,
+    responses.PodWait,
+    responses.ContainerWait,
+    responses.ImageRollout,
+    responses.RolloutNodes,
+    responses.NodeStatus,
+    responses.RegistryStatus,
+    responses.OwnerPulls,
     wire.NodeLoad,
     models.Bound,
-    models.PodStart,
-    models.StartPhase,
+    responses.PodStart,
+    responses.StartPhase,
 )
 each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 

@@ -1,4 +1,4 @@
-"""Generate web/src/wire/generated.ts from the models in ``pulltrace/server/models.py``; run by ``make schema``.
+"""Generate web/src/wire/generated.ts from the server's ``models`` and ``responses``; run by ``make schema``.
 
 The interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time. Because of the
 interfaces, this module compiles only if every field that it reads exists and has the right type.
@@ -9,36 +9,27 @@ from typing import Any
 
 import msgspec
 
-from pulltrace.server import models
+from pulltrace.server.models import Hello, PullEvent, PullRemovedEvent, Reset
+from pulltrace.server.responses import NodeList, PodList, PullList, ThroughputList
 
 TARGET = Path(__file__).parents[1] / "src/wire/generated.ts"
 HEAD = """/**
- * Generated from pulltrace/server/models.py by web/scripts/wire_types.py. Do not edit; run `make schema`.
+ * Generated from pulltrace/server/models.py and responses.py by web/scripts/wire_types.py. Do not edit; run
+ * `make schema`.
  */
 
 /** An RFC 3339 time in UTC. */
 export type Time = string & { readonly format: 'date-time' }
 """
-MODELS = (
-    "PullEvent",
-    "PullRemovedEvent",
-    "PullList",
-    "PodList",
-    "NodeList",
-    "Hello",
-    "Reset",
-    "ThroughputList",
-    "Throughput",
-)
-"""The models that the page reads. Models that do not exist in this version of the server are skipped."""
+MODELS = (PullEvent, PullRemovedEvent, PullList, PodList, NodeList, Hello, Reset, ThroughputList)
+"""The models that the page reads."""
 
 Json = dict[str, Any]
 
 
 def text() -> str:
     """Return the TypeScript source."""
-    found = [getattr(models, name) for name in MODELS if hasattr(models, name)]
-    _, components = msgspec.json.schema_components(found, ref_template="{name}")
+    _, components = msgspec.json.schema_components(MODELS, ref_template="{name}")
     parts = [_enumeration(one) if "enum" in one else _interface(one) for one in components.values()]
     return "\n".join([HEAD, *parts])
 

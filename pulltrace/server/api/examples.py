@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from pulltrace.server.models import EventType, LayerStatus, PodCorrelation, PullEvent, PullList, PullStatus
+from pulltrace.server.models import EventType, LayerStatus, PodCorrelation, PullEvent, PullStatus
+from pulltrace.server.responses import PullList
 from pulltrace.wire import LayerPhase, PullPhase
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API, generated from ``wire`` and ``server/models``. Sans-I/O.
+"""The OpenAPI document of the API, generated from ``wire``, ``server/models`` and ``server/responses``. Sans-I/O.
 
 Clients ignore unknown fields, so no schema forbids additional fields.
 """
@@ -13,16 +13,8 @@ import msgspec
 from pulltrace import __version__
 from pulltrace.server.api import examples
 from pulltrace.server.api.query import FILTERS
-from pulltrace.server.models import (
-    ImageList,
-    NodeList,
-    PodList,
-    PullEvent,
-    PullList,
-    PullRemovedEvent,
-    PullStatus,
-    ThroughputList,
-)
+from pulltrace.server.models import PullEvent, PullRemovedEvent, PullStatus
+from pulltrace.server.responses import ImageList, NodeList, PodList, PullList, ThroughputList
 from pulltrace.wire import AgentReport, PullPhase, ReportResponse
 
 Json = dict[str, Any]

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pulltrace import images
-from pulltrace.server.models import ContainerWait, PodStart, PodWait, PullStatus
+from pulltrace.server.models import PullStatus
+from pulltrace.server.responses import ContainerWait, PodStart, PodWait
 from pulltrace.wire import PullPhase
 
 FILTERS = ("node", "namespace", "pod", "image", "status")

@@ -17,12 +17,12 @@ from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.reports import ReportRoute
 from pulltrace.server.api.responses import SlicedResponse, is_known, json_headers, not_modified, tag_of
 from pulltrace.server.api.tables import Tables
-from pulltrace.server.models import NodeList, PodList, RegistryThroughput, ThroughputList
 from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.node import LOAD_AGE
 from pulltrace.server.pulls.throughput import STEP
 from pulltrace.server.pulls.views import pods_waiting, rollouts, running
+from pulltrace.server.responses import NodeList, PodList, RegistryThroughput, ThroughputList
 from pulltrace.wire import to_time
 
 

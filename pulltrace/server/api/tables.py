@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from pulltrace.server.api import query, text
-from pulltrace.server.models import ImageRollout, PullStatus
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.views import pods_waiting, rollouts
+from pulltrace.server.responses import ImageRollout
 from pulltrace.settings import parse_duration
 from pulltrace.wire import to_time
 

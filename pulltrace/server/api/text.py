@@ -7,7 +7,8 @@ for each object.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pulltrace.server.models import ContainerWait, ImageRollout, NodeStatus, PodStart, PodWait, PullStatus, WaitState
+from pulltrace.server.models import PullStatus
+from pulltrace.server.responses import ContainerWait, ImageRollout, NodeStatus, PodStart, PodWait, WaitState
 
 WIDTH = 100
 _GAP = 2

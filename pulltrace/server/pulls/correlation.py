@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.models import NodeState, PullStatus
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls import leases
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
@@ -21,6 +21,7 @@ from pulltrace.server.pulls.arrival_ids import free_id, seed_of
 from pulltrace.server.pulls.image_names import Name, names_of
 from pulltrace.server.pulls.matching import Match, continues, match
 from pulltrace.server.pulls.node import Pull
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import PullPhase
 
 SETTLES_AFTER = 120.0

@@ -20,7 +20,6 @@ from pulltrace.server.kubernetes.objects import Change
 from pulltrace.server.kubernetes.source import ClusterSource
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Gauges, Metrics
-from pulltrace.server.models import NodeState, NodeStatus, OwnerPulls, RegistryStatus, UnobservedNodes
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.correlation import SETTLES_AFTER, Correlation
 from pulltrace.server.pulls.feed import Feed
@@ -30,6 +29,7 @@ from pulltrace.server.pulls.outcomes import Exporter, Outcomes
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.pulls.throughput import Throughput
 from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
+from pulltrace.server.responses import NodeState, NodeStatus, OwnerPulls, RegistryStatus, UnobservedNodes
 from pulltrace.settings import ServerSettings
 from pulltrace.wire import AgentReport, PullPhase, to_time
 

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import structs
 
 from pulltrace.server.limits import Limits
-from pulltrace.server.models import NodeState
 from pulltrace.server.pulls import go_agent
 from pulltrace.server.pulls.clocks import is_set
 from pulltrace.server.pulls.memory import LIVE_LAYER, ended_weight, live_weight
 from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull
 from pulltrace.server.pulls.rates import Unpacking
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import (
     SNAPSHOTTER,
     UNKNOWN_IMAGE,

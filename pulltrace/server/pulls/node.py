@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from pulltrace.server.models import LayerStatus, NodeState
+from pulltrace.server.models import LayerStatus
 from pulltrace.server.pulls.agents import Agents
 from pulltrace.server.pulls.clocks import Clock
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.sums import Sums
 from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import (
     SNAPSHOTTER,
     UNKNOWN_IMAGE,

@@ -13,9 +13,10 @@ from itertools import pairwise
 from pulltrace.images import normalise
 from pulltrace.server.kubernetes.errors import about
 from pulltrace.server.kubernetes.objects import Change, ContainerStatus, Event, EventSeen, Pod, PodGone, PodSeen
-from pulltrace.server.models import PodStart, PullStatus, StartPhase, StartPhaseName
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.clocks import WHOLE_SECONDS
 from pulltrace.server.pulls.node import Pull
+from pulltrace.server.responses import PodStart, StartPhase, StartPhaseName
 from pulltrace.wire import PullPhase, to_time
 
 KEPT = 1800.0

@@ -6,15 +6,9 @@ from statistics import median
 from typing import TypeAlias
 
 from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
-from pulltrace.server.models import (
-    ContainerWait,
-    ImageRollout,
-    PodWait,
-    PullStatus,
-    RolloutNodes,
-    WaitState,
-)
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.startup import Startup
+from pulltrace.server.responses import ContainerWait, ImageRollout, PodWait, RolloutNodes, WaitState
 from pulltrace.wire import PullPhase, to_time
 
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)

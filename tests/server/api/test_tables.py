@@ -7,7 +7,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.api import text
-from pulltrace.server.models import NodeState, NodeStatus
+from pulltrace.server.responses import NodeState, NodeStatus
 from pulltrace.wire import LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull, report
 from tests.server.kubernetes.changes import event, seen

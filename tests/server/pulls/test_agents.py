@@ -2,8 +2,8 @@
 
 import logging
 
-from pulltrace.server.models import NodeState
 from pulltrace.server.pulls.agents import Agents
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 

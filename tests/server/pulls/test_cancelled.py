@@ -6,7 +6,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
-from pulltrace.server.models import NodeState
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen

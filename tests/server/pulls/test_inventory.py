@@ -2,8 +2,8 @@
 
 import pytest
 
-from pulltrace.server.models import NodeState
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
+from pulltrace.server.responses import NodeState
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 

@@ -1,5 +1,6 @@
 /**
- * Generated from pulltrace/server/models.py by web/scripts/wire_types.py. Do not edit; run `make schema`.
+ * Generated from pulltrace/server/models.py and responses.py by web/scripts/wire_types.py. Do not edit; run
+ * `make schema`.
  */
 
 /** An RFC 3339 time in UTC. */
