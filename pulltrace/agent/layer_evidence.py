@@ -81,11 +81,12 @@ class LayerEvidence:
     def see_objects(self, pull: Pull, progress: Progress, now: float, *, live: bool) -> None:
         """Record a layer's blob and snapshots, as far as they are known. ``live`` is false if the pull has ended."""
         layer, blob = progress.layer, self._facts.blobs.get(progress.layer.digest)
+        since = pull.fetching_since
         if blob:
-            if blob.created_at >= pull.fetching_since and self._may_have_fetched(pull, layer.digest):
+            if blob.created_at >= since and self._may_have_fetched(pull, layer.digest):
                 self._owners.setdefault(layer.digest, pull.lease.id)
                 pull.moved_at = max(pull.moved_at, blob.created_at)
-            progress.see_blob(blob, pull.fetching_since, self._owner_of(layer.digest, pull))
+            progress.see_blob(blob, since, self._owner_of(layer.digest, pull))
         if live and self._serving.may_use_another(pull):
             return
         snapshotter = self._serving.snapshotter_of(pull)
@@ -97,7 +98,7 @@ class LayerEvidence:
             owner = self._owner_of(layer.digest, pull)
             visible = self._received is not None
             committed = [item for item in snapshots if item]
-            progress.see_snapshots(committed, pull.fetching_since, owner, absence, visible=visible)
+            progress.see_snapshots(committed, since, owner, absence, visible=visible)
         elif not self._unpacking.isdisjoint(layer.chain_ids):
             progress.see_unpacking(now)
 

@@ -186,30 +186,29 @@ class Tracker:
 
         If a pull has just ended and polls saw only its lease, it may be one of these short pulls.
         """
-        pulls = [pull for pull in self._pulls.values() if not self._is_foreign(pull)]
-        found = self._short.find(self._changes, pulls, self._changes_since) if self._changes else []
+        if not self._changes:
+            return
+        pulls = [pull for pull in self._pulls.values() if not self._is_foreign(pull, self._records_of(pull))]
+        found = self._short.find(self._changes, pulls, self._changes_since)
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
         unseen = sorted((pull for pull in leases if not self._conclusion.is_doubtful(pull)), key=age)
         for pull in unseen:
-            if short := next((short for short in found if self._may_be_same(pull, short)), None):
+            later = (short for short in found if age(short) >= age(pull))
+            if short := next((short for short in later if not self._is_foreign(pull, [short.record or ""])), None):
                 found.remove(short)
                 adopt(pull, short)
         self._pulls |= {short.lease.id: short for short in found}
         self._changes.clear()
 
-    def _is_foreign(self, pull: Pull) -> bool:
-        """Return whether the lease seems to belong to a client other than the CRI plugin. It does if that client was
-        the first to write the image's record after the lease began.
-        """
-        held = pull.resources.content
-        names = (change.record.name for change in self._changes if change.record.target in held)
-        return any(self._ledger.is_foreign(name, age(pull)) for name in names)
+    def _records_of(self, pull: Pull) -> list[str]:
+        """Return the names of the records that were written since the last poll and point to the pull's content."""
+        return [change.record.name for change in self._changes if change.record.target in pull.resources.content]
 
-    def _may_be_same(self, pull: Pull, short: Pull) -> bool:
-        """Return whether the pull's lease may belong to the short pull, rather than to another client that has written
-        the same image record.
+    def _is_foreign(self, pull: Pull, records: Iterable[str]) -> bool:
+        """Return whether the pull's lease seems to belong to a client other than the CRI plugin. It does if that client
+        was the first to write one of these records after the lease began.
         """
-        return age(short) >= age(pull) and not self._ledger.is_foreign(short.record or "", age(pull))
+        return any(self._ledger.is_foreign(name, age(pull)) for name in records)
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
         """End the poll, and drop data that is no longer needed by any pull. ``unanswered`` contains the questions that
@@ -262,7 +261,9 @@ class Tracker:
 
         If an ingest does not grow and does not belong to a live lease, it is left over from an interrupted pull.
         """
-        held = {ref for lease in seen.leases if lease.id not in self._dead for ref in _refs(seen, lease)}
+        known = seen.resources.keys() - self._dead
+        live = [seen.resources[lease.id] for lease in seen.leases if lease.id in known]
+        held = {ref for resources in live for ref in resources.ingests}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
         self._loose = {ref: self._loose.get(ref, ingest.offset) for ref, ingest in loose.items()}
         moving = [
@@ -270,16 +271,12 @@ class Tracker:
             for ref, ingest in loose.items()
             if ingest.is_layer and ingest.offset > self._loose[ref] and now - ingest.updated_at < NO_PROGRESS_LIMIT
         ]
-        leases = [
-            Lease(
-                f"{FETCH}{item.digest.partition(':')[2][:12]}-{item.started_at:.0f}", item.started_at, is_default=False
-            )
-            for item in moving
-        ]
-        extra = {
-            lease.id: Resources(ingests=frozenset({ingest.ref})) for lease, ingest in zip(leases, moving, strict=True)
-        }
-        return Observation(seen.ingests, seen.leases + leases, seen.resources | extra, seen.received)
+        leases, resources = list(seen.leases), dict(seen.resources)
+        for item in moving:
+            lease_id = f"{FETCH}{item.digest.partition(':')[2][:12]}-{item.started_at:.0f}"
+            leases.append(Lease(lease_id, item.started_at, is_default=False))
+            resources[lease_id] = Resources(ingests=frozenset({item.ref}))
+        return Observation(seen.ingests, leases, resources, seen.received)
 
     def _take_resources(self, lease: Lease, resources: Resources, now: float) -> None:
         pull = self._pulls.get(lease.id)
@@ -294,10 +291,8 @@ class Tracker:
     def _progress(self, pull: Pull, ingests: Mapping[str, Ingest], now: float) -> set[Question]:
         content, facts = pull.resources.content, self.facts
         read = facts.documents.keys() & content
-        if read != pull.read:
+        if read != pull.read or pull.image is None:
             pull.read, pull.image = read, image_of(content, facts.documents) or pull.image
-            pull.take_layers(ingests)
-        elif pull.image is None:
             pull.take_layers(ingests)
         if not pull.layers and all(isinstance(facts.documents.get(digest), Index) for digest in content):
             pull.resolving_at = now
@@ -403,7 +398,3 @@ class Tracker:
         if suspect_before and pull.suspect:
             self._dead.add(pull.lease.id)
             del self._pulls[pull.lease.id]
-
-
-def _refs(seen: Observation, lease: Lease) -> frozenset[str]:
-    return seen.resources[lease.id].ingests if lease.id in seen.resources else frozenset()
