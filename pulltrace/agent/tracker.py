@@ -262,8 +262,7 @@ class Tracker:
         If an ingest does not grow and does not belong to a live lease, it is left over from an interrupted pull.
         """
         known = seen.resources.keys() - self._dead
-        live = [seen.resources[lease.id] for lease in seen.leases if lease.id in known]
-        held = {ref for resources in live for ref in resources.ingests}
+        held = {ref for lease in seen.leases if lease.id in known for ref in seen.resources[lease.id].ingests}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
         self._loose = {ref: self._loose.get(ref, ingest.offset) for ref, ingest in loose.items()}
         moving = [
