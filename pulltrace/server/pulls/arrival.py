@@ -209,10 +209,10 @@ class Arrival:
         if self.pull and ended_at is not None:
             self.pull.ended_at, self._failure = ended_at, failure
 
-    def note_queue(self, ahead: tuple[str, ...], left: Sequence[float]) -> None:
+    def note_queue(self, ahead: tuple[str, ...], deleted_requests: Sequence[float]) -> None:
         """If this image is queued, record what is ahead of it in the kubelet's queue (see ``Row.note_queue``)."""
         if self.demand is not None and self.demand.pulling and not self.is_running:
-            self.row.note_queue(self.demand.since, ahead, left)
+            self.row.note_queue(self.demand.since, ahead, deleted_requests)
 
     def next_status(
         self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool, reporting: bool

@@ -29,7 +29,6 @@ SETTLES_AFTER = 120.0
 waited and why the pull failed.
 """
 
-
 ANNOUNCED_WITHIN = 2.0
 """Maximum time, in seconds, from the start of a pull to the arrival of the kubelet's event. During this time, a pull
 without a tag is hidden.
@@ -39,7 +38,6 @@ LEASE_ANNOUNCED_WITHIN = 30.0
 """The corresponding limit for a pull that is known only from its lease. This limit is higher because the lease may
 belong to a container, and a busy node creates containers slowly.
 """
-
 
 _Abandoned: TypeAlias = Mapping[str, ImageDemand]
 """The demands of pods that were deleted before their pulls began, keyed by image."""
@@ -158,17 +156,13 @@ class _Open:
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
         if unknown := [pull for pull in ordered if pull.key not in names]:
             yield from self._place_leases(unknown, demands, abandoned, now, agent=agent)
-        running = (pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
-        ahead = tuple(running) if demands else ()
-        begun = {arrival.name.image for arrival in self.arrivals.values() if arrival.is_running}
-        left = [demand.since for image, demand in abandoned.items() if demand.pulling and image not in begun]
+        self._note_queue(ordered, abandoned)
         for arrival in list(self.arrivals.values()):
             arrival.row.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
                 if not self._keeps(arrival, now):
                     yield from self._drop(arrival)
                 continue
-            arrival.note_queue(ahead, left)
             yield from self._publish(arrival, now, agent=agent)
             if arrival.demand is None and _is_settled(arrival, now):
                 del self.arrivals[arrival.id]
@@ -177,10 +171,17 @@ class _Open:
             elif arrival.pull and arrival.pull.learned_at is not None:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
+    def _note_queue(self, pulls: Iterable[Pull], abandoned: _Abandoned) -> None:
+        """Record for each queued image which pulls are ahead of it in the kubelet's queue."""
+        arrivals = self.arrivals.values()
+        ahead = tuple(pull.state.repository or "another image" for pull in pulls if pull.ended_at is None)
+        begun = {arrival.name.image for arrival in arrivals if arrival.is_running} if abandoned else set()
+        deleted_requests = [demand.since for demand in abandoned.values() if demand.pulling and demand.image not in begun]
+        for arrival in arrivals:
+            arrival.note_queue(ahead, deleted_requests)
+
     def _settle_at(self, at: float) -> None:
-        """Schedule another ``join`` for this node. Otherwise, an idle node would keep the layers of its last pulls in
-        memory.
-        """
+        """Schedule another ``join``. Without it, an idle node would keep the layers of its last pulls in memory."""
         if at > self._settles_at:
             self._settles_at = at
             self.expiring.append(at)
@@ -194,7 +195,7 @@ class _Open:
         if not pull.arrival_id:
             return False
         own = self.arrivals.get(pull.arrival_id)
-        return own is None or own.pull is not pull or own.name.image == name.image or _is_less(name, own.name)
+        return own is None or own.pull is not pull or own.name.image == name.image or name.is_less_precise(own.name)
 
     def _is_leaving(self, pull: Pull | None, names: Mapping[str, Name]) -> bool:
         """Return whether the newest pull of an arrival turned out to belong to a different image."""
@@ -276,8 +277,7 @@ class _Open:
         pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
         pull.arrival_id = ""
         if not hidden and not pull.superseded:
-            found = found or Arrival(self._free_id(seed_of(abandoned) if abandoned else pull.key), name)
-            self.arrivals[found.id] = found
+            found = found or self._new_arrival(seed_of(abandoned) if abandoned else pull.key, name)
             found.attach(pull, name)
         if not pull.superseded:
             _suppose(pull, name)
@@ -315,8 +315,7 @@ class _Open:
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
-                found = Arrival(self._free_id(seed_of(demand)), Name.of(demand.image))
-                self.arrivals[found.id] = found
+                found = self._new_arrival(seed_of(demand), Name.of(demand.image))
             found.demand = demand
             for arrival in of_image:
                 if demand.failure:
@@ -348,8 +347,10 @@ class _Open:
         if arrival.row.status:
             yield Changed(arrival, None)
 
-    def _free_id(self, seed: str) -> str:
-        return free_id(self.arrivals, self._node, seed)
+    def _new_arrival(self, seed: str, name: Name) -> Arrival:
+        arrival = Arrival(free_id(self.arrivals, self._node, seed), name)
+        self.arrivals[arrival.id] = arrival
+        return arrival
 
 
 def _needs_row(demand: ImageDemand, now: float) -> bool:
@@ -384,13 +385,6 @@ def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Na
 def _suppose(pull: Pull, name: Name) -> None:
     """Store the name that was assigned to a pull."""
     pull.supposed, pull.supposed_guessed = name.image if name.is_full else "", name.guessed
-
-
-def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known name. Names can become less precise after pods have been
-    deleted or have started to wait again.
-    """
-    return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
 def _is_settled(arrival: Arrival, now: float) -> bool:

@@ -101,6 +101,12 @@ class Name:
         same = (self.registry, self.repository) == (other.registry, other.repository)
         return same and (not self.digest or not other.digest or self.digest == other.digest)
 
+    def is_less_precise(self, known: "Name") -> bool:
+        """Return whether this name is less precise than the known name. Names can become less precise after pods have
+        been deleted or have started to wait again.
+        """
+        return known.is_full and not self.is_full and (self.is_unknown or self.is_same_image(known))
+
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
     """Return the names of one node's pulls, by pull key. ``pulls`` must be sorted by start time. A live pull that has a

@@ -71,14 +71,14 @@ class Row:
         self.pods = pods
         self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
 
-    def note_queue(self, since: float, ahead: tuple[str, ...], left: Sequence[float]) -> None:
+    def note_queue(self, since: float, ahead: tuple[str, ...], deleted_requests: Sequence[float]) -> None:
         """Record which images the node is pulling, and how many pulls of deleted pods are ahead of this image.
 
-        The kubelet requested this image at ``since``. ``left`` contains the times at which the kubelet requested the
+        The kubelet requested this image at ``since``. ``deleted_requests`` contains the times at which it requested the
         queued pulls of deleted pods.
         """
         self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
-        self.deleted_ahead = sum(requested <= since for requested in left)
+        self.deleted_ahead = sum(requested <= since for requested in deleted_requests)
 
     def note_attempt(self, attempt: Attempt, latest: Attempt | None, *, lacks_cause: bool) -> None:
         """Record when the arrival began to fail. If ``attempt`` follows ``latest``, also store ``latest``.
