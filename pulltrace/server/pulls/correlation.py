@@ -176,7 +176,8 @@ class _Open:
         arrivals = self.arrivals.values()
         ahead = tuple(pull.state.repository or "another image" for pull in pulls if pull.ended_at is None)
         begun = {arrival.name.image for arrival in arrivals if arrival.is_running} if abandoned else set()
-        deleted_requests = [demand.since for demand in abandoned.values() if demand.pulling and demand.image not in begun]
+        queued = [demand for image, demand in abandoned.items() if demand.pulling and image not in begun]
+        deleted_requests = [demand.since for demand in queued]
         for arrival in arrivals:
             arrival.note_queue(ahead, deleted_requests)
 
