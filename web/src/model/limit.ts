@@ -34,12 +34,13 @@ function boundWord(pull: Pull): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** For a retry, why the last attempt failed, such as `attempt 4: not found`. For any other pull, whether an attempt was
+/** For a retry after a failure, why the attempt failed, such as `attempt 4: not found`. For any other pull, whether an attempt was
  * cancelled earlier. */
 function earlierWords(pull: Pull): string {
-  if (!isRetry(pull)) return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
   const last = pull.earlier.at(-1)
-  return last === undefined ? '' : `attempt ${last.attempt}: ${causeWords(last)}`
+  if (last !== undefined && isRetry(pull) && !isCancelled(last))
+    return `attempt ${last.attempt}: ${causeWords(last)}`
+  return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
 }
 
 /** Explains why a pod is waiting: names the pulls ahead in the queue or the limiting factor, or says why there is no

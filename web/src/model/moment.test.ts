@@ -38,7 +38,29 @@ it('says what was in progress at a moment, how fast, and what has become of it',
     ended('later', 1, 5),
   ]
   expect(momentWords(AT, pulls, samples)).toBe(
-    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. Queued pulls whose pods were deleted later are not listed.`,
+    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. Queued and failed pulls whose pods were deleted later are not listed.`,
+  )
+})
+
+it('names the images that were waiting for a retry', () => {
+  const failed = (id: string, from: number, to: number, change: object = {}) =>
+    ended(id, from, to, {
+      status: 'failed',
+      errorReason: 'not_found',
+      imageRef: `quay.io/${id}:1`,
+      ...change,
+    })
+  const earlier = [anAttempt({ startedAt: AT - 9000, completedAt: AT - 8000 })]
+  const pulls = [
+    failed('still', -20, -10, { nextRetryAt: AT + 90_000 }),
+    failed('given-up', -20, -10),
+    failed('cancelled', -20, -10, { errorReason: 'canceled', nextRetryAt: AT + 90_000 }),
+    failed('failed-later', 5, 6, { nextRetryAt: AT + 90_000 }),
+    ended('succeeded', 20, 30, { earlier, imageRef: 'quay.io/succeeded:1' }),
+    ended('running', -1, 30, { earlier }),
+  ]
+  expect(momentWords(AT, pulls, samples)).toContain(
+    'Waiting for a retry: still:1 on worker-01, succeeded:1 on worker-01.',
   )
 })
 

@@ -1,7 +1,8 @@
 /** Describes in one line what was happening at a given moment. */
 import type { Attempt, Pull } from '../wire/wire'
-import { groupBy } from './failureGroups'
-import { count, rate, secondOfDay, timeOfDay } from './format'
+import { groupBy, isCancelled } from './failureGroups'
+import { count, listed, rate, secondOfDay, timeOfDay } from './format'
+import { shortName } from './limit'
 import { spansOf } from './pullRows'
 import { hasEnded, stateWord } from './pullState'
 import { overlaps, secondFrom } from './query'
@@ -46,6 +47,19 @@ function asPull(pull: Pull, found: Attempt): Pull {
   }
 }
 
+const MOST_NAMES = 3
+
+/** Whether an attempt had failed by that moment and the next one had not started. */
+function isBetweenAttempts(pull: Pull, at: number): boolean {
+  const { status, startedAt, nextRetryAt, earlier } = pull
+  const ended = status === 'failed' ? [...earlier, pull] : earlier
+  const last = ended.filter(({ completedAt = Infinity }) => completedAt <= at).at(-1)
+  const isRunning = spansOf(pull).some(span => overlaps(span, secondFrom(at)))
+  return (
+    last !== undefined && !isCancelled(last) && !isRunning && (startedAt > at || nextRetryAt !== undefined)
+  )
+}
+
 /** `At 14:05:30: 7 pulls were in progress, 84 MB/s. These attempts: 5 done, 2 still downloading.` The line also says
  * what is missing: queued pulls of pods that were deleted later, pulls that are no longer listed, and the throughput if
  * it is not known for that moment. */
@@ -55,11 +69,20 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
     ([word, [first, ...others]]) =>
       `${others.length + 1} ${hasEnded(first) ? '' : 'still '}${word.toLowerCase()}`,
   )
+  const failed = pulls.filter(pull => isBetweenAttempts(pull, at))
   const oldest = firstDone(pulls)
   return [
     `At ${secondOfDay(at)}: ${count(running.length, 'pull was', 'pulls were')} in progress${rateWords(at, samples)}.`,
     ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
-    'Queued pulls whose pods were deleted later are not listed.',
+    ...(failed.length > 0
+      ? [
+          `Waiting for a retry: ${listed(
+            failed.map(pull => `${shortName(pull)} on ${pull.nodeName}`),
+            MOST_NAMES,
+          )}.`,
+        ]
+      : []),
+    'Queued and failed pulls whose pods were deleted later are not listed.',
     ...(oldest !== undefined && at < oldest
       ? [`The list contains no pull that ended before ${timeOfDay(oldest)}.`]
       : []),

@@ -193,12 +193,17 @@ it('expects queued pods to become ready one after another, and names the last of
   expect(sorted.map(({ pod: { podName } }) => podName)).toEqual(['e', 'd', 'c', 'b'])
   const found = (...more: readonly PodRow[]) => {
     const last = readyLast([...rows, ...more])
-    return last && [last.row.pod.podName, last.blind, last.stuck]
+    return last && [last.row.pod.podName, last.seconds, last.isBound, last.blind, last.stuck]
   }
-  expect(found()).toEqual(['c', 2, 0])
+  expect(found()).toEqual(['e', 765, true, 1, 0])
   const failed = podRow(pod(container({ state: 'failed' })), all)
   const blind = podRow(pod(container({ state: 'downloading' })), all)
-  expect(found(failed, blind, waits('b', { tookSeconds: 900 }))).toEqual(['c', 3, 1])
+  expect(found(failed, blind, waits('b', { tookSeconds: 900 }))).toEqual(['e', 765, true, 2, 1])
+  expect(readyLast([waits('b'), waits('c')])).toMatchObject({
+    row: { key: waits('c').key },
+    seconds: 725,
+    isBound: false,
+  })
   expect(readyLast([waits('b'), failed])).toBeUndefined()
   expect(readyLast([blind, blind])).toBeUndefined()
 })

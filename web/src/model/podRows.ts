@@ -195,12 +195,18 @@ function rankOf({ state, later, isStarted }: PodRow): number {
 /** The place in the node's queue. */
 const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
+/** A pod whose pull failed keeps its place in the list while the next attempt is queued. */
+const queuedUnlessFailed = (row: PodRow): number => (row.state === 'failed' ? 0 : queued(row))
+
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
 /** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and the pods that are
  * expected to be ready latest come last. Among the started pods, the newest comes first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
-  rankOf(a) - rankOf(b) || startedAt(b) - startedAt(a) || queued(a) - queued(b) || byName(a, b)
+  rankOf(a) - rankOf(b) ||
+  startedAt(b) - startedAt(a) ||
+  queuedUnlessFailed(a) - queuedUnlessFailed(b) ||
+  byName(a, b)
 
 /** Waiting pods come before started pods in both sort directions. */
 const byWait: Compare<PodRow> = (a, b) => {
@@ -246,14 +252,16 @@ function readySection({ isStarted, state }: PodRow): number {
 export interface ReadyLast {
   /** The image and node that the pods are waiting for. */
   readonly key: string
-  /** One of the pods that will probably be ready last, among those with a reliable estimate. */
+  /** One of the pods that will probably be ready last, among those with a reliable estimate or a lower bound. */
   readonly row: PodRow
+  /** Seconds until it is ready. */
+  readonly seconds: number
+  /** Whether `seconds` is only a lower bound. */
+  readonly isBound: boolean
   /** How many pods are waiting for this image on this node. */
   readonly pods: number
   /** How many other pods have no reliable estimate. */
   readonly blind: number
-  /** The highest lower bound for any of these pods, in seconds; 0 if none is known. */
-  readonly blindAtLeast: number
   /** How many pods cannot become ready because a pull has failed, stalled or been cancelled. */
   readonly stuck: number
 }
@@ -262,10 +270,19 @@ const imageAndNode = ({ pod, slowest }: PodRow): string => `${slowest?.container
 
 const ROUGH: readonly Pull['usualBasis'][] = ['registry', 'node', 'other_nodes']
 
-/** Whether the pod has an estimate that is not based on pulls of other images or on other nodes. */
-function isReliable({ etaSeconds, slowest }: PodRow): boolean {
+/** Whether the pod's estimate or lower bound is based on pulls of other images or on other nodes. */
+function isRough({ slowest }: PodRow): boolean {
   const { pull, place } = slowest ?? {}
-  return etaSeconds !== undefined && !(place !== undefined && ROUGH.includes(pull?.usualBasis))
+  return place !== undefined && ROUGH.includes(pull?.usualBasis)
+}
+
+const isReliable = (row: PodRow): boolean => row.etaSeconds !== undefined && !isRough(row)
+
+const secondsOf = ({ etaSeconds, etaAtLeast = 0 }: PodRow): number => etaSeconds ?? etaAtLeast
+
+/** Whether the pod has a reliable estimate, or a reliable lower bound that is long enough to be shown. */
+function isComparable(row: PodRow): boolean {
+  return !isRough(row) && (row.etaSeconds !== undefined || secondsOf(row) >= LEAST_BOUND)
 }
 
 /** An image takes clearly longer than another if it exceeds the other's time by both this factor and this number of
@@ -273,25 +290,27 @@ function isReliable({ etaSeconds, slowest }: PodRow): boolean {
 const LONGER_FACTOR = 1.33
 const LONGER_SECONDS = 60
 
-/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate. The
- * image with the key `before` is returned until another image takes clearly longer. */
+/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate or
+ * a lower bound. The image with the key `before` is returned until another image takes clearly longer. */
 export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
-  const known = pulling.filter(isReliable).sort(byReady)
+  const known = pulling
+    .filter(isComparable)
+    .sort((a, b) => secondsOf(a) - secondsOf(b) || queued(a) - queued(b) || byName(a, b))
   const last = known.at(-1)
   if (last === undefined || pulling.length < 2) return undefined
   const kept = known.filter(one => imageAndNode(one) === before).at(-1) ?? last
-  const limit = Math.max(LONGER_FACTOR * readyIn(kept), readyIn(kept) + LONGER_SECONDS)
-  const row = readyIn(last) > limit ? last : kept
+  const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
+  const row = secondsOf(last) > limit ? last : kept
   const key = imageAndNode(row)
-  const blind = pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key)
   return {
     key,
     row,
+    seconds: secondsOf(row),
+    isBound: row.etaSeconds === undefined,
     pods: pulling.filter(other => imageAndNode(other) === key).length,
-    blind: blind.length,
-    blindAtLeast: Math.max(0, ...blind.map(({ etaAtLeast = 0 }) => etaAtLeast)),
+    blind: pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key).length,
     stuck: waiting.length - pulling.length,
   }
 }

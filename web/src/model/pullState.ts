@@ -34,7 +34,7 @@ export const STATE_MEANING: Readonly<Record<PullState, string>> = {
   extracting: 'The node is unpacking layers; all bytes may already have arrived.',
   queued: 'The kubelet has requested the image, but the node has not started to pull it.',
   unobserved: 'The kubelet has requested the image on a node without a reporting agent.',
-  done: 'The image is on the node.',
+  done: 'The pull has completed. The page does not show whether the image is removed later.',
 }
 
 export function pullState(pull: Pull): PullState {
@@ -71,7 +71,7 @@ export const RETRY_QUEUED = 'Retry queued'
 
 export function stateWord(pull: Pull): string {
   const state = pullState(pull)
-  return state === 'queued' && isRetry(pull) ? RETRY_QUEUED : STATE_WORD[state]
+  return state === 'queued' && isFailingRetry(pull) ? RETRY_QUEUED : STATE_WORD[state]
 }
 
 /** The pull's percentage; undefined while the size of the download is unknown. */

@@ -28,6 +28,8 @@ export interface ImageRow {
   /** The workload that is rolling out this image: `Deployment/web in shop`. Undefined unless several nodes need the
    * image only for containers of this workload's pods and some of these nodes do not have it yet. */
   readonly workload: string | undefined
+  /** When the first pull that the server still keeps started, or when the first waiting pod began to wait. */
+  readonly since: number
   /** How many completed pulls on all nodes the server still keeps. */
   readonly completed: number
   readonly medianSeconds: number | undefined
@@ -146,6 +148,10 @@ function imageRow(
     longest: isOverdue ? running : tookLongest,
     longestSeconds: isOverdue ? ranSeconds : longest,
     imageBytes: Math.max(0, ...pulls.map(pull => pull.imageBytes)),
+    since: Math.min(
+      ...[...pulls, ...completed].map(({ startedAt }) => startedAt),
+      ...users.map(({ pod }) => pod.waitingSince ?? Infinity),
+    ),
   }
   return { ...row, workload: nodeCount > 1 && unfinished(row) > 0 ? workloadOf(pulls, users) : undefined }
 }
@@ -194,11 +200,12 @@ const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
 const isMarked = ({ workload }: ImageRow): number => Number(workload !== undefined)
 
-/** Unfinished images come first: the rollouts of single workloads, then other images. Within each group, the image on
- * the most nodes comes first. */
+/** Unfinished images come first: the rollouts of single workloads, the newest first, and then other images, the one on
+ * the most nodes first. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
   Math.sign(unfinished(b)) - Math.sign(unfinished(a)) ||
   isMarked(b) - isMarked(a) ||
+  (isMarked(a) && b.since - a.since) ||
   b.nodeCount - a.nodeCount ||
   byImage(a, b)
 

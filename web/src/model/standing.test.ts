@@ -107,9 +107,11 @@ it('another attempt counts as a retry until its first byte arrives', () => {
 })
 
 it('a queued attempt after another one is called a retry', () => {
-  expect(stateWord(aPull({ attempt: 2, status: 'queued' }))).toBe('Retry queued')
+  expect(stateWord(aPull({ attempt: 2, status: 'queued', failingSince: T0 }))).toBe('Retry queued')
   expect(stateWord(aPull({ attempt: 2, status: 'resolving' }))).toBe('Failed')
   expect(stateWord(aPull({ status: 'queued' }))).toBe('Queued')
+  // The earlier attempt was cancelled.
+  expect(stateWord(aPull({ attempt: 2, status: 'queued' }))).toBe('Queued')
 })
 
 it('names the pods that waited for a pull, with their owners, whether or not the pull has changed since', () => {

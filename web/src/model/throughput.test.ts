@@ -185,10 +185,10 @@ it('describes what happened, during which period, and how many pulls the list of
     period({ completed: 1, failed: 60, canceled: 3 }, { failed: 3, cancelled: 3 })?.happenings.slice(0, 3),
   ).toEqual([
     { words: '1 pull completed', query: `status:done ${since}` },
-    { words: '60 attempts of 3 pulls failed', query: `status:failed ${since}` },
+    { words: '60 attempts failed (3 pulls listed)', query: `status:failed ${since}` },
     { words: '3 cancelled', query: `status:cancelled ${since}` },
   ])
-  expect(period({ failed: 2 }, {})?.happenings[1]?.words).toBe('2 attempts failed')
+  expect(period({ failed: 2 }, {})?.happenings[1]?.words).toBe('2 attempts failed (none listed)')
   // A pull that ended after the counts were fetched is already in the list.
   expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 cancelled')
   expect(period({ completed: undefined })).toBeUndefined()

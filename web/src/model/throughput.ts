@@ -67,9 +67,9 @@ export function happened(
     const pulls = pullCount(query)
     // The server's count is a few seconds older than the pulls.
     const ended = Math.max(counted, pulls)
-    const of = pulls > 0 && pulls < ended ? ` of ${count(pulls, 'pull')}` : ''
-    const number = word === 'failed' || of ? count(ended, 'attempt') : ended
-    return ended > 0 ? [{ words: `${number}${of} ${word}`, query }] : []
+    const listed = pulls < ended ? ` (${pulls > 0 ? count(pulls, 'pull') : 'none'} listed)` : ''
+    const number = word === 'failed' || listed ? count(ended, 'attempt') : ended
+    return ended > 0 ? [{ words: `${number} ${word}${listed}`, query }] : []
   }
   return {
     words: periodWords(since, now),

@@ -1,4 +1,6 @@
+import type { ReactNode } from 'react'
 import { Notice } from '../components/Notice'
+import { useDoneSince } from '../components/Tiles'
 import { timeOfDay } from '../model/format'
 import { useSnapshot } from '../store/useStore'
 import { changeUrl } from '../url/useUrl'
@@ -11,11 +13,18 @@ interface Props {
 
 export function EmptyPulls({ query, total }: Props) {
   const { connection, nodes, counts } = useSnapshot()
+  const since = useDoneSince()
   if (total > 0 && query !== '') {
     return query === 'status:slow' ? (
       <NothingMatches title="No pull is slower than usual" />
     ) : (
-      <NothingMatches />
+      <NothingMatches>
+        <p>
+          The page lists pulls, and completed pulls only{' '}
+          {since === undefined ? 'for a limited time' : `since ${timeOfDay(since)}`}. It does not list the
+          images that a node already has.
+        </p>
+      </NothingMatches>
     )
   }
   if (connection.kind === 'lost' || counts === undefined) return <Loading what="pulls" />
@@ -46,9 +55,15 @@ export function Loading({ what }: { readonly what: string }) {
   )
 }
 
-export function NothingMatches({ title = 'Nothing matches the search' }: { readonly title?: string }) {
+interface NothingProps {
+  readonly title?: string
+  readonly children?: ReactNode
+}
+
+export function NothingMatches({ title = 'Nothing matches the search', children }: NothingProps) {
   return (
     <Notice icon="search" title={title}>
+      {children}
       <button type="button" onClick={() => changeUrl({ query: '' })}>
         Clear the search
       </button>

@@ -56,20 +56,19 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const found = readyLast(rows, before.current)
   before.current = found?.key
   if (found === undefined) return null
-  const { row, pods, blind, blindAtLeast, stuck } = found
-  const { pod, etaSeconds = 0, slowest } = row
+  const { row, seconds, isBound, pods, blind, stuck } = found
+  const { pod, slowest } = row
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
   const others = joined(
-    ' and ',
-    stuck > 0 && count(stuck, 'failed or stalled pod'),
-    blind > 0 &&
-      `${count(blind, 'pod')} without such an estimate${blindAtLeast > etaSeconds ? `, one of which takes at least ${soon(blindAtLeast)}` : ''}`,
+    ' ',
+    blind > 0 && `${count(blind, 'pod')} without a reliable estimate may take longer.`,
+    stuck > 0 && `Not included: ${count(stuck, 'failed or stalled pod')}.`,
   )
   return (
     <p className={shared.remark}>
-      Ready last{others && ', by reliable estimates'}: {pods === 1 ? podName(pod) : count(pods, 'pod')}{' '}
-      waiting for <b>{image}</b> on {pod.nodeName}, in about {soon(etaSeconds)}.{' '}
-      {joined(', ', `It is ${row.state}`, delayOf(row, now))}.{others && ` Not included: ${others}.`}
+      Ready last{others && ', as far as is known'}: {pods === 1 ? podName(pod) : count(pods, 'pod')} waiting
+      for <b>{image}</b> on {pod.nodeName}, in {isBound ? 'at least' : 'about'} {soon(seconds)}.{' '}
+      {joined(', ', `It is ${row.state}`, delayOf(row, now))}. {others}
     </p>
   )
 }
