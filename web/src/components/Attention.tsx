@@ -20,7 +20,7 @@ export function Attention() {
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
   // The map of pulls is modified in place, so its identity does not change. `shape` is incremented whenever a pull's
-  // state or pods change. Figures that depend on bytes are updated once a second, with `now`.
+  // state or pods change. Values derived from byte counts are updated once a second, whenever `now` is.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],

@@ -127,7 +127,7 @@ function Swatch({ registry }: { readonly registry: string }) {
   )
 }
 
-/** The chart, with the figures at the position that the pointer or the arrow keys have selected. */
+/** The chart, with the values at the position selected with the pointer or the arrow keys. */
 function Chart({
   samples,
   lines,

@@ -23,7 +23,7 @@ import { useWindowRows } from './useWindowRows'
 export interface Column<T> {
   readonly key: string
   readonly title: string
-  /** Set for columns that contain figures. The first click on their header sorts in descending order. */
+  /** Set for columns that contain numbers. The first click on their header sorts in descending order. */
   readonly align?: 'start' | 'end'
   readonly isSortable: boolean
   readonly cell: (row: T) => ReactNode
@@ -36,7 +36,7 @@ export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
   }
 }
 
-/** Whether the target is inside a control, because clicking a control must not open the row. */
+/** Whether the click target is inside a control; clicking a control must not open the row. */
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest('button, a, input, select') !== null
 }
@@ -65,7 +65,8 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** If a row is further down the window than this fraction of its height, the row's details would open out of view. */
+/** If a row is further down the window than this fraction of the window's height, its details would open out of
+ * view. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 

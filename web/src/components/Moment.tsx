@@ -5,7 +5,7 @@ import { useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { useUrl } from '../url/useUrl'
 
-/** The moment that the search specifies with `at:`, if any. */
+/** The moment given by `at:` in the search; undefined if there is none. */
 export function useMoment(): number | undefined {
   const { context } = useSnapshot()
   return parseQuery(useUrl().query, context.now).moments[0]

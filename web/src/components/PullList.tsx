@@ -1,4 +1,4 @@
-/** A short list of pulls inside another row. Each entry links to the pull's own row. */
+/** A short list of pulls within another row. Each entry links to the pull's own row. */
 import { useMemo } from 'react'
 import { classes } from '../classes'
 import { joined, listed, percent, rate } from '../model/format'

@@ -145,7 +145,7 @@ export function SearchBox() {
           type="button"
           className={styles.clear}
           aria-label="Clear the search"
-          // Keeps the focus in the input and the button in place.
+          // Keeps the focus in the input, and keeps the button in place.
           onMouseDown={event => event.preventDefault()}
           onClick={() => {
             setTyping('')

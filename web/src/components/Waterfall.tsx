@@ -6,7 +6,7 @@ import { useNow } from '../store/useStore'
 import type { Layer, Pull } from '../wire/wire'
 import styles from './Waterfall.module.css'
 
-/** The colours of the lanes, which the help explains as well. */
+/** The lane colours, which are also explained in the help. */
 export const LEGEND: readonly (readonly [Phase, string])[] = [
   ['cached', 'already on the node'],
   ['remote', 'served by the snapshotter on demand'],

@@ -1,4 +1,4 @@
-/** Describes in one line what is holding up a pull. Returns undefined if the figures do not show a cause. */
+/** Describes in one line what is holding up a pull. Returns undefined if the measurements do not identify a cause. */
 
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'

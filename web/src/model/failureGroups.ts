@@ -52,7 +52,7 @@ export function failingSince(pulls: readonly Pull[]): number | undefined {
   return pulls.flatMap(pull => pull.failingSince ?? []).sort((a, b) => a - b)[0]
 }
 
-/** These pulls, and the failing pulls of the same images for the same owners on other nodes. A pod may have been
+/** Returns these pulls and the failing pulls of the same images for the same owners on other nodes. A pod may have been
  * replaced by one on a different node. */
 export function failingAnywhere(pulls: readonly Pull[], { failing }: Context): readonly Pull[] {
   const others = pulls.flatMap(pull => {
@@ -99,7 +99,7 @@ export function imageCount(pulls: readonly Pull[]): number {
   return new Set(pulls.map(({ imageRef }) => imageRef)).size
 }
 
-/** The pull that will be retried first, if any. */
+/** The pull with the earliest retry; undefined if no retry is expected. */
 export function firstRetry(pulls: readonly Pull[]): Pull | undefined {
   const retried = pulls.filter(({ nextRetryAt }) => nextRetryAt !== undefined)
   return retried.sort((a, b) => (a.nextRetryAt ?? 0) - (b.nextRetryAt ?? 0))[0]

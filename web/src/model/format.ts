@@ -85,7 +85,7 @@ export function times(factor: number): string {
   return `${factor.toFixed(factor < 9.95 ? 1 : 0)}×`
 }
 
-/** Joins the parts that apply. Parts that are false, undefined or empty are omitted. */
+/** Joins these parts of a text. Parts that are false, undefined or empty are omitted. */
 export function joined(separator: string, ...parts: readonly (string | false | undefined)[]): string {
   return parts.filter(Boolean).join(separator)
 }

@@ -47,7 +47,7 @@ export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number
   return found
 }
 
-/** The colour computed from the name, or the one `step` places after it. */
+/** The colour computed from the name, shifted by `step` positions in the palette. */
 function hue(registry: string, step = 0): number {
   let sum = 7
   for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521

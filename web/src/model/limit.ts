@@ -1,4 +1,4 @@
-/** Describes what limits a pull: a word and a figure for the row, and a sentence for the open row. */
+/** Describes what limits a pull: a word and a number for the row, and a sentence for the open row. */
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
@@ -22,7 +22,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word and the figure that a row shows. Both can be determined without the pull's layers. */
+/** The word and the number that a row shows. Both can be determined without the pull's layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return joined(', ', earlierWords(pull), place === undefined ? boundWord(pull) : placeWords(place))
 }
@@ -43,7 +43,7 @@ function earlierWords(pull: Pull): string {
   return pull.earlier.some(isCancelled) ? 'cancelled before' : ''
 }
 
-/** Explains why a pod is waiting: names the pulls ahead in the queue or the limiting factor, or says why there is no
+/** Explains why a pod is waiting: lists the pulls ahead in the queue or the limiting factor, or says why there is no
  * estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
   if (place === undefined) return pull.etaMissing ?? limitWord(pull, undefined)
@@ -51,7 +51,7 @@ export function delayWords(pull: Pull, place: QueuePlace | undefined, now: numbe
   return joined(', ', earlierWords(pull), behind(place), noEstimate(pull, unknown, place))
 }
 
-/** Names the pull that has no estimate. The text is empty if every pull has an estimate. */
+/** Identifies the pull that has no estimate. The text is empty if every pull has an estimate. */
 function noEstimate(pull: Pull, unknown: Pull | undefined, { deleted }: QueuePlace): string {
   if (unknown === undefined) return ''
   if (deleted) return `no estimate for ${ofDeleted(deleted)}`
@@ -65,7 +65,7 @@ export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
   return repository + tag
 }
 
-/** For a finished pull, the percentage of its duration during which this factor limited it. For a live pull, the figure
+/** For a finished pull, the percentage of its duration during which this factor limited it. For a live pull, the value
  * that best illustrates the limiting factor. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
@@ -174,7 +174,7 @@ export function basisWords({ usualBasis = 'image', usualCount = 0 }: Pull): stri
   )
 }
 
-/** The remaining time in words; undefined without an estimate. */
+/** The remaining time in words; undefined if there is no estimate. */
 export function timeLeftWords(pull: Pull, now: number): string | undefined {
   const left = remainingSeconds(pull, now)
   if (left === undefined) return undefined

@@ -22,7 +22,7 @@ function attemptAt(pull: Pull, at: number): Pull | undefined {
   return found && asPull(pull, found)
 }
 
-/** An earlier attempt, represented as a pull. The server keeps neither its layers nor its bytes. */
+/** An earlier attempt, represented as a pull. The server keeps neither its layers nor its byte counts. */
 function asPull(pull: Pull, found: Attempt): Pull {
   return {
     ...pull,

@@ -98,9 +98,10 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
   return found
 }
 
-/** If pulls are queued behind a pull that no pod is waiting for, names that pull as the cause. If a pull is stalled
- * while other nodes are receiving bytes from the same registry, names the node. If several nodes are stalled and none
- * is receiving bytes, names the registry. Otherwise, returns the factor that limits most of the pulls. */
+/** If pulls are queued behind a pull that no pod is waiting for, identifies that pull as the cause. If a pull is
+ * stalled while other nodes are receiving bytes from the same registry, identifies the node as the cause. If several
+ * nodes are stalled and none is receiving bytes, identifies the registry as the cause. Otherwise, returns the factor
+ * that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   for (const pull of live) {
     const why = blockedWords(pull, new Map([[pull.nodeName, live]]))

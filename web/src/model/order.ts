@@ -4,8 +4,8 @@ import type { Sort } from '../url/urlState'
 export type Compare<T> = (a: T, b: T) => number
 export type Order<T> = Readonly<Record<string, Compare<T>>>
 
-/** Compares rows by a number. Rows without a number come last in both sort directions: their difference is infinite,
- * and infinite differences are not reversed. */
+/** Compares rows by a numeric value. Rows without a number come last in both sort directions: their difference is
+ * infinite, and infinite differences are not reversed. */
 export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
   return (a, b) => {
     const [x, y] = [figure(a), figure(b)]

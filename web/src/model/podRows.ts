@@ -86,7 +86,7 @@ export function podRows(
   return pods.map(pod => podRow(pod, { pulls, live, failures, now }))
 }
 
-/** How many attempts have failed for each pod that waits or waited for a failed or retried pull. */
+/** The number of failed attempts for each pod that is or was waiting for a failed or retried pull. */
 function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
   for (const { attempt, status, pods, waited } of pulls) {
@@ -224,8 +224,8 @@ export function startedHeading(sort: Sort | undefined): string | undefined {
 
 const LATER = 2e9
 
-/** A pod without an estimate ranks by its lower bound. Pods whose lower bound is not shown come next,
- * and pods with an image that is not queued yet come last. */
+/** A pod without an estimate ranks by its lower bound. Pods without a lower bound that is high enough to be shown come
+ * next, and pods with an image that is not queued yet come last. */
 function readyIn(row: PodRow): number {
   const { later, etaSeconds, etaAtLeast } = row
   if (later.length > 0) return LATER + (etaAtLeast ?? 0)
@@ -233,7 +233,7 @@ function readyIn(row: PodRow): number {
   return (etaSeconds ?? bound) + queued(row) / 1000
 }
 
-/** Whether all images of a pod are on its node although the pod has not started yet. */
+/** True if all of a pod's images are on its node but the pod has not started yet. */
 export function hasImages({ state, isStarted }: PodRow): boolean {
   return state === 'done' && !isStarted
 }
@@ -285,13 +285,14 @@ function isComparable(row: PodRow): boolean {
   return !isRough(row) && (row.etaSeconds !== undefined || secondsOf(row) >= LEAST_BOUND)
 }
 
-/** An image takes clearly longer than another if it exceeds the other's time by both this factor and this number of
- * seconds. */
+/** An image counts as clearly slower than another only if its time exceeds the other's by both this factor and this
+ * number of seconds. */
 const LONGER_FACTOR = 1.33
 const LONGER_SECONDS = 60
 
-/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate or
- * a lower bound. The image with the key `before` is returned until another image takes clearly longer. */
+/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate or a
+ * lower bound. To avoid flicker, the previous choice (the image with the key `before`) is kept until another image is
+ * clearly slower. */
 export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
@@ -325,8 +326,8 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byReady,
 }
 
-/** The number of waiting pods in the list of pods. If there is no such list, the number of pods that the stream's
- * unfinished pulls name. */
+/** The number of waiting pods in the list of pods. If that list is not available, the number of pods named in the
+ * stream's unfinished pulls. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const unfinished = [...pulls].filter(({ status }) => status !== 'completed')

@@ -9,8 +9,8 @@ import { type Facts, filtered, parseQuery, type Query, type Span } from './query
 import { blockedWords, livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
 
-/** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node.
- * Its attributes depend on the states and pods of those pulls, but not on their bytes. */
+/** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node. Its
+ * attributes depend on the states and pods of those pulls, but not on their byte counts. */
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
@@ -19,7 +19,8 @@ export interface PullRow {
   readonly standing: Standing
   /** The pull's place in its node's queue. */
   readonly place: QueuePlace | undefined
-  /** If pulls are queued behind this one although no pod is waiting for it, a text that says so; otherwise empty. */
+  /** Reports that pulls are queued behind this one even though no pod is waiting for it; empty if that is not the
+   * case. */
   readonly blocked: string
 }
 
@@ -32,8 +33,8 @@ function isFailure(pull: Pull, { now }: Context): boolean {
   return isNew || pullState(pull) === 'failed'
 }
 
-/** The `status:` values that match a pull. Stalled and resolving pulls also count as downloading, as they do in the
- * tiles. */
+/** The `status:` filter values that match this pull. Stalled and resolving pulls also count as downloading, as they do
+ * in the tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   const words: string[] = [state]
@@ -43,7 +44,7 @@ function statusWords(pull: Pull, context: Context): readonly string[] {
   return words
 }
 
-/** The `limit:` values that match a pull. */
+/** The `limit:` filter values that match this pull. */
 export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
@@ -103,7 +104,7 @@ const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 const byImage = byText(({ imageRef }: Pull) => imageRef)
 const byNode = byText(({ nodeName }: Pull) => nodeName)
 
-/** An order in which a row moves only when its state or its waiting pods change. */
+/** An order that moves a row only when its state or its waiting pods change. */
 export function byAttention(context: Context): Compare<Pull> {
   const sections = new Map<Pull, Section>()
   const section = (pull: Pull): Section => {
@@ -125,7 +126,7 @@ function within(rank: number, a: Pull, b: Pull): number {
   return rank === RANK.queued ? byNode(a, b) || a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Compares live pulls by a number, such as their speed. Finished pulls come last in both sort directions. */
+/** Compares live pulls by a numeric value, such as their speed. Finished pulls come last in both sort directions. */
 function whileLive(figure: (pull: Pull) => number | undefined): Compare<Pull> {
   return byFigure(pull => (hasEnded(pull) ? undefined : figure(pull)))
 }
@@ -141,7 +142,7 @@ export const PULL_ORDER: Order<Pull> = {
   left: whileLive(({ etaSeconds }) => etaSeconds),
 }
 
-/** The columns with constantly changing figures. */
+/** The columns whose values change constantly. */
 const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
 
 export function isRestless(sort: Sort | undefined): boolean {
@@ -167,7 +168,7 @@ export function pullRows(
 ): readonly PullRow[] {
   const all = [...pulls]
   const shown = filtered(all, query, pull => pullFacts(pull, context))
-  // If the query names a period, each pull that was running during that period has its own row.
+  // If the query specifies a period, each pull that was running during that period has its own row.
   const isGrouped = sort === undefined && query.windows.length === 0
   const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)

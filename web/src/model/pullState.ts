@@ -1,4 +1,4 @@
-/** The state of a pull in words, together with its figures. */
+/** The state of a pull in words, and values such as its rate and its remaining time. */
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { percent } from './format'
 
@@ -62,7 +62,7 @@ export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
 
-/** Whether the pull is a retry without bytes that follows a failure rather than a cancellation. */
+/** Whether the pull is a retry after a failure (not after a cancellation) and has not received any bytes yet. */
 export function isFailingRetry(pull: Pull): boolean {
   return isRetry(pull) && pull.failingSince !== undefined
 }
@@ -74,7 +74,7 @@ export function stateWord(pull: Pull): string {
   return state === 'queued' && isFailingRetry(pull) ? RETRY_QUEUED : STATE_WORD[state]
 }
 
-/** The pull's percentage; undefined while the size of the download is unknown. */
+/** The progress of the pull in percent; undefined while the size of the download is unknown. */
 export function knownPercent(pull: Pull): number | undefined {
   return pull.totalKnown || pull.status === 'completed' || pull.percentBasis === 'layers'
     ? pull.percent
@@ -123,7 +123,7 @@ export function limitNow({ bound, status }: Pull): Limit | undefined {
   return status !== 'extracting' || OF_UNPACKING.includes(bound.by) ? bound : undefined
 }
 
-/** The fraction of the downloaded bytes that has been unpacked, from 0 to 1; undefined while unknown. */
+/** The fraction of `totalBytes` that has been unpacked, from 0 to 1; undefined while the total is unknown. */
 export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
 }

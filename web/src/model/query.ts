@@ -121,9 +121,9 @@ export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** All tokens and all words of the query must match. A token matches if one of its values matches. If the query names a
- * period, an attempt must have been running during that period. Earlier attempts outside the period are ignored for
- * `status:`. */
+/** All tokens and all words of the query must match. A token matches if one of its values matches. If the query
+ * specifies a period, an attempt must have been running during that period. For `status:`, earlier attempts outside the
+ * period are ignored. */
 export function matches(query: Query, facts: Facts): boolean {
   const spans = facts.spans.filter(span => query.windows.every(window => overlaps(span, window)))
   const ends = spans.map(([, , status]) => status)

@@ -43,7 +43,8 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   }
 }
 
-/** `No pod waits for it; 6 pulls queue behind it` if this pull is the only one running on its node; otherwise empty. */
+/** Reports that pulls are queued behind this one even though no pod is waiting for it. Empty if that is not the case,
+ * or if other pulls are running on the node. Example: `No pod waits for it; 6 pulls queue behind it`. */
 export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
   const ofNode = live.get(nodeName) ?? []
   const running = ofNode.filter(({ status }) => status !== 'queued')
@@ -58,7 +59,8 @@ export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LiveP
 export interface Forecast {
   readonly start: number
   readonly ready: number
-  /** The first pull without a reliable estimate, if there is one. In that case, both times are lower bounds. */
+  /** The first pull without a reliable estimate; undefined if there is none. If it is defined, both times are lower
+   * bounds. */
   readonly unknown: Pull | undefined
 }
 

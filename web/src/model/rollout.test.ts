@@ -28,7 +28,7 @@ it('counts nodes by the state of their latest pull', () => {
   ])
   expect(row).toMatchObject({ done: 1, pulling: 1, queued: 1, failed: 1, stopped: 2 })
   expect(row && unfinished(row)).toBe(3)
-  // The node with the failed pull is not named, because pulls on other nodes are still in progress.
+  // The node with the failed pull is not chosen, because pulls on other nodes are still in progress.
   expect(row?.last).toEqual({ node: 'n1', state: 'queued' })
 })
 

@@ -26,7 +26,7 @@ export interface ImageRow {
   /** The node that is expected to finish last, and what it is doing; undefined if no node still needs the image. */
   readonly last: { readonly node: string; readonly state: string } | undefined
   /** The workload that is rolling out this image: `Deployment/web in shop`. Undefined unless several nodes need the
-   * image only for containers of this workload's pods and some of these nodes do not have it yet. */
+   * image, it is used only by containers of this workload's pods, and some of these nodes do not have it yet. */
   readonly workload: string | undefined
   /** When the first pull that the server still keeps started, or when the first waiting pod began to wait. */
   readonly since: number
@@ -111,7 +111,7 @@ function imageRow(
   }: { readonly context: Context; readonly live: LivePulls; readonly users: readonly User[] },
 ): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
-  // Pulls on nodes that already had the image say nothing about how long a download takes.
+  // Pulls on nodes that already had the image do not show how long a download takes.
   const downloads = completed.filter(pull => pull.downloadedBytes > 0).sort(byFigure(tookSeconds))
   const needs = new Map(pulls.map(pull => [pull, need(pull, live, context.now)]))
   const slowestFirst = [...pulls].sort((a, b) => (needs.get(b) ?? 0) - (needs.get(a) ?? 0))
@@ -137,7 +137,7 @@ function imageRow(
     pulling: count(pull => isLive(pull) && pull.status !== 'queued'),
     waiting,
     nodeCount,
-    // A failed pull may never succeed, so other nodes are named first.
+    // A failed pull may never succeed, so a node that is still pulling or waiting is preferred.
     last: [
       ...slowestFirst.filter(isLive).map(late),
       ...waiting.map(node => ({ node, state: 'waiting' })),

@@ -11,7 +11,7 @@ import { linkTime } from './query'
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this would be hard to tell apart. */
 const MOST_SERIES = 12
-/** The server uses the same name for registries beyond its own limit. */
+/** The server uses the same name for all registries beyond its own limit. */
 export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
@@ -65,7 +65,7 @@ export function happened(
   const attempts = (counted: number, word: string) => {
     const query = queryOf(word)
     const pulls = pullCount(query)
-    // The server's count is a few seconds older than the pulls.
+    // The server's count lags a few seconds behind the pulls.
     const ended = Math.max(counted, pulls)
     const listed = pulls < ended ? ` (${pulls > 0 ? count(pulls, 'pull') : 'none'} listed)` : ''
     const number = word === 'failed' || listed ? count(ended, 'attempt') : ended
@@ -87,8 +87,8 @@ export function periodWords(since: number, now: number): string {
   return `last ${duration((now - since) / 1000)}`
 }
 
-/** How many bytes the registries of each line delivered during the period that the server's history covers. A line has
- * no entry if it has no bytes or if the server does not count them. */
+/** The number of bytes delivered by the registries of each line during the period that the server's history covers. A
+ * line has no entry if it has no bytes or if the server does not count them. */
 export function downloadedBy(
   lines: readonly Series[],
   history: ThroughputHistory | undefined,
@@ -184,7 +184,7 @@ export const PLACES = 120
 export interface Mark {
   /** The step on the time axis, from 0 to `PLACES`. */
   readonly place: number
-  /** When the first of the attempts ended. */
+  /** When the first of these attempts ended. */
   readonly at: number
   readonly look: 'failed' | 'cancelled'
   /** `library/nginx:1.29 on worker-1: not found` */
@@ -268,8 +268,8 @@ export function reading(samples: readonly Sample[], place: number): Reading | un
   return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
 }
 
-/** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path is split into several parts
- * by gaps and by periods without bytes, in which the area has no height. */
+/** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps in the data, and periods in
+ * which no bytes arrive, split a path into several parts. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const [start, end] = axis(samples)
   const heights = stack(lines)

@@ -29,7 +29,7 @@ export interface Waterfall {
   readonly ticks: readonly { readonly at: number; readonly seconds: number }[]
   /** The position of the current time on the axis; undefined if the pull has ended. */
   readonly now: number | undefined
-  /** Seconds from the pull's start until it is expected to be ready; undefined without an estimate. */
+  /** Seconds from the pull's start until it is expected to be ready; undefined if there is no estimate. */
   readonly readySeconds: number | undefined
   readonly lengthSeconds: number
 }
@@ -81,7 +81,8 @@ interface Axis {
   readonly pull: Pull
 }
 
-/** What is downloading a layer; undefined if it is this pull or one of its earlier attempts. */
+/** What else is downloading a layer; undefined if the layer is downloaded by this pull or one of its earlier
+ * attempts. */
 export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | 'other pull' | undefined {
   if (fetchedBy === undefined || fetchedBy === id) return undefined
   return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
@@ -107,8 +108,8 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
     // In a failed pull, a layer whose download never started is shown as waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
-  // If the layer's bytes were not observed, the layer had been fetched by the time its unpacking started, or at the
-  // latest by the time its unpacking ended.
+  // If the layer's bytes were not observed, the download is assumed to have ended when the unpacking started or, if
+  // that time is unknown too, when the unpacking ended.
   const fetched = layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   const isFailed = hasFailed(layer, axis) && layer.extractStartedAt === undefined
   const fetching = fetcherOf(layer, axis.pull) === 'other pull' ? 'borrowed' : 'downloading'

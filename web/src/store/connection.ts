@@ -130,7 +130,8 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice a silently lost connection. Failed list requests reveal the loss. */
+/** EventSource does not notice a silently lost connection. The page notices this only because its list requests
+ * fail. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

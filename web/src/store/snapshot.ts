@@ -12,11 +12,11 @@ export interface Snapshot {
   /** Incremented when a change affects filters or groups; see `PullTable.shape`. */
   readonly shape: number
   readonly context: Context
-  /** The counts of pulls by state; undefined until the server has sent its first state. */
+  /** The number of pulls in each state; undefined until the server has sent its initial state. */
   readonly counts: StateCounts | undefined
   readonly connection: Connection
-  /** The time at which the connection was lost; undefined while connected. After a loss, the page shows the state as of
-   * this time. */
+  /** The time at which the connection was lost; undefined while connected. After the connection is lost, the page shows
+   * the state as of this time. */
   readonly asOf: number | undefined
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
@@ -26,7 +26,7 @@ export interface Snapshot {
   readonly history: ThroughputHistory | undefined
 }
 
-/** The snapshot before anything has arrived. */
+/** The initial snapshot, before any data has arrived. */
 export function emptySnapshot(pulls: ReadonlyMap<string, Pull>): Snapshot {
   return {
     pulls,

@@ -153,7 +153,7 @@ export class Store {
     return () => this.#tickListeners.delete(listener)
   }
 
-  /** The server's time at the last tick. It makes all clocks on the screen agree. */
+  /** The server's time at the last tick. It keeps all clocks on the screen in sync. */
   readonly now = (): number => this.#now
 
   readonly samples = (): readonly Sample[] => this.#samples
@@ -258,7 +258,7 @@ export class Store {
     this.#requestState()
   }
 
-  /** The rest of a state is requested immediately, whereas later changes are requested once per frame. */
+  /** The rest of the initial state is requested immediately, whereas later changes are requested once per frame. */
   #requestState(): void {
     if (this.#isPart()) this.#requestEvents(EVENTS_AT_RESET)
     this.#batcher.request()
@@ -270,7 +270,7 @@ export class Store {
     this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : most })
   }
 
-  /** Whether part of the state after a reset has yet to arrive. The state is not shown until it is complete. */
+  /** Whether part of the state has yet to arrive after a reset. The state is not shown until it is complete. */
   #isPart(): boolean {
     return this.#table.isReplaced && this.#isSending
   }

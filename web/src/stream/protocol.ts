@@ -15,7 +15,7 @@ export type WorkerEvent =
   | { readonly kind: 'lost'; readonly retryAt: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** Events are waiting. This message is not repeated until the page has requested them. */
+  /** Events are waiting. This message is not repeated until the page has requested these events. */
   | { readonly kind: 'waiting' }
   | Events
 

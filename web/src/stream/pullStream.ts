@@ -14,7 +14,7 @@ export interface StreamListener {
   /** The stream is open, and all changes so far have arrived or are about to arrive. */
   live(hello: Hello): void
   /** The events that follow contain the complete state; any pull that they do not include no longer exists. `pulls` is
-   * the number of these events, or undefined if an older server does not send it. */
+   * the number of these events; undefined if the server is too old to send it. */
   reset(pulls: number | undefined): void
   /** A PullEvent as JSON. */
   event(data: string): void

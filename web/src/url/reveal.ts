@@ -7,7 +7,7 @@ const PATIENCE_MS = 10_000
  * have to try again. */
 const TRIES = 4
 
-/** The list of registries, which is revealed like a row. */
+/** The list of registries, which the page can scroll to in the same way as to a row. */
 export const REGISTRIES = '#registries'
 
 let wanted = readUrl(window.location.search).open.at(0)

@@ -49,7 +49,7 @@ export function PodsView() {
   )
 }
 
-/** Names the image that pods will probably wait for longest, and explains why, in one line. */
+/** Identifies the image that pods will probably wait for longest, and explains why, in one line. */
 function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const now = useNow()
   const before = useRef<string>(undefined)

@@ -69,8 +69,8 @@ function Delay({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** Names the pulls ahead in the queue or the factor that delays the pull, explains a missing estimate, and names the
- * image that will be pulled next. */
+/** Lists the pulls ahead in the queue or the factor that delays the pull, explains a missing estimate, and identifies
+ * the image that will be pulled next. */
 export function delayOf(row: PodRow, now: number): string {
   if (hasImages(row)) return 'all images are on the node; the containers have not started yet'
   const { slowest, later } = row

@@ -21,7 +21,7 @@ import styles from './PullsView.module.css'
 export interface ShownRow extends PullRow {
   readonly pull: Pull
   readonly pulls: readonly Pull[]
-  /** The past moment for which the page lists pulls. The current figures of a pull do not apply to that moment. */
+  /** The past moment for which the page lists pulls. The pull's current values do not apply to that moment. */
   readonly moment: number | undefined
 }
 

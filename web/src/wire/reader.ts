@@ -5,8 +5,8 @@ export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** The names of the fields of `T` that have the type `V`. A caller can therefore neither name an unknown field nor read
- * a field as the wrong type. */
+/** The names of the fields of `T` that have the type `V`. A caller therefore cannot access an unknown field or read a
+ * field as the wrong type. */
 type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

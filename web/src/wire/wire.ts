@@ -1,7 +1,8 @@
 /**
  * Checks everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns the
- * page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a default
- * may be missing, so this page works with older and newer servers. Times are converted to milliseconds since 1970.
+ * page's own types, or throws a `WireError` that identifies the field. Unknown fields are ignored, and fields with a
+ * default may be missing, so this page works with older and newer servers. Times are converted to milliseconds since
+ * 1970.
  */
 import {
   type Bound,
@@ -127,7 +128,7 @@ const NO_MIRRORS: readonly string[] = []
 
 export type Pull = ReturnType<typeof parsePull>
 
-/** A pull, with its figures as of `updatedAt`. */
+/** A pull, with its values as of `updatedAt`. */
 export function parsePull(value: unknown, updatedAt = 0) {
   const from = new Reader<PullStatus>(value, 'pull')
   const pods = from.list('pods', parsePodRef) ?? NO_PODS
@@ -215,7 +216,7 @@ export function parseHello(value: unknown) {
   } as const
 }
 
-/** How many pulls follow a `reset` event; undefined if the server is too old to say. */
+/** How many pulls follow a `reset` event; undefined if the server is too old to report it. */
 export function parseReset(value: unknown): number | undefined {
   return new Reader<Reset>(value, 'reset').optionalAmount('pulls')
 }
@@ -347,7 +348,8 @@ export function parsePodList(value: unknown): PodList {
 export interface RegistryHistory {
   readonly registry: string
   readonly bytesPerSec: readonly number[]
-  /** The number of bytes that have arrived since the first value; undefined if the server is too old to count them. */
+  /** The number of bytes downloaded since the time of the first value in `bytesPerSec`; undefined if the server is too
+   * old to count them. */
   readonly downloadedBytes?: number | undefined
 }
 
