@@ -1,7 +1,7 @@
 """Package the chart for a release: ``package_chart.py OUT [OWNER/NAME] [agent=sha256:… server=sha256:…]``.
 
-The chart in the sources refers to d44b/pulltrace, whereas a chart that a fork releases refers to the fork's own images
-and pages. The script also pins the images' digests, and derives Artifact Hub's annotations from the version and
+The chart in the source tree refers to d44b/pulltrace, whereas a chart released by a fork refers to the fork's own
+images and pages. The script also pins the images' digests, and derives Artifact Hub's annotations from the version and
 CHANGELOG.md.
 """
 

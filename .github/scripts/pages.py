@@ -71,7 +71,7 @@ def add_chart(tree: Path, archive: Path, url: str) -> None:
 
 
 def replace_docs(tree: Path, site: Path) -> None:
-    """Replace everything except the Helm repository with ``site``."""
+    """Replace everything except the Helm repository with the contents of ``site``."""
     if (site / CHARTS).exists():
         raise RefusedError(f"the docs have a page {CHARTS}/, but the Helm repository is at this path")
     for path in tree.iterdir():
@@ -82,7 +82,7 @@ def replace_docs(tree: Path, site: Path) -> None:
 
 
 def _versions(index: Path) -> dict[tuple[str, str], str]:
-    """Return the digest of each (chart, version) in an index."""
+    """Return the digest of each (chart, version) pair in an index."""
     entries = yaml.safe_load(index.read_text())["entries"] if index.exists() else {}
     return {(name, chart["version"]): chart.get("digest", "") for name in entries for chart in entries[name]}
 

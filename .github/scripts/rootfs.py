@@ -24,8 +24,8 @@ _LEFT_OUT = shutil.ignore_patterns(
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# Files in packages that neither program loads. The service stubs are for grpcio, which only the demo uses, and tzdata
-# is not needed because all our times are in UTC.
+# Files that the packages contain but that neither program loads. The service stubs are for grpcio, which only the demo
+# uses, and tzdata is not needed because all our times are in UTC.
 _NOT_RUN = shutil.ignore_patterns(
     *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
 )
@@ -62,7 +62,8 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile all modules. Our own sources stay beside their bytecode; all other sources are replaced with bytecode.
+    """Compile all modules. Our own sources are kept alongside their bytecode; all other sources are replaced with
+    bytecode.
 
     The bytecode contains a hash of its source rather than the source's modification time, so a rebuild produces the
     same files.

@@ -10,7 +10,7 @@ PATIENCE = 300.0
 
 
 def finished(url: str, image: str) -> dict[str, Any] | None:
-    """Return a finished pull of the image, if the server has one."""
+    """Return a finished pull of the image, or None if the server does not list one."""
     try:
         with urlopen(f"{url}/api/v1/pulls", timeout=10) as response:  # noqa: S310  # the URL is an argument
             pulls: list[dict[str, Any]] = json.load(response)["pulls"]

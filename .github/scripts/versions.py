@@ -5,7 +5,7 @@ version.
 
 ``versions.py v1.2.3`` checks the tag too.
 
-``versions.py v1.2.3 --notes`` prints that version's part of CHANGELOG.md for the GitHub Release.
+``versions.py v1.2.3 --notes`` prints that version's section of CHANGELOG.md for the GitHub Release.
 
 ``versions.py --image-tags v1.2.3 v1.2.2 …`` prints the image tags of the first version, given all tags.
 
