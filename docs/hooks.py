@@ -15,7 +15,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
-    """Make every URL of this project refer to ``extra.repository`` instead."""
+    """Rewrite every URL of this project so that it refers to ``extra.repository``."""
     owner, name = config["extra"]["repository"].split("/")
     if f"{owner}/{name}" == HOME:
         return html
