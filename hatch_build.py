@@ -20,7 +20,7 @@ To build it without the page anyway:  {WITHOUT}=1
 class DashboardHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's types are not installed for mypy
     """Check that the page exists before anything is built.
 
-    An editable install finds the page later, in the source tree.
+    An editable install finds the page at run time, in the source tree.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
