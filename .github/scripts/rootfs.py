@@ -99,7 +99,7 @@ def _libraries(out: Path, prefix: Path) -> None:
 
 
 def _strip(out: Path) -> None:
-    """Strip the symbols that are not needed at run time, which make up 23 of the agent's 56 MiB."""
+    """Strip the symbols that are not needed at run time, which account for 23 MiB of the agent's 56 MiB."""
     shared = [path for path in out.rglob("*.so*") if not path.is_symlink()]
     subprocess.run(["strip", "--strip-unneeded", *shared], check=True)
 
