@@ -116,9 +116,10 @@ def document() -> bytes:
 
 
 def _named(paths: Json) -> Json:
-    """Add an id and a tag to each operation, and examples to some responses."""
+    """Add an id, a tag and the response 431 to each operation, and examples to some responses."""
     for (path, method), (operation, tag) in _OPERATIONS.items():
         paths[path][method] |= {"operationId": operation, "tags": [tag]}
+        paths[path][method]["responses"]["431"] = _error("The request target and headers are too large")
     for path, example in _EXAMPLES.items():
         content = next(iter(paths[path]["get"]["responses"]["200"]["content"].values()))
         content["example"] = msgspec.to_builtins(example)

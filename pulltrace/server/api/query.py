@@ -69,15 +69,16 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
     """Parse the filters and ``layers``. ``others`` contains the additional parameters that the calling route accepts.
     Raises ``QueryError``.
     """
-    values: dict[str, list[str]] = {}
+    given: dict[str, list[str]] = {}
     for name, text in parameters:
         if name == "layers" or name in FILTERS:
-            values.setdefault(name, []).extend(part.strip() for part in text.split(",") if part.strip())
-            if len(values[name]) > _MAX_VALUES:
+            given.setdefault(name, []).extend(part.strip() for part in text.split(","))
+            if len(given[name]) > _MAX_VALUES:
                 raise QueryError(f"{name} has more than {_MAX_VALUES} values")
         elif name not in others:
             known = ", ".join((*FILTERS, "layers", *others))
             raise QueryError(f"{name[:40]!r} is not a parameter; the parameters are {known}")
+    values = {name: [value for value in parts if value] for name, parts in given.items()}
     try:
         status = frozenset(PullPhase(value) for value in values.get("status", ()))
     except ValueError as error:

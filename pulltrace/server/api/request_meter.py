@@ -41,7 +41,10 @@ class RequestMeter:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # uvicorn's own parser does the same
-        self._refusal: RefusedRequestError | None = None
+        self._refusal = (400, "malformed")
+        """The arguments of ``RefusedRequestError``. The exception itself is not stored, because its traceback refers to
+        this object and to the received data. Only the garbage collector could free such a cycle.
+        """
         self._size = self._headers = self._body = self._body_of_feed = 0
         self.part = Part.NONE
         self.open_bytes = 0
@@ -76,7 +79,7 @@ class RequestMeter:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError:
-            raise self._refusal or RefusedRequestError(400, "malformed") from None
+            raise RefusedRequestError(*self._refusal) from None
         if self.part is Part.NONE and before is not Part.BODY and begun == self.begun:
             self.part = Part.HEAD  # blank lines, which are allowed before a request
         self._measure_open(len(data) - self._body_of_feed, before)
@@ -135,5 +138,5 @@ class RequestMeter:
         self.open_bytes = 0
 
     def _refuse(self, status: int, reason: str) -> None:
-        self._refusal = RefusedRequestError(status, reason)
-        raise self._refusal
+        self._refusal = (status, reason)
+        raise RefusedRequestError(status, reason)

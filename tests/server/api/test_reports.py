@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from pulltrace.server.api.auth import RefusedError
+from pulltrace.server.api.guard import Guard
+from pulltrace.server.api.request_meter import RequestMeter
 from pulltrace.server.limits import Limits
 from tests.patience import PATIENCE
 from tests.server.build import layer, pull, report
@@ -238,6 +240,28 @@ async def test_a_rejected_body_does_not_stay_in_memory_until_the_garbage_collect
         bomb = gzip.compress(bytes(2 << 20))
         assert (await served.post(bomb, **{"Content-Encoding": "gzip"})).status == 413
         assert not [thing for thing in gc.get_objects() if isinstance(thing, RefusedError)]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET /" + b"a" * 20_000, id="a long target"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 200, id="many headers"),
+        pytest.param(b"GET / HTTP/1.1\r\na:" + b"b" * 20_000 + b"\r\n\r\n", id="a long header"),
+        pytest.param(b"\x16\x03\x01\x02\x00", id="TLS"),
+    ],
+)
+async def test_a_refused_request_does_not_stay_in_memory_until_the_garbage_collector_runs(server, data: bytes) -> None:
+    served = await server()
+    gc.collect()
+    gc.disable()
+    try:
+        assert b'{"error":' in await _raw(served, data)
+        async with asyncio.timeout(PATIENCE):
+            while any(isinstance(thing, Guard | RequestMeter) for thing in gc.get_objects()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     finally:
         gc.enable()
 

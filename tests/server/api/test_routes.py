@@ -88,6 +88,7 @@ def test_a_filter_by_namespace_and_pod_matches_only_if_a_single_pod_matches_both
         pytest.param("?status=odd", "odd", id="an unknown value"),
         pytest.param("?colour=red", "colour", id="an unknown parameter"),
         pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many values"),
+        pytest.param("?node=" + "," * 100, "more than", id="too many empty values"),
     ],
 )
 async def test_an_invalid_query_gets_400_with_an_explanation(server, path, query, says) -> None:
