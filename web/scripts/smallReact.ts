@@ -60,8 +60,8 @@ function isUnused(node: ESTree.Node, other: ESTree.Node): boolean {
   return node.type === 'Identifier' && UNUSED_TYPES.test(node.name)
 }
 
-/** Without its label, a case runs only if the case before it falls through. If every case before it is unused, it never
- * runs. */
+/** Without its label, a case runs only if the case before it falls through. If all the cases before it are unused, the
+ * case never runs. */
 function casesOf({ cases, discriminant }: ESTree.SwitchStatement): readonly Edit[] {
   const isUsed = cases.map(({ test }) => test === null || !isUnused(test, discriminant))
   return cases.flatMap(({ start, end, consequent: [body] }, at): readonly Edit[] => {

@@ -269,7 +269,7 @@ function itemKey<T>({ key, isDetail }: Item<T>): string {
   return isDetail ? `${key} detail` : key
 }
 
-/** The index of the row that a key moves the focus to. */
+/** The index of the row to which a key moves the focus. */
 function target(key: string, at: number, length: number): number | undefined {
   const targets: Readonly<Record<string, number>> = {
     ArrowDown: at + 1,

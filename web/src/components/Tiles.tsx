@@ -100,7 +100,7 @@ function Tile({ number, look, className, isChosen, onClick, children }: TileProp
   )
 }
 
-/** When the oldest of the completed pulls ended. The server keeps completed pulls only for a limited time. */
+/** When the oldest completed pull ended. The server keeps completed pulls only for a limited time. */
 export function useDoneSince(): number | undefined {
   const { counts, pulls } = useSnapshot()
   // `counts` changes whenever a pull changes.

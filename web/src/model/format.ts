@@ -9,7 +9,7 @@ export interface Quantity {
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
 
-/** Bytes with at most three significant digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
+/** A number of bytes, with at most three significant digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
 export function quantity(bytes: number): Quantity {
   let value = Math.max(0, bytes)
   let unit = 0
@@ -57,7 +57,7 @@ export function clock(seconds: number): string {
   return whole < 60 ? `${whole} s` : axisTime(whole)
 }
 
-/** A lower bound of fewer seconds than this is too low to be useful, so it is not shown. */
+/** Lower bounds below this number of seconds are too low to be useful, so they are not shown. */
 export const LEAST_BOUND = 30
 
 /** A lower bound: `> 1:14`; undefined if the bound is too low to be useful. */

@@ -28,7 +28,7 @@ export interface NodeRow {
   readonly queued: number
   /** How many of the running pulls are not receiving any bytes. */
   readonly stalled: number
-  /** Whether at least one pull with observable bytes is downloading. */
+  /** Whether at least one pull whose bytes can be observed is downloading. */
   readonly isDownloading: boolean
   readonly bytesPerSec: number
   readonly limit: NodeLimit | undefined
@@ -158,7 +158,7 @@ function nodeRow(
 
 const isQueued = ({ status }: Pull): boolean => status === 'queued'
 
-/** Running pulls come first, then queued pulls, each oldest first. */
+/** Running pulls come first, then queued pulls, both sorted oldest first. */
 function byTurn(a: Pull, b: Pull): number {
   return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
 }

@@ -24,7 +24,7 @@ export function rowsBetween(offsets: readonly number[], from: number, to: number
   return { first, end: Math.min(count, rowAt(offsets, to) + 1 + more) }
 }
 
-/** Finds the row at the given distance from the top, by bisection. */
+/** Finds the row at the given distance from the top, using binary search. */
 function rowAt(offsets: readonly number[], distance: number): number {
   let [low, high] = [0, Math.max(0, offsets.length - 2)]
   while (low < high) {

@@ -26,7 +26,7 @@ export interface PullRow {
 
 const MOMENT_MS = 3000
 
-/** Whether the pull's row is listed with the failures. A retry often fails immediately, so the pull's row stays among
+/** Whether the pull's row is listed among the failures. A retry often fails immediately, so the pull's row stays among
  * the failures for up to three seconds after the retry was queued. */
 function isFailure(pull: Pull, { now }: Context): boolean {
   const isNew = isFailingRetry(pull) && now - pull.startedAt < MOMENT_MS
@@ -49,7 +49,7 @@ export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
 
-/** The periods in which the attempts were running. Earlier attempts include their outcomes, so a search for failures
+/** The periods in which the attempts were running. Each earlier attempt includes its outcome, so a search for failures
  * also finds pulls whose retry succeeded. */
 export function spansOf(pull: Pull): readonly Span[] {
   return [
@@ -149,7 +149,7 @@ export function isRestless(sort: Sort | undefined): boolean {
   return sort !== undefined && RESTLESS.includes(sort.column)
 }
 
-/** The pulls that a search finds. */
+/** The pulls that match a search. */
 export function searchPulls(pulls: Iterable<Pull>, text: string, context: Context): readonly Pull[] {
   return filtered([...pulls], parseQuery(text, context.now), pull => pullFacts(pull, context))
 }

@@ -13,7 +13,7 @@ export interface QueuePlace {
   readonly tied?: number
   /** How many of the queued pulls ahead belong only to deleted pods. Such a pull has no row until it starts. */
   readonly deleted?: number
-  /** The node's running pulls, followed by the pulls that were queued before this one, each oldest first. */
+  /** The node's running pulls, followed by the pulls that were queued before this one, both sorted oldest first. */
   readonly ahead: readonly Pull[]
 }
 

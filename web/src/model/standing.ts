@@ -15,7 +15,7 @@ export interface WaitingPods {
 export interface Context {
   /** The waiting pods; undefined if the server cannot see pods or if its list of pods has not arrived yet. */
   readonly waiting: WaitingPods | undefined
-  /** When the newest pull of each image on each node started. */
+  /** The start time of the newest pull of each image on each node. */
   readonly newest: ReadonlyMap<string, number>
   /** For each image, the pulls that have been failing since the image was last pulled successfully on any node. */
   readonly failing: ReadonlyMap<string, readonly Pull[]>
@@ -130,7 +130,7 @@ export const NO_COUNTS: StateCounts = {
   stalled: 0,
 }
 
-/** When the first of the completed pulls ended; undefined if no pull has completed. */
+/** When the earliest completed pull ended; undefined if no pull has completed. */
 export function firstDone(pulls: Iterable<Pull>): number | undefined {
   let first: number | undefined
   for (const { status, completedAt } of pulls)

@@ -358,7 +358,7 @@ export class Store {
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const { connection, counts } = this.#snapshot
     const rates = isConnected(connection) ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    // A gap in the chart means that the connection was lost. There are no samples before the first state has arrived.
+    // A gap in the chart means that the connection was lost. There are no samples before the initial state has arrived.
     if (counts !== undefined) this.#own = withSample(this.#own, { at: this.#now, rates })
     this.#redraw()
   }

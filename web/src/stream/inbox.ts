@@ -11,9 +11,9 @@ export class Inbox {
   readonly #waiting = new Map<string, string>()
   #unparsed = 0
   /**
-   * `#missing` counts the events of the initial state that have not arrived yet. `#untaken` counts the initial events
-   * that have arrived but that `take` has not removed yet. These events are at the front of the map, because a newer
-   * event of the same pull takes the older event's place.
+   * `#missing` counts the events of the initial state that have not been received yet. `#untaken` counts the initial
+   * events that have been received but that `take` has not removed yet. These events are at the front of the map,
+   * because a newer event of the same pull takes the older event's place.
    */
   #missing = 0
   #untaken = 0

@@ -36,7 +36,7 @@ export class PullStream {
   readonly #random: () => number
   #source: EventSource | undefined
   #lastEventId = ''
-  /** How many pulls of the initial state have not arrived yet. */
+  /** How many pulls in the initial state have not been received yet. */
   #missing = 0
   #layers: readonly string[] = []
   #failures = 0
@@ -105,7 +105,7 @@ export class PullStream {
       this.#lastEventId = event.lastEventId
     })
     source.addEventListener('error', () => {
-      // The browser gives up a connection for good only if the response was not a stream.
+      // The browser stops reconnecting only if the response was not an event stream.
       const isRefused = source.readyState === 2
       this.#fail(source)
       if (isRefused) void this.#readRefusal()

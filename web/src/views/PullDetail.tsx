@@ -107,7 +107,7 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
   )
 }
 
-/** Whether the kubelet has requested the image although no pull has been observed. */
+/** Whether the kubelet has requested the image even though no pull has been observed. */
 const isRequested = ({ status }: Pull): boolean => status === 'queued' || status === 'unobserved'
 
 function facts(pull: Pull, context: Context, now: number): string {

@@ -31,8 +31,8 @@ export function PullsView() {
   )
   const pulls = past || present
   const now = useNow()
-  // If the rows are sorted by a constantly changing figure, they are re-sorted only once a second. Otherwise, they
-  // would move whenever bytes arrive.
+  // If the rows are sorted by a value that changes constantly, they are re-sorted only once a second. Otherwise, the
+  // rows would move whenever bytes arrive.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
     () => pullRows(pulls.values(), { query: parsed, sort, open }, context),
