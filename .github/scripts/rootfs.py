@@ -65,8 +65,8 @@ def _compile(library: Path) -> None:
     """Compile all modules. Our own sources are kept alongside their bytecode; all other sources are replaced with
     bytecode.
 
-    The bytecode contains a hash of its source rather than the source's modification time, so a rebuild produces the
-    same files.
+    The bytecode contains a hash of its source rather than the source's modification time, so a rebuild produces
+    identical files.
     """
     ours = library / "site-packages" / "pulltrace"
     by_hash = py_compile.PycInvalidationMode.UNCHECKED_HASH
