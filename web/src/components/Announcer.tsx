@@ -38,7 +38,7 @@ export function Announcer() {
     if (now - announcedAt.current < PAUSE_MS) return
     const present: Announced = { counts, connection: connection.kind }
     if (connection.kind === 'live' && !isKnown) return
-    // If polling finds changes while the stream is down, they are announced when the stream is back.
+    // If polling finds changes while the stream is down, they are announced once the stream has been restored.
     if (!isConnected(connection) && present.connection === announced.current.connection) return
     const text = announcement(announced.current, present)
     announced.current = present

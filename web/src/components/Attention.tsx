@@ -11,7 +11,8 @@ import { Quiet } from './Quiet'
 
 const NO_NODES = { nodes: [], unobserved: [] } as const
 
-/** One line with the worst problem and the number of problems. A click on it opens the full list on top of the page. */
+/** One line with the worst problem and the number of problems. Clicking this line opens the full list on top of the
+ * page. */
 export function Attention() {
   const { pulls, shape, nodes, context, counts, asOf } = useSnapshot()
   const present = useNow()

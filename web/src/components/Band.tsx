@@ -150,7 +150,7 @@ function Chart({
   const near = marksNear(events, place ?? PLACES)
   const ended = wordsOf(near)
   const time = moment === undefined ? '' : secondOfDay(moment.at)
-  // Next to a mark, the list shows the attempt that the mark represents.
+  // If there is a mark close to the position, the list is for the time of that mark.
   const list = () => moment && showPulls(`at:${linkTime(near[0]?.at ?? moment.at)}`)
   return (
     <div className={styles.chart}>

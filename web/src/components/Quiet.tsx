@@ -10,7 +10,7 @@ import styles from './Attention.module.css'
 import { Icon } from './Icon'
 
 /** The strip that is shown when there are no problems. It is as tall as the strip that lists problems, so the page does
- * not jump when a problem appears. */
+ * not jump when a problem occurs. */
 export function Quiet() {
   const { counts, connection, asOf } = useSnapshot()
   if (counts !== undefined && asOf !== undefined)

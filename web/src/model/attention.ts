@@ -156,7 +156,7 @@ export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
 
-/** How to fix the cause of these failures; empty if the page knows no remedy. */
+/** How to fix the cause of these failures; empty if no remedy is known. */
 export function advice(pulls: readonly [Pull, ...Pull[]], context: Context): string {
   const [first] = pulls
   const registry = registryOf(first)

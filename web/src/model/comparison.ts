@@ -11,7 +11,7 @@ export interface Comparison {
   readonly nodes: number
 }
 
-/** A pull's speed is not meaningful until the pull has run for this long. */
+/** The speed of a pull is not meaningful until it has been running for this long. */
 const YOUNG_MS = 5000
 
 /** The average rate of a downloading or completed pull over its duration so far, in bytes per second. */
@@ -24,7 +24,7 @@ export function speedOf(pull: Pull, now: number): number | undefined {
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }
 
-/** Returns undefined if the speed of this pull is unknown, or if the speeds of all pulls on other nodes are unknown. */
+/** Returns undefined if the speed of this pull is unknown, or if no speed is known for any pull on another node. */
 export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
   const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
   if (here === undefined) return undefined
@@ -38,8 +38,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: speeds.size }
 }
 
-/** A node counts as slow if the other nodes are faster by more than the first factor. Nodes count as equally fast if
- * their speeds differ by less than the second factor. */
+/** A node counts as slow if the other nodes are faster than it by more than the first factor. Nodes count as equally
+ * fast if their speeds differ by less than the second factor. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

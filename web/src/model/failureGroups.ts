@@ -21,7 +21,7 @@ const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'tls',
   'server_error',
 ]
-/** If at least this many images fail with the same cause, the registry is shown as the problem. */
+/** If at least this many images fail with the same cause, the registry is reported as the problem. */
 const MANY_IMAGES = 4
 
 export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {

@@ -25,8 +25,8 @@ export function byText<T>(text: (row: T) => string): Compare<T> {
   return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
 }
 
-/** The function that compares two rows by a column. The column's name comes from the URL, so it can be any text, even
- * `__proto__`. */
+/** Returns the function that compares two rows by the given column. The column's name comes from the URL, so it can be
+ * any text, even `__proto__`. */
 export function compareOf<T>(order: Order<T>, column: string): Compare<T> | undefined {
   return Object.hasOwn(order, column) ? order[column] : undefined
 }

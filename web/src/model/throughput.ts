@@ -53,7 +53,7 @@ export interface Period {
 
 /** What happened during the period that the server's history covers; undefined if the server does not count pulls and
  * bytes. The server counts attempts, whereas a search finds pulls. If the two numbers differ, the text gives both.
- * `pullCount` returns how many pulls a search finds. */
+ * `pullCount` returns the number of pulls that match a search. */
 export function happened(
   history: ThroughputHistory | undefined,
   now: number,

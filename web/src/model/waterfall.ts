@@ -93,7 +93,7 @@ function hasFailed({ state }: Layer, { pull }: Axis): boolean {
   return state === 'failed' && pullState(pull) !== 'cancelled'
 }
 
-/** Layers in these phases never change, so each of them has a lane with a single segment. */
+/** A layer in one of these phases does not change, so its lane has a single segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {
@@ -136,7 +136,7 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   ]
 }
 
-/** Round numbers of seconds along the axis. If the word "ready" is shown, the end of the axis has no numbers. */
+/** Round numbers of seconds along the axis. If the word "ready" is shown, the last part of the axis has no numbers. */
 function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
   const until = seconds * (isReadyShown ? 0.7 : 0.96)

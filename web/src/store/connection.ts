@@ -1,14 +1,14 @@
 /** The state of the connection, derived from the stream's events and from the lists that the page requests.
  *
- * Normally, the page gets all changes from the stream. While the stream is silent, the page requests the list of pulls
- * every few seconds. After two consecutive successful responses, the page is `polling`. After the first
+ * Normally, the page receives all changes from the stream. While the stream is silent, the page requests the list of
+ * pulls every few seconds. After two consecutive successful responses, the page is `polling`. After the first
  * successful response, the page retries the stream, because the server may have become available again. Times named
  * `…At` and `since` are from this machine's clock (`Date.now()`). */
 
 /** The server's reason for refusing the stream, for example too many clients. */
 export interface Refusal {
   readonly status: number
-  /** The error text from the server; empty if there is none. */
+  /** The error text from the server; empty if the server did not send one. */
   readonly reason: string
 }
 
@@ -58,7 +58,8 @@ export interface Step {
   readonly retry: boolean
 }
 
-/** After this many failed list requests in a row, a stream that appears to be live is probably dead as well. */
+/** After this number of failed list requests in a row, a stream that appears to be live is assumed to be dead as
+ * well. */
 const SUSPICIOUS_FAILURES = 2
 
 export function connecting(now: number): ConnectionState {

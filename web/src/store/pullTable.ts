@@ -1,4 +1,4 @@
-/** The newest state that the server has sent for each pull. Changes become visible only at the next `commit`. */
+/** The latest state that the server has sent for each pull. Changes become visible only at the next `commit`. */
 import { pullState } from '../model/pullState'
 import type { Pull, PullEvent } from '../wire/wire'
 

@@ -1,4 +1,4 @@
-/** What the page shows at one moment: the store's state as React sees it. */
+/** A snapshot of what the page shows: the store's state as React sees it. */
 import { type Context, contextOf, type StateCounts } from '../model/standing'
 import type { NodeList, PodList, Pull, ThroughputHistory } from '../wire/wire'
 import type { Connection } from './connection'
@@ -20,7 +20,7 @@ export interface Snapshot {
   readonly asOf: number | undefined
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
-  /** `missing` means that this server has no such list. */
+  /** `missing` means that this server does not provide the list. */
   readonly pods: PodList | 'missing' | undefined
   /** The throughput over the last few minutes, as measured by the server. */
   readonly history: ThroughputHistory | undefined

@@ -46,7 +46,7 @@ export class Inbox {
     this.#untaken = 0
   }
 
-  /** Removes and returns at most this many events. The remaining events stay here until the next call. */
+  /** Removes and returns at most this many events. The remaining events stay queued until the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {

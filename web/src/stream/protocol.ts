@@ -20,7 +20,7 @@ export type WorkerEvent =
   | Events
 
 /** The response to `next`, or the first events after a reset. `more` means that further events are waiting. `isPart`
- * means that the page has not received the whole state yet. */
+ * means that the page has not received the complete state yet. */
 export interface Events {
   readonly kind: 'events'
   readonly events: readonly PullEvent[]

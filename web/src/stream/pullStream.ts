@@ -11,7 +11,7 @@ import { type Hello, parseHello, parseReset } from '../wire/wire'
 import { backoff } from './backoff'
 
 export interface StreamListener {
-  /** The stream is open, and all changes so far have arrived or are about to arrive. */
+  /** The stream is open, and all changes up to this point have arrived or are about to arrive. */
   live(hello: Hello): void
   /** The events that follow contain the complete state; any pull that they do not include no longer exists. `pulls` is
    * the number of these events; undefined if the server is too old to send it. */
@@ -91,7 +91,7 @@ export class PullStream {
 
   #connect(): void {
     this.#stop()
-    // If part of the state is missing, the whole state is requested again; otherwise, the stream could not tell when
+    // If part of the state is missing, the whole state is requested again; otherwise, the stream could not detect when
     // the state is complete.
     if (this.isPart) this.#lastEventId = ''
     const source = new EventSource(this.#address())

@@ -44,7 +44,7 @@ export function toggleRow(key: string): void {
   changeUrl({ open: toggleOpen(current().open, key) })
 }
 
-/** Shows the results of a search in a view, in the default order, and opens the row with the given key, if any. */
+/** Shows the results of a search in a view, in the default order. If a key is given, opens the row with that key. */
 export function showView(view: View, query: string, key?: string): void {
   pendingReveal.request(key)
   changeUrl(viewState(view, query, key))
@@ -74,7 +74,7 @@ export function linkTo(id: string): string {
   return addressOf(viewState('pulls', '', id))
 }
 
-/** A link to the current view of the page. The times in its search do not depend on when and where the link is
+/** A link to the current view of the page. The times in the link's search do not depend on when and where the link is
  * opened. */
 export function linkToView(now: number): string {
   const state = current()

@@ -11,7 +11,7 @@ import styles from './PullDetail.module.css'
 import type { ShownRow } from './pullColumns'
 
 /** The details of a row that combines several pulls. Failures with the same cause show the error once, and one line for
- * each node or image. Shows each completed pull of an image on a node on its own line, newest first. */
+ * each node or image. Completed pulls of an image on a node are shown on separate lines, newest first. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>

@@ -13,7 +13,7 @@ import { showPulls } from '../url/useUrl'
 import type { Pull, Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** All registries in alphabetical order, so that each one always has the same position. */
+/** All registries in alphabetical order, so that each registry always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context, history } = useSnapshot()
   const now = useNow()

@@ -4,7 +4,7 @@ import styles from './Rollout.module.css'
 
 const PARTS = ['done', 'pulling', 'queued', 'waiting', 'failed', 'stopped'] as const
 
-/** The maximum number of node names to list. */
+/** The maximum number of node names that are listed. */
 const MOST_NAMED = 3
 
 /** A bar that shows the nodes by state, and the same information in words. */

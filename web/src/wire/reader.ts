@@ -93,7 +93,7 @@ export class Reader<T> {
     return isObject(value) ? new Reader(value, key) : undefined
   }
 
-  /** The unchecked value from the JSON, for callers that check it themselves. */
+  /** The unvalidated value from the JSON, for callers that validate it themselves. */
   raw(key: keyof T & string): unknown {
     return this.#fields[key]
   }
