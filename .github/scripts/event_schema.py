@@ -15,7 +15,7 @@ TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema of a ``data:`` line."""
+    """Return the JSON Schema of a ``data:`` line."""
     (event, removed), components = schemas((PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}")
     properties = components["PullEvent"]["properties"] | {"schemaVersion": {"const": SCHEMA_VERSION}}
     properties["type"] = {"enum": sorted(set(EventType) - {EventType.REMOVED})}

@@ -20,7 +20,7 @@ licence that it states. The interpreter in the images is CPython (PSF-2.0), and 
 libraries are in `/usr/share/doc`. `make licences` generates this page.
 
 """
-# Packages whose metadata contains free text or an old classifier instead of an SPDX identifier.
+# Packages whose metadata contains free text or an obsolete classifier instead of an SPDX identifier.
 _SPDX = {
     "MIT License": "MIT",
     "Apache 2.0": "Apache-2.0",

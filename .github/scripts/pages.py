@@ -25,11 +25,11 @@ _TRIES = 5
 
 
 class RefusedError(Exception):
-    """The change would damage the published branch or could not be pushed."""
+    """Raised if the change would damage the published branch or could not be pushed."""
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Check out the branch, apply ``change`` and push. If someone else has pushed in the meantime, start again."""
+    """Check out the branch, apply ``change``, and push. If someone else has pushed in the meantime, start again."""
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "pages"

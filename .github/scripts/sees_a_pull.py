@@ -21,8 +21,8 @@ def finished(url: str, image: str) -> dict[str, Any] | None:
 
 
 def main(url: str, image: str) -> int:
-    """Return 0 if the pull completed and all of its bytes were counted. Otherwise, or if no finished pull was shown in
-    time, return 1.
+    """Return 0 if the pull completed and all of its bytes were counted. Return 1 if that is not the case, or if
+    no finished pull was shown in time.
     """
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

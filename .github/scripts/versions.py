@@ -3,7 +3,7 @@ version.
 
 ``versions.py`` checks the tree.
 
-``versions.py v1.2.3`` checks the tag too.
+``versions.py v1.2.3`` also checks the tag.
 
 ``versions.py v1.2.3 --notes`` prints that version's section of CHANGELOG.md for the GitHub Release.
 
