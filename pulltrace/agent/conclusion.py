@@ -34,8 +34,8 @@ distinguishes their leases from those of pulls.
 outcome from the kubelet's events.
 
 A lease may be deleted before any poll has read the pull's manifest. In that case, the agent tries to read the pull's
-documents after the pull has ended. Only one poll tries to read the documents, so an unresponsive containerd does not
-delay the report that the pull has ended.
+documents after the pull has ended. It tries in one poll only, so that an unresponsive containerd does not delay the
+report that the pull has ended.
 """
 
 import math
@@ -123,7 +123,7 @@ class Ending:
 
 
 class Conclusion:
-    """Decides how pulls ended, using a tracker's facts and the records that earlier pulls have claimed."""
+    """Decides how pulls ended, from what a tracker observed and which records earlier pulls have already claimed."""
 
     def __init__(self, facts: Facts, ledger: RecordLedger) -> None:
         self._facts = facts
@@ -282,7 +282,7 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair new images, in chronological order, with the pulls of which polls saw only the lease. Do nothing unless
+        """Pair new images, in chronological order, with the pulls of which only the lease was seen. Do nothing unless
         there are as many new images as pulls.
         """
         if self.is_doubtful(pull):

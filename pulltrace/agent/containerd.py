@@ -293,7 +293,7 @@ class Containerd:
                 del writes[:-MAX_WRITES]
 
     def _warn_of(self, namespace: str) -> None:
-        """Warn once if images change in the namespace of Kubernetes or Docker, but not in the namespace that the agent
+        """Warn once if images change in Kubernetes' or Docker's namespace, but not in the namespace that the agent
         reads.
         """
         if self._may_warn and namespace in (NAMESPACE, "moby"):

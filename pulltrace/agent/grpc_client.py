@@ -12,9 +12,9 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` as follows:
   ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
 - ``call``: collect ``channel.unary_stream(method)(request, timeout=DEADLINE, metadata=metadata)`` in a list;
 - ``calls``: ``asyncio.gather`` over ``call``, at most ``AT_ONCE`` at a time, each result wrapped in a ``Response``;
-- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, although the state is slow to reflect a lost
+- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, but the state is slow to reflect a lost
   connection;
-- ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is a ``Code``.
+- ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is the numeric ``Code``.
 """
 
 import asyncio
@@ -358,8 +358,8 @@ def _first_size(data: bytearray) -> int | None:
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    """Yield the messages. Each message has a prefix with a compression flag (always 0, because we accept no
-    compression) and the message's length.
+    """Yield the messages. Each message is prefixed with a compression flag (always 0, because we do not accept
+    compression) and its length.
     """
     start = 0
     while start < len(data):

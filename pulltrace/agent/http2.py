@@ -24,7 +24,9 @@ from typing import NamedTuple
 from hpack import Decoder, Encoder, HPACKError
 
 MAX_FRAME = 1 << 14
-"""Maximum frame size in bytes. This is the initial limit in HTTP/2 (RFC 9113, 4.2), and the client never raises it."""
+"""Maximum frame size in bytes. This is the initial limit of an HTTP/2 connection (RFC 9113, 4.2), and the client never
+raises it.
+"""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # maximum size of a header block in bytes, encoded or decoded

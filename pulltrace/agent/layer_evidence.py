@@ -104,7 +104,7 @@ class LayerEvidence:
 
     def _may_have_fetched(self, pull: Pull, digest: str) -> bool:
         """Return whether the pull's lease contains the blob. Also return true if no live pull's lease contains the
-        blob. Its bytes are then counted only for the first pull that needs the blob.
+        blob. In that case, the blob's bytes are counted only for the first pull that needs the blob.
         """
         return digest in pull.resources.content or digest not in self._held
 
@@ -139,8 +139,8 @@ class LayerEvidence:
             progress.see_no_fetch()
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the open questions about one layer. The first questions determine whether the layer is cached. These
-        questions are repeated only if the lists show a change to the layer.
+        """Yield the open questions about one layer. The first questions, which determine whether the layer is cached,
+        are asked again only if the lists show that the layer has changed.
         """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
         # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull

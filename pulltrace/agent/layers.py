@@ -25,7 +25,7 @@ class Layer:
 
 
 class Absence(Enum):
-    """The reasons why a layer with a committed snapshot may have no blob."""
+    """Why a layer with a committed snapshot may have no blob."""
 
     STAGED = "the snapshotter already had the content"
     DISCARDED = "containerd removed the blob after unpacking it"
@@ -80,7 +80,7 @@ class Progress:
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, since: float, owner: str | None, now: float) -> None:
-        """Record that a pull is downloading the layer. ``owner`` is None for this pull, or the id of another pull."""
+        """Record that a pull is downloading the layer. ``owner`` is the id of that pull, or None if it is this pull."""
         if ingest.offset == 0:
             # Since containerd 2.1, every missing layer immediately gets an ingest, which waits for a download slot.
             self.waited_for_slot = True

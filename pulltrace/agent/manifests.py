@@ -75,7 +75,9 @@ def parse(data: bytes) -> Document | None:
 
 
 def chain_ids(diff_ids: list[str]) -> list[str]:
-    """Return ``chain[0] = diff[0]``, ``chain[n] = sha256("chain[n-1] diff[n]")`` (OCI image spec, config.md)."""
+    """Return the chain ids: ``chain[0] = diff[0]``, ``chain[n] = sha256("chain[n-1] diff[n]")`` (OCI image spec,
+    config.md).
+    """
     chain = diff_ids[:1]
     for diff_id in diff_ids[1:]:
         chain.append("sha256:" + sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest())

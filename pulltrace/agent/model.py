@@ -53,7 +53,7 @@ class Lease(Struct, frozen=True, gc=False):
     """One lease. ``expires`` is true for leases of image pulls, and false for leases of pod sandboxes.
 
     ``is_default`` is true if containerd's client chose the id and the lifetime, as it does for every pull by the CRI
-    plugin. Image builders choose other ids, lifetimes or labels for their leases.
+    plugin. Image builders choose different ids, lifetimes or labels for their leases.
     """
 
     id: str

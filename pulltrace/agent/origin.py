@@ -1,11 +1,11 @@
 """Decide whether a client pulled an image or imported it from an archive. Sans-I/O.
 
 Theory of operation. If any part of the image was downloaded after the lease began, the client pulled the image. If the
-whole image was already on the node, the order of writes distinguishes a pull from an import:
+whole image was already on the node, the order of writes shows whether it was pulled or imported:
 
 - A pull labels the manifest and then the config, even if both are cached, and writes the image record last.
-- An import by containerd's client first labels only the manifest and writes the record. The client then unpacks the
-  image under a second lease, which labels the config.
+- An import by containerd's client labels only the manifest before it writes the record. The config is labelled later,
+  when the client unpacks the image under a second lease.
 - An import through containerd's transfer service writes in the same order as a pull. However, the import removes the
   CRI plugin's label from the record.
 

@@ -27,15 +27,15 @@ FULL_LOOK = 10
 """The maximum number of consecutive polls that skip requests because only the sizes of downloads have changed."""
 
 RESTS = 4
-"""While the node is idle, up to this many consecutive polls request only the list of leases. A download without a lease
-is rare, and the agent may be up to this many polls late in noticing it.
+"""While the node is idle, up to this many consecutive polls request only the list of leases. Downloads without a lease
+are rare, but the agent may notice them up to this many polls late.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Polls one containerd instance for one tracker."""
+    """Polls one containerd instance on behalf of one tracker."""
 
     def __init__(self, containerd: Containerd, soci_root: SociRoot | None = None) -> None:
         self.tracker = Tracker()
@@ -62,7 +62,7 @@ class Poller:
         # containerd has restarted.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # In the last poll, a pull may have ended after its lease was listed but before the lease's resources were
+        # During the last poll, a pull may have ended after its lease was listed but before the lease's resources were
         # requested. Therefore, a pull that no poll has seen may have begun at any time since the second-to-last poll.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | self._changed_images()
@@ -147,8 +147,8 @@ class Poller:
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Send these questions to containerd, with a single deadline of ``DEADLINE`` seconds for all of them. Return
-        the questions that have not been answered.
+        """Send the requests for these questions to containerd, with a single deadline of ``DEADLINE`` seconds for all
+        of them. Return the questions that have not been answered.
         """
         remaining, unanswered = iter(questions), set(questions)
 

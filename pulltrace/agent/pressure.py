@@ -1,8 +1,8 @@
-"""Measure from ``/proc`` how busy the node is, but only while it is pulling images.
+"""Use ``/proc`` to measure how busy the node is, but only while it is pulling images.
 
-The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
+The kernel exposes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
 (https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both kinds of statistics
-without privileges. If a file cannot be read, the figures that depend on the file are unknown.
+without privileges. If a file cannot be read, the values that come from it are unknown.
 """
 
 import os

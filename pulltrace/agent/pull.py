@@ -65,7 +65,7 @@ class Pull:
     served: bool = False
     """True if the snapshotter fetches the layers."""
     record: str | None = None
-    """The name of the image record that the pull wrote, if the name was known from the start."""
+    """The name of the image record that the pull wrote; None unless the name was known from the start."""
     imported: bool = False
     """True if the content comes from an archive rather than a registry."""
     changed: set[str] | None = None
@@ -110,7 +110,7 @@ class Pull:
     def fetching_since(self) -> float:
         """Return the earliest time at which the pull could have fetched a layer. A layer that arrived earlier was
         fetched by another client, even if it arrived after this pull's lease was created. Imports and some other
-        clients write layers before manifests, so the time used for them is the start of the lease.
+        clients write layers before manifests, so for these, the result is the start of the lease.
         """
         if self.seen in (Seen.IMPORT, Seen.FETCH):
             return self.lease.created_at
@@ -174,8 +174,8 @@ class Pull:
             self._set_layers([*(progress.layer for progress in self.layers.values()), *self._growing_layers(ingests)])
 
     def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
-        """Set an import's layers to those in the manifests read so far, the ``committed`` blobs, and the files still
-        being read.
+        """Set an import's layers: those in the manifests read so far, the ``committed`` blobs, and the files that are
+        still being imported.
 
         A file in a Docker archive is committed under a digest that its ref does not contain.
         """

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class RegistryHosts:
-    """containerd's directory of host configurations. If ``folder`` is None, no mirrors are known."""
+    """containerd's directory of registry host configurations. If ``folder`` is None, no mirrors are known."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder

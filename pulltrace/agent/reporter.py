@@ -30,8 +30,8 @@ first.
 """
 
 MAX_ENDS = 2048
-"""Maximum number of finished pulls to keep. The ids of all kept pulls must fit into a single report, together with the
-report's other content.
+"""Maximum number of finished pulls to keep. A single report must have room for the ids of all kept pulls in addition to
+its other content.
 """
 
 MAX_RECENT = 1 << 20

@@ -36,10 +36,10 @@ class Serving:
 
     def may_use_another(self, pull: Pull) -> bool:
         """Return whether the pull might turn out to use a snapshotter that fetches layers itself. This is possible if
-        such a snapshotter is loaded, and if it is only an assumption that the pull uses a local one.
+        such a snapshotter is loaded and the pull is only assumed to use a local one.
 
-        A runtime class can select another snapshotter. Since containerd 1.7, a lease lists every snapshot that its pull
-        created or found.
+        A runtime class can select a different snapshotter. Since containerd 1.7, a lease lists every snapshot that its
+        pull created or found.
         """
         used = pull.snapshotter or pull.resources.snapshotter
         return bool(self._loaded.remote) and not used and self.snapshotter_of(pull) in LOCAL

@@ -205,8 +205,8 @@ class Tracker:
         return [change.record.name for change in self._changes if change.record.target in pull.resources.content]
 
     def _is_foreign(self, pull: Pull, records: Iterable[str]) -> bool:
-        """Return whether the pull's lease seems to belong to a client other than the CRI plugin. It does if that client
-        was the first to write one of these records after the lease began.
+        """Return whether the pull's lease seems to belong to a client other than the CRI plugin. This is the case if
+        such a client was the first to write one of these records after the lease began.
         """
         return any(self._ledger.is_foreign(name, age(pull)) for name in records)
 
@@ -217,8 +217,8 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # Questions about image records do not count here, because every full poll repeats them for any pull that
-            # may have begun before the agent started.
+            # Open questions about image records do not matter here, because every full poll repeats them for any pull
+            # that may have begun before the agent started.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
