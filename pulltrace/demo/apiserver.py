@@ -1,8 +1,8 @@
 """A small simulated Kubernetes API server, which serves list and watch requests for pods and events over real HTTP.
 
 Like a real API server, the simulation supports paging, resource versions, field selectors and bookmarks
-(https://kubernetes.io/docs/reference/using-api/api-concepts/). Tests can discard the history of changes, and
-``Trouble`` makes the server fail.
+(https://kubernetes.io/docs/reference/using-api/api-concepts/). Tests can discard the history of changes, and use
+``Trouble`` to simulate failures.
 
 Example:
 

@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """An image for a single platform. The ``index``, if any, also lists a platform that is never pulled."""
+    """An image for a single platform. The ``index``, if there is one, also lists a platform that is never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob

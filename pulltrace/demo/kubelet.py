@@ -176,8 +176,8 @@ class Kubelet:
         return True
 
     def _sync(self, pod: _Pod) -> Work:
-        """Try to start the containers that are not running: first the init containers, one after another. Return
-        whether all containers are running.
+        """Try to start the containers that are not running: the init containers first, one at a time, then the others.
+        Return whether all containers are running.
         """
         self._write(pod)
         spec = pod.reports.pod["spec"]

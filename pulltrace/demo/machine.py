@@ -1,4 +1,4 @@
-"""The state and resources that all pulls on a simulated node share. Sans-I/O.
+"""The state and resources that are shared by all pulls on a simulated node. Sans-I/O.
 
 The version of containerd determines how many blobs are downloaded at once. Up to containerd 2.0, each pull downloads
 three blobs at a time, and its other blobs have no ingest yet. Since containerd 2.1, the limit of three blobs at a time,
@@ -60,7 +60,7 @@ class Locks:
 
 @dataclass(eq=False)
 class Machine:
-    """A node with its registries, store, slots, locks and clock.
+    """A simulated node: its registries, store, slots, locks and clock.
 
     ``bandwidth`` and ``disk`` (the speed of unpacking) are in bytes per second, and are shared by all pulls on the
     node. If ``speed`` is 10, each second of ``VirtualContainerd.advance`` simulates ten seconds of work. ``speed`` does
@@ -86,9 +86,9 @@ class Machine:
         self.unpacking: set[str] = set()
         """The chain ids of the layers that are being unpacked."""
         self.blobs = Locks()
-        """Locks keyed by digest. They ensure that only one pull at a time fetches a given blob."""
+        """Locks keyed by digest, which ensure that only one pull at a time fetches a given blob."""
         self.chains = Locks()
-        """Locks keyed by chain id. They ensure that only one pull at a time unpacks a given layer."""
+        """Locks keyed by chain id, which ensure that only one pull at a time unpacks a given layer."""
         self.elapsed = 0.0
         """The number of seconds of work that the current step simulates."""
         self._collect_at = math.inf

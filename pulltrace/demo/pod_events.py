@@ -60,8 +60,9 @@ def pod(
 class PodEvents:
     """A pod and the events that its kubelet writes. ``pod`` is the pod's current state.
 
-    Each method simulates something that happens to the pod, and returns the resulting event, if any. If an event occurs
-    again, the same object is returned with a higher count. ``container`` may also be the name of an image volume.
+    Each method simulates something that happens to the pod, and returns the resulting event, or None if there is none.
+    If an event occurs again, the same object is returned with a higher count. ``container`` may also be the name of an
+    image volume.
     """
 
     pod: Object

@@ -50,8 +50,8 @@ class Refusal(StrEnum):
 
 @dataclass(slots=True)
 class Manner:
-    """The speed of a registry. ``speed`` is in bytes per second on each connection, and ``latency`` is the time in
-    seconds before a response begins.
+    """The speed and latency of a registry. ``speed`` is in bytes per second on each connection, and ``latency`` is the
+    time in seconds before a response begins.
     """
 
     speed: float = 50e6

@@ -313,6 +313,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters. There are no vowels among them, so the names never spell a
-        # word.
+        # Kubernetes generates names from these characters. Vowels are excluded, so the names never spell a word.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

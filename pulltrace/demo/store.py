@@ -87,8 +87,8 @@ class Store:
         self.leases: dict[str, Lease] = {}
         self.records: dict[str, Record] = {}
         self.listeners: list[Callable[[str, bool], None]] = []
-        """These callbacks are called when an image record is created or updated, with the record's name and whether it
-        has the CRI plugin's label.
+        """These callbacks run when an image record is created or updated, with the record's name and whether it has the
+        CRI plugin's label.
         """
 
     @property

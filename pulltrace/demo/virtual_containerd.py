@@ -71,7 +71,7 @@ class VirtualContainerd(Machine):
         self.since = self.now
 
     def advance(self, seconds: float, *, step: float = 0.05) -> None:
-        """Let ``seconds`` pass. The time is divided into steps that each simulate at most ``step`` seconds of work."""
+        """Let ``seconds`` pass. Each step simulates at most ``step`` seconds of work."""
         steps = math.ceil(seconds * self.speed / step - 1e-9)
         self.elapsed = seconds * self.speed / max(1, steps)
         for _ in range(steps):
