@@ -1,7 +1,7 @@
 """Logging: JSON lines on stdout for log collectors, plain text on a terminal.
 
-Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, and the fields describe
-it.
+Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message identifies the event, and the fields
+describe it.
 """
 
 import contextlib

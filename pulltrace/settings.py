@@ -1,5 +1,5 @@
 """Read the ``PULLTRACE_*`` variables into immutable settings. All mistakes are reported together, each with the name of
-its variable.
+the variable concerned.
 
 Each field's metadata contains the variable's name, its parser, and its default as a user would write it. The settings
 classes are the only list of variables. Tests compare the docs and the chart with this list. An empty value counts as

@@ -32,7 +32,7 @@ MAX_ERROR = 2048
 """Maximum length of an error message, in characters."""
 
 NO_CAUSE = "the pull was cancelled or failed; the kubelet knows why"
-"""The error reported for a pull that ended without creating an image. containerd does not publish the cause."""
+"""The error reported for a pull that ended without creating an image. containerd does not report the cause."""
 
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull whose image is still unknown. Pulltrace v0.1.0 used the same value."""
@@ -176,7 +176,7 @@ class NodeLoad(JsonObject, frozen=True):
     """The load of a node during the last ``seconds`` seconds, measured only while the node is pulling images. Unknown
     figures are omitted.
 
-    Each pressure is the percentage of time during which at least one task waited for I/O, the CPU or memory
+    Each pressure value is the percentage of time during which at least one task waited for I/O, the CPU or memory
     (``/proc/pressure``). The disk figures are for the node's busiest disk (``/proc/diskstats``).
     """
 
@@ -197,7 +197,7 @@ class AgentReport(JsonObject, frozen=True):
     that did not fit into this report. ``pulls: null`` is a heartbeat, which means that the node is pulling nothing.
     ``boot_id`` changes each time the agent starts, and ``sequence`` increases by one with each report. The server uses
     both fields to recognise reports that arrive late. ``heartbeat_seconds`` is the maximum time until the next report.
-    If the server receives no report for three times as long, it shows the node as late.
+    If the server receives no report for three times that long, it shows the node as late.
     """
 
     node_name: str
