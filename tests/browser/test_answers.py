@@ -1,4 +1,4 @@
-"""Tests for the questions that people have when they see the page for the first time."""
+"""Tests that the page answers the questions that people have when they see it for the first time."""
 
 import re
 import time
@@ -322,7 +322,7 @@ async def test_a_search_keeps_its_spaces_while_it_is_being_typed(server: Scripte
     await expect(page).to_have_url(re.compile(r"q=worker-05%20checkout%20ns:shop$"))
 
 
-async def test_the_page_explains_estimates_and_scales_and_guessed_tags(
+async def test_the_page_explains_its_estimates_and_scales_and_which_tags_are_guessed(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

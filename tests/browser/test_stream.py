@@ -319,7 +319,7 @@ async def test_the_page_reconnects_immediately_after_a_long_outage_and_does_not_
         assert not [words for words in announced if words.startswith("Polling")]
 
 
-async def test_after_losing_the_connection_the_page_shows_when_its_figures_were_last_updated(
+async def test_a_page_that_has_lost_its_connection_shows_when_its_figures_were_last_updated(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
