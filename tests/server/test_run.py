@@ -14,8 +14,8 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 25.0
-"""Maximum duration of a shutdown, in seconds. It is shorter than a pod's grace period. On an idle machine, a shutdown
-takes two seconds.
+"""Maximum duration of a shutdown, in seconds. This limit is shorter than a pod's grace period. On an idle machine, a
+shutdown takes two seconds.
 """
 
 

@@ -89,7 +89,7 @@ def test_every_client_receives_the_same_events_with_and_without_gzip(kind) -> No
     assert inflater.decompress(b"".join(compressed)) == b"".join(plain)
 
 
-def test_clients_share_the_compressed_first_state_and_frames_unless_they_request_different_data() -> None:
+def test_clients_share_the_compressed_initial_state_and_frames_unless_they_request_different_data() -> None:
     sim = busy_world()
     query = Query(all_layers=False)
     early, late = (Subscription(sim.hub, query, None, gzip=True).follow() for _ in range(2))

@@ -142,7 +142,7 @@ async def test_a_client_that_reconnects_receives_only_the_missed_changes_includi
     assert len({event.pull["id"] for event in missed}) == 1
 
 
-async def test_a_client_that_loses_its_connection_while_receiving_the_first_state_receives_the_rest_later(
+async def test_a_client_that_disconnects_while_receiving_the_initial_state_receives_the_rest_later(
     server,
 ) -> None:
     served = await server(limits=FAST)

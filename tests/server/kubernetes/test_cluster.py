@@ -305,7 +305,7 @@ def test_events_of_a_static_pod_are_matched_by_the_uid_from_its_kubelet(cluster)
     assert (demand.pulling, len(demand.pods), demand.pods[0].uid) == (True, 1, "the-mirrors-own")
 
 
-def test_owners_are_derived_from_names():
+def test_the_owner_of_a_pod_is_derived_from_the_name_of_its_controller():
     def owner(kind, name):
         return msgspec.convert(pod("p", "n", {}, owner=(kind, name)), Pod).owner
 
@@ -318,7 +318,7 @@ def test_owners_are_derived_from_names():
     assert msgspec.convert(bare, Pod).owner == "ReplicaSet/by-hand"
 
 
-def test_a_waiting_container_is_assumed_to_wait_for_its_image_if_there_are_no_events(cluster):
+def test_a_waiting_container_is_assumed_to_be_waiting_for_its_image_if_there_are_no_events(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert not only(cluster).requested
@@ -347,7 +347,7 @@ def test_a_pod_that_is_recreated_on_another_node_waits_only_there():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_attempts_are_numbered_from_one_again_if_a_container_pulls_its_image_at_each_start(cluster, dropped):
+def test_attempt_numbers_restart_at_one_if_a_container_pulls_its_image_at_each_start(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)

@@ -1,4 +1,4 @@
-"""Tests for which kinds of containers and volumes can wait for an image, and for which reasons."""
+"""Tests for which kinds of containers and volumes can wait for an image, and with which waiting reasons."""
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pul
     assert (only(cluster).attempt, only(cluster).pulled_at) == (1, T + 15)
 
 
-def test_containers_that_wait_for_something_else_are_not_listed_as_waiting_for_an_image(cluster):
+def test_containers_that_are_waiting_for_something_else_are_not_listed_as_waiting_for_an_image(cluster):
     arrival = web()
     for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
         arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason}}

@@ -91,7 +91,7 @@ def named(pulls, image):
     return next((pull for pull in pulls if pull["imageRef"] == image), None)
 
 
-async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api, kubelet, registry):
+async def test_two_pods_can_wait_for_two_images_that_are_pulled_at_the_same_time(api, kubelet, registry):
     base = make_layer(2 * MIB)
     web = registry.push("shop/web:1.27", make_image(base, make_layer(8 * MIB)))
     db = registry.push("shop/db:16", make_image(base, make_layer(16 * MIB)))
@@ -115,7 +115,8 @@ async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api
         ("db-0", "downloading"),
     }
     assert await pulling == [None, None]
-    # A pod counts as waiting until the API server has reported its new state, which may be later than the pull's end.
+    # A pod counts as waiting until the API server has reported its new state, which may be some time after the pull's
+    # end.
     pulls = await api.until(
         lambda pulls: len(pulls) == 2 and all(pull["status"] == "completed" and "waited" in pull for pull in pulls)
     )

@@ -14,8 +14,8 @@ OLD, NEW = "registry.io/team/app:1", "registry.io/team/app:2"
 
 @pytest.fixture
 def sim():
-    """A node that pulls one image while its kubelet has two tags of another image queued. The pod that needed the first
-    tag has been deleted.
+    """A node that pulls one image while two tags of a different image are waiting in its kubelet's queue. The pod that
+    needed the first tag has been deleted.
     """
     sim = Joined()
     big, old, new = web("big"), web("old", OLD), web("new", NEW)

@@ -1,4 +1,6 @@
-"""Tests for which attempt of an arrival is the newest, and how it ended, if agents and the kubelet report it."""
+"""Tests for how the newest attempt of an arrival, and its result, are determined from the reports of agents and the
+kubelet.
+"""
 
 import pytest
 

@@ -52,7 +52,7 @@ def test_a_running_pull_is_not_corrected():
     ("since", "end"),
     [(ENDED + 60, ENDED), (ENDED + 4, ENDED + 4 - FIRST_BACK_OFF), (STARTED + 5, STARTED)],
 )
-def test_an_inferred_end_precedes_the_later_attempt_by_at_least_one_back_off_period(since, end):
+def test_an_inferred_end_precedes_the_next_attempt_by_at_least_one_back_off_period(since, end):
     assert correction(ended(presumed=True), demand(since)) == Correction(STARTED, end)
     assert correction(ended(), demand(since)) is None, "the agent observed the end"
 
@@ -73,7 +73,7 @@ def test_an_image_that_arrives_during_a_later_attempt_is_not_attributed_to_the_e
         (False, True, STARTED - 20, (ENDED, False)),  # the image arrived before the pull
     ],
 )
-def test_a_failure_for_unknown_reasons_is_corrected_if_the_image_is_present(presumed, exact, pulled_at, expected):
+def test_a_failure_with_an_unknown_reason_is_corrected_if_the_image_is_present(presumed, exact, pulled_at, expected):
     found = correction(ended(presumed=presumed), demand(pulled_at=pulled_at, exact=exact))
     assert (found.ended_at, found.succeeded) == expected
 

@@ -48,7 +48,7 @@ def test_each_failed_attempt_stays_listed_with_its_start_its_end_and_its_reason(
     assert (second.attempt, second.error_reason) == (2, ErrorReason.TIMEOUT)
 
 
-def test_the_attempts_stay_listed_after_a_success_but_the_pull_is_no_longer_failing(sim):
+def test_the_attempts_stay_listed_after_a_success_but_the_pull_is_no_longer_shown_as_failing(sim):
     arrival = web()
     sim.apply(seen(arrival), at=0)
     fail(sim, arrival, began=1, ended=3)

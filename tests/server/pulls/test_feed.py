@@ -131,7 +131,7 @@ def test_a_cursor_that_is_older_than_the_oldest_kept_entry_is_rejected() -> None
     assert feed.since(feed.revision + 1) is None
 
 
-def test_all_clients_share_one_encoding_with_layers_and_one_without() -> None:
+def test_all_clients_share_one_encoded_copy_with_layers_and_one_without() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()

@@ -50,7 +50,7 @@ def test_all_layers_that_a_node_is_downloading_form_one_pull_of_an_unknown_image
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
-def test_a_layer_counts_as_complete_once_it_is_no_longer_reported_and_the_pull_completes_with_its_last_layer() -> None:
+def test_a_layer_that_is_no_longer_reported_counts_as_complete_and_the_pull_completes_with_its_last_layer() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     reported(sim, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))

@@ -155,9 +155,7 @@ def test_the_end_of_every_pull_is_in_the_feed_exactly_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(count: int) -> None:
-    """The test counts the statuses that one report creates. It does not measure the time taken, which depends on the
-    machine.
-    """
+    """The test counts the statuses that one report creates rather than measuring time, which depends on the machine."""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)

@@ -118,7 +118,7 @@ def test_a_pull_that_its_node_no_longer_reports_is_marked_as_failed_with_a_reaso
     assert (sim.one.status, sim.one.error, sim.one.percent) == (PullPhase.FAILED, ENDED_UNSEEN, 30.0)
 
 
-def test_a_presumed_failure_is_corrected_by_a_later_report_of_the_agent() -> None:
+def test_a_presumed_failure_is_corrected_by_a_later_report_from_the_agent() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(at=2)

@@ -96,7 +96,7 @@ def test_bytes_are_still_counted_if_their_pull_had_to_wait_for_a_later_report() 
     assert sim.metric("pull_bytes_total", registry="docker.io") == 26 * MIB
 
 
-def test_ingests_of_the_go_agent_are_limited_before_they_are_processed() -> None:
+def test_the_number_of_ingests_from_the_go_agent_is_limited_before_they_are_processed() -> None:
     sim = SimulatedHub(Limits(layers_per_pull=3))
     ingests = [
         PullState(image_ref=f"layer-sha256:{number:064x}", layers=[LayerState(digest="x", total_bytes=5)])

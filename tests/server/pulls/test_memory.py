@@ -46,7 +46,7 @@ def test_a_single_node_cannot_use_more_memory_than_its_share(ended: bool) -> Non
     assert sim.metric("dropped_total") > 0
 
 
-def test_all_nodes_together_cannot_use_more_memory_than_the_limit() -> None:
+def test_the_memory_used_by_all_nodes_together_is_limited() -> None:
     limits = Limits(all_bytes=2 * MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for number in range(40):

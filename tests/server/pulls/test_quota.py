@@ -13,7 +13,7 @@ def test_pulls_are_counted_per_owner_for_an_hour_and_the_highest_count_is_listed
     assert quota.owners("quay.io", 40) == []
 
 
-def test_the_memory_for_counting_pulls_is_bounded():
+def test_the_memory_used_for_counting_pulls_is_bounded():
     quota = Quota()
     for number in range(MAX_PULLS + 10):
         quota.record("docker.io", f"owner {number}", number / MAX_PULLS)

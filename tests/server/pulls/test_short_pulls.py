@@ -96,7 +96,9 @@ def test_a_short_pull_gets_its_full_name_even_if_it_is_reported_before_the_kubel
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_on(sim):
-    """A poll sees the pull before the kubelet's event arrives. No pod waits, because the container already exists."""
+    """A poll sees the pull before the kubelet's event arrives. No pod is waiting, because the container already
+    exists.
+    """
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2

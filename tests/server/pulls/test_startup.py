@@ -135,7 +135,7 @@ def test_a_replica_is_queued_until_the_kubelet_has_checked_that_the_image_is_pre
     assert seconds(started) == pytest.approx({"scheduled": 1.0, "queued": 7.0, "pulling": 4.0, "created": 1.0})
 
 
-def test_an_image_that_is_already_present_adds_no_time_to_the_start_up(sim, web):
+def test_an_image_that_is_already_present_does_not_delay_the_start_of_a_pod(sim, web):
     sim.apply(seen(web), event(web.already_present("app", NOW + 2)), at=2)
     web.started("app", NOW + 3)
     sim.apply(seen(web), at=3)

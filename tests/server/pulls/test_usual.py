@@ -154,7 +154,7 @@ def test_the_estimate_for_a_new_tag_is_the_duration_of_other_tags_scaled_by_size
     assert (found.basis, found.median) == ("repository", 21.5)
 
 
-def test_a_new_repository_is_compared_with_images_of_similar_size_from_the_same_registry():
+def test_a_new_repository_is_compared_with_similarly_sized_images_from_the_same_registry():
     usual = Usual()
     record(usual, 10, image="a/a:1")
     assert estimate(usual, image="n/n:1") is None, "one pull is not enough to compare sizes"
@@ -164,7 +164,7 @@ def test_a_new_repository_is_compared_with_images_of_similar_size_from_the_same_
     assert (found.basis, found.count, found.median) == ("size", 2, 11.0)
 
 
-def test_a_new_tag_is_compared_with_images_of_similar_size_until_three_pulls_of_its_repository_are_known():
+def test_a_new_tag_is_compared_with_similarly_sized_images_until_three_pulls_of_its_repository_are_known():
     usual = Usual()
     record(usual, 60)
     for number in range(3):
@@ -176,7 +176,7 @@ def test_a_new_tag_is_compared_with_images_of_similar_size_until_three_pulls_of_
     assert (estimate(usual, image="shop/web:4").basis, estimate(usual, image="shop/web:4").median) == ("repository", 30)
 
 
-def test_the_estimate_uses_the_next_larger_images_from_the_registry_if_none_are_of_similar_size():
+def test_the_estimate_falls_back_to_the_closest_larger_images_from_the_registry_if_none_have_a_similar_size():
     usual = Usual()
     for number, size in enumerate((1, 1, 400, 800, 900)):
         record(usual, 1.5 + size / 20, image=f"{number}/a:1", size=size * MB)
@@ -243,7 +243,7 @@ def test_a_new_tag_of_unknown_size_is_estimated_to_take_as_long_as_other_tags():
     assert (found.basis, found.median) == (UsualBasis.REPOSITORY, 20.0)
 
 
-def test_the_memory_used_for_estimates_of_durations_is_bounded():
+def test_the_memory_used_for_duration_estimates_is_bounded():
     usual = Usual()
     for number in range(MAX_IMAGES + 50):
         record(usual, 10, image=f"app:{number}")
@@ -294,7 +294,7 @@ def test_a_live_pull_is_marked_as_slow_once_it_has_taken_twice_its_usual_duratio
 
 
 @pytest.mark.parametrize(("usual", "took", "slower"), [(4, 13, None), (4, 14, 3.5), (20, 39, None), (20, 40, 2.0)])
-def test_a_pull_is_slow_if_it_takes_twice_the_usual_time_and_ten_seconds_longer(usual, took, slower):
+def test_a_pull_is_slow_if_it_takes_at_least_twice_the_usual_time_and_at_least_ten_seconds_longer(usual, took, slower):
     sim = SimulatedHub()
     for number in range(3):
         pulled(sim, number, usual, began=100 * number)

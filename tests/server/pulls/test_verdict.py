@@ -117,7 +117,7 @@ def test_the_registry_is_the_limiting_factor_if_this_node_fetches_faster_from_an
     assert bound.figures["percentOfTime"] == 85.7
 
 
-def test_the_verdict_on_a_slow_download_is_unknown_without_another_download_for_comparison() -> None:
+def test_the_verdict_on_a_slow_download_is_unknown_if_there_is_no_other_download_to_compare_it_with() -> None:
     sim = SimulatedHub()
     download(sim, 1, range(1, 30))
     assert sim.one.bound.by is Factor.UNKNOWN

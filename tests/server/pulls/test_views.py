@@ -1,4 +1,6 @@
-"""Tests for the list of pods that are waiting for images, and for the list of each image's progress on all nodes."""
+"""Tests for the list of pods that are waiting for images, and for the list that shows each image's progress across all
+nodes.
+"""
 
 from datetime import timedelta
 from typing import Any
