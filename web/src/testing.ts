@@ -1,4 +1,4 @@
-/** Pulls, layers and pods for tests. Any field that a test does not set has a typical value. */
+/** Pulls, layers and pods for tests. If a test does not set a field, the field has a typical value. */
 import { type Context, contextOf } from './model/standing'
 import { type Attempt, type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 

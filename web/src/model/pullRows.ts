@@ -172,7 +172,7 @@ export function pullRows(
   const isGrouped = sort === undefined && query.windows.length === 0
   const groups = isGrouped ? groupsOf(shown, open, context) : NO_GROUPS
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
-  // The list for a past moment does not contain every pull in a queue.
+  // The list for a past moment does not contain all pulls that were queued at that moment.
   const live = query.moments.length === 0 ? livePulls(all) : undefined
   return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {
     const { key, pulls: ofRow } = groups.get(pull.id) ?? { key: pull.id, pulls: [pull] }

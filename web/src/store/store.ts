@@ -71,8 +71,8 @@ export class Store {
   #isHeldBack = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows for which the page has requested the layers separately from the stream. The page requests these layers
-   * only once per row. */
+  /** Open rows whose layers the page has requested separately from the stream. The page requests the layers of each of
+   * these rows only once. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined

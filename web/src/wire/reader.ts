@@ -1,4 +1,4 @@
-/** Checked access to the fields of a JSON object, using the interfaces generated from the server's models. */
+/** Type-checked access to the fields of a JSON object, using the interfaces generated from the server's models. */
 import type { Time } from './generated'
 
 export class WireError extends Error {

@@ -1,7 +1,7 @@
 /**
- * Checks everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns the
- * page's own types, or throws a `WireError` that identifies the field. Unknown fields are ignored, and fields with a
- * default may be missing, so this page works with older and newer servers. Times are converted to milliseconds since
+ * Validates everything that arrives from the server. Each `parse…` function takes the result of JSON.parse and returns
+ * the page's own types, or throws a `WireError` that identifies the field. Unknown fields are ignored, and fields with
+ * a default may be missing, so this page works with older and newer servers. Times are converted to milliseconds since
  * 1970.
  */
 import {
@@ -155,7 +155,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
     usualBasis: from.oneOf('usualBasis', USUAL_BASIS),
-    /** How many earlier pulls the usual duration was derived from. */
+    /** The number of earlier pulls from which the usual duration was derived. */
     usualCount: from.optionalAmount('usualCount'),
     /**
      * How many times longer than usual the pull takes. This is undefined if the pull is not slower than usual.
@@ -186,7 +186,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
   } as const
 }
 
-/** The list of all pulls, each in the form in which the stream would send it. */
+/** The list of all pulls, each in the form in which the stream sends it. */
 export function parsePullList(value: unknown, updatedAt = 0): readonly Pull[] {
   const from = new Reader<WirePullList>(value, 'list')
   return from.list('pulls', pull => parsePull(pull, updatedAt)) ?? []
@@ -229,7 +229,7 @@ function parseNode(value: unknown) {
     name: from.text('name'),
     state: from.oneOf('state', NODE_STATE) ?? 'reporting',
     agentVersion: from.optionalText('agentVersion') ?? '',
-    // containerd 2 puts a v before its version; containerd 1 does not.
+    // containerd 2 prefixes its version with a v; containerd 1 does not.
     containerdVersion: (from.optionalText('containerdVersion') ?? '').replace(/^v/, ''),
     snapshotter: from.optionalText('snapshotter') ?? '',
     lastSeen: from.time('lastSeen'),
@@ -294,7 +294,7 @@ function parsePhase(value: unknown) {
   return {
     phase: from.text('phase'),
     startedAt: from.time('startedAt'),
-    /** The duration of the phase; undefined until it ends. */
+    /** The duration of the phase; undefined until the phase ends. */
     seconds: from.optionalAmount('seconds'),
   } as const
 }
@@ -312,8 +312,8 @@ function parsePod(value: unknown) {
     waitingSince: from.optionalTime('waitingSince'),
     containers: from.list('containers', parseContainer) ?? [],
     phases: from.list('phases', parsePhase) ?? [],
-    /** The total duration of the start-up in seconds, and the time at which it ended. Both are set once the pod has
-     * started. */
+    /** The total duration of the start-up in seconds, and the time at which the start-up ended. Both are set once the
+     * pod has started. */
     tookSeconds: undefined as number | undefined,
     startedAt: undefined as number | undefined,
   } as const
