@@ -38,7 +38,7 @@ CONDITIONS = (
     "client. The *late* column counts reports that were due before the server\nhad responded to the previous report."
 )
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""The reference load with a fifth of the nodes. With a quarter of the nodes, the naive server already loses events."""
+"""The reference load with a fifth of the nodes. The naive server starts to lose events at a quarter of the nodes."""
 
 
 @dataclass(frozen=True)

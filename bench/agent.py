@@ -151,8 +151,8 @@ async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.
 
 
 async def measure(pulls: int, seconds: float, pollers: list[Poller], line: str | None) -> None:
-    """Run all pollers at once and print one line of figures for each. Exit with an error if any pull is missing from
-    the last report.
+    """Run all pollers at the same time, and print one line of measurements for each. Exit with an error if any pull is
+    missing from the last report.
     """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(pollers))

@@ -1,5 +1,5 @@
-"""A load generator: agents that report on schedule, and clients that read the stream. The agents and clients run in one
-process, directly on asyncio protocols.
+"""A load generator: agents that report on schedule, and clients that read the stream. The agents and clients all run in
+one process, and use asyncio protocols directly.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ _SLOW_PAUSE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """The load that a generator creates. By default, each pulling node pulls 1 to 3 images concurrently and reports
-    every second.
+    """The load that the load generator creates. By default, each pulling node pulls 1 to 3 images concurrently and
+    reports every second.
     """
 
     nodes: int

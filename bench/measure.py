@@ -32,7 +32,7 @@ class Row:
     late: int
     broken: int
     mib_per_second: float
-    """The combined rate at which the clients received data."""
+    """The rate at which all clients combined received data."""
     load_cpu: float
     scrape: float
     """The duration of the slowest scrape of /metrics, or 0 if there were no scrapes."""

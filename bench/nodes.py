@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix that marks the time at which a report was sent. The time is in microseconds and has sixteen digits."""
+"""In each report, this prefix comes before the time at which the report was sent. The time is in microseconds and has
+sixteen digits.
+"""
 FAILS = 0.05
 """The fraction of pulls that fail."""
 UNPACKED_AFTER = 0.3
-"""How far unpacking lags behind the download, as a fraction of the layer's size."""
+"""How far unpacking lags behind downloading, as a fraction of the layer's size."""
 
 _LAYER = (
     b'{"digest":"sha256:%064x","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","totalBytes":%d,'

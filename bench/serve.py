@@ -1,7 +1,7 @@
 """``python -m bench.serve pulltrace|naive`` runs a server on free loopback ports, and prints the ports as JSON.
 
-The real server's limits are raised to a hundred thousand nodes and ten thousand clients, so the benchmarks reach other
-limits first.
+The real server's limits are raised to a hundred thousand nodes and ten thousand clients, so that the benchmarks reach
+other limits first.
 """
 
 import logging

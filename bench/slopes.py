@@ -1,10 +1,10 @@
 """Measure the CPU time and memory that the server needs for each additional live pull, finished pull, client or waiting
 pod.
 
-Each figure is the difference between the measurements at two loads, divided by the number of added items. ``--short``
-uses small loads, to check that the benchmark works. The cost of live pulls and clients is measured in a real server
-process. The cost of finished pulls and waiting pods is measured in a process without sockets. This cost includes only
-storing the state, updating it on each tick, and encoding frames.
+Each figure is the difference between the measurements at two loads, divided by the number of items that were added.
+``--short`` uses small loads, only to check that the benchmark works. The cost of live pulls and clients is measured in
+a real server process. The cost of finished pulls and waiting pods is measured in a process without sockets. This cost
+includes only storing the state, updating it on each tick, and encoding frames.
 
 Usage:
 
@@ -41,8 +41,8 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The loads of the benchmark. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the number of
-    finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds`` seconds.
+    """The sizes of the benchmark's loads. ``few`` and ``many`` are numbers of live pulls or clients, ``ended`` is the
+    number of finished pulls, and ``pods`` is the number of waiting pods. Each measurement takes ``seconds`` seconds.
     """
 
     few: int = 100
@@ -55,7 +55,7 @@ class Size:
 
 
 async def difference(name: str, few: Load, many: Load, size: Size) -> None:
-    """Measure each load on a new server, and print the cost of one more pull or client."""
+    """Measure each load on a new server, and print the cost of one additional pull or client."""
     rows: list[Row] = [await measure("pulltrace", each, size.seconds, scraped=False) for each in (few, many)]
     cpu, memory = ((getattr(rows[1], figure) - getattr(rows[0], figure)) for figure in ("cpu", "rss"))
     count = size.many - size.few
@@ -67,7 +67,7 @@ def show(name: str, cpu: float, memory: float) -> None:
 
 
 async def pulls(size: Size) -> None:
-    """With one client, measure the CPU time and memory per live pull that is reported every second."""
+    """With one client, measure the CPU time and memory for each live pull that is reported once a second."""
     few, many = (Load(nodes=number, pulling=number, readers=1, images=1) for number in (size.few, size.many))
     await difference("live pull", few, many, size)
 

@@ -49,7 +49,7 @@ HEAP_EVERY = 30.0
 TRACE_SECONDS = 10.0
 
 LONGEST_TASK_MS = 50
-"""The maximum CPU time of a single main-thread task in steady state."""
+"""The maximum CPU time that a single main-thread task uses in steady state."""
 HEAP_GROWTH = 0.15
 """The maximum growth of the heap, as a fraction of its initial size. Larger growth indicates a leak."""
 
@@ -59,7 +59,7 @@ LOADS = 5
 
 
 def pulls(tick: int) -> Iterator[bytes]:
-    """For one tick, yield an event per pull. A pull that reaches 100 % starts again, so the load is constant."""
+    """For one tick, yield an event per pull. A pull that reaches 100 % starts over, so the load is constant."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     for n in range(PULLS):
         percent = (n * 7 + tick * 0.5) % 100
