@@ -32,7 +32,7 @@ class ArchiveImport:
         ingest.received, ingest.updated_at = float(received), self.node.now
 
     def commit(self, blob: Blob) -> None:
-        """Complete a file, whether or not ``begin`` was called for it."""
+        """Mark a file as complete, even if ``begin`` was never called for it."""
         store = self.node.store
         for ref in [ref for ref, item in store.ingests.items() if item.blob is blob]:
             del store.ingests[ref]

@@ -109,7 +109,7 @@ def downloaded(pull: PullState) -> int:
 
 
 def to_fetch(pull: PullState) -> int:
-    """Return how many bytes this pull has to download in total."""
+    """Return the total number of bytes that this pull has to download."""
     return sum(layer.total_bytes - layer.cached_bytes for layer in pull.layers or [])
 
 

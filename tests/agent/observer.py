@@ -19,8 +19,8 @@ from tests.server.build import NOW, SimulatedHub, shifted
 class Seen:
     """A row state, as published by the server.
 
-    ``at`` is the server's time in seconds. ``sent`` is how many bytes the registry had sent by that time;
-    ``sent_before`` is how many it had sent before the agent's poll.
+    ``at`` is the server's time in seconds. ``sent`` is the number of bytes that the registry had sent by that time;
+    ``sent_before`` is the number that it had sent before the agent's poll.
     """
 
     row: PullStatus
@@ -31,7 +31,7 @@ class Seen:
 
 class Observer:
     """Collects the rows published after each report. ``rows`` contains all rows so far, and ``counts`` contains the
-    number of rows after each report.
+    number of rows that existed after each report.
     """
 
     def __init__(

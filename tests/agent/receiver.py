@@ -73,6 +73,6 @@ async def serving(server: Server, port: int) -> AsyncIterator[None]:
 
 
 def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1) -> PullState:
-    """Return a pull with this many layers. By default, the pull has completed."""
+    """Return a pull with this many layers. By default, the status of the pull is ``COMPLETED``."""
     made = [LayerState(digest=f"sha256:{number:064x}", total_bytes=number) for number in range(layers)]
     return PullState(id=name, status=status, layers=made)

@@ -64,7 +64,7 @@ def test_no_chain_ids_are_derived_from_a_config_that_does_not_match_its_manifest
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
 
-def test_the_source_is_the_only_repository_that_all_manifests_and_configs_of_the_image_share():
+def test_the_source_of_an_image_is_the_only_repository_that_all_its_manifests_and_configs_share():
     documents = digest("3"), digest("c"), digest("e")
     shared = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
     own = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))

@@ -49,7 +49,7 @@ def peak(before: int) -> int:
 
 @pytest.fixture
 def traced():
-    """Trace memory allocations during the test. Yield how many bytes were allocated before the test."""
+    """Trace memory allocations during the test. Yield the number of bytes that were allocated before the test."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

@@ -107,7 +107,7 @@ def test_a_download_without_a_lease_counts_as_completed_if_all_its_layers_are_co
 @pytest.mark.parametrize(
     ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
 )
-def test_a_pull_whose_record_was_claimed_by_another_pull_is_completed_only_if_its_layers_are_complete(
+def test_a_pull_whose_record_was_claimed_by_another_pull_counts_as_completed_only_if_its_layers_are_complete(
     complete, outcome
 ):
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()

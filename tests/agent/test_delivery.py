@@ -1,4 +1,4 @@
-"""Even if the connection to the server is unreliable, no live pull is closed and no finished pull is lost."""
+"""Even over an unreliable connection to the server, no live pull is closed and no finished pull is lost."""
 
 from collections.abc import Iterator
 

@@ -121,7 +121,7 @@ async def test_polls_list_only_ingests_and_leases_while_layers_are_being_downloa
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
-async def test_a_stalled_pull_from_before_the_agent_started_needs_no_extra_calls_and_is_dropped_after_five_minutes():
+async def test_a_stalled_pull_that_began_before_the_agent_started_needs_no_extra_calls_and_is_dropped_after_5_minutes():
     registries = Registries()
     image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
     node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)
@@ -202,7 +202,7 @@ async def test_changes_that_do_not_appear_in_ingests_are_seen_within_two_polls(c
 
 
 class Observer:
-    """Collects what an agent reports: the bytes and state of each layer, and how each pull ended."""
+    """Collects what an agent reports: the bytes and state of each layer, and the outcome of each pull."""
 
     def __init__(self) -> None:
         self.bytes: dict[tuple[str, str], int] = {}

@@ -170,8 +170,8 @@ def test_unpacking_an_imported_image_does_not_count_as_a_pull(watched, start_imp
 def test_unpacking_an_imported_image_does_not_count_as_a_pull_even_if_a_poll_saw_its_empty_lease(
     watched, start_import, written, polls
 ):
-    """While the image is being unpacked, the CRI plugin writes a record named by image id and then adds its label to
-    the imported image's record.
+    """While the image is being unpacked, the CRI plugin writes a record whose name is the image id, and then adds its
+    label to the imported image's record.
     """
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
@@ -193,8 +193,9 @@ class ImportAgain:
     agent polls.
 
     ``order`` selects the order of the writes. With ``client``, the image is unpacked under a second lease, and the CRI
-    plugin adds its label before the unpacking is complete. With ``busy node``, the CRI plugin adds its label only after
-    unpacking. With ``transfer service``, the image is unpacked under the first lease, before its record is written.
+    plugin adds its label before the image has been unpacked. With ``busy node``, the CRI plugin adds its label only
+    after the image has been unpacked. With ``transfer service``, the image is unpacked under the first lease, before
+    its record is written.
     """
 
     def __init__(self, watched, ref, image, order="client"):

@@ -71,7 +71,7 @@ def holds(pull):
 
 
 def fetched(pulls):
-    """Return, for each layer, how many bytes the pulls report that they fetched themselves."""
+    """For each layer, return the number of bytes that the pulls report having fetched themselves."""
     total = Counter()
     for pull in pulls:
         total.update({layer.digest: layer.downloaded_bytes for layer in pull.layers if not layer.fetched_by})

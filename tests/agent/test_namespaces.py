@@ -14,8 +14,8 @@ from pulltrace.agent.records import MAX_WRITES
 
 @pytest.fixture
 def deliver(caplog):
-    """Return a function that delivers events from the given namespaces to a client and then returns the changed images
-    and the warnings.
+    """Return a function that delivers events from the given namespaces to a client and returns the changed images and
+    the warnings.
     """
 
     def deliver(reads, *namespaces):
@@ -37,7 +37,9 @@ def deliver(caplog):
         ("moby", {}, False),  # the CRI plugin does not use Docker's namespace
     ],
 )
-def test_a_write_to_the_k8s_io_namespace_is_foreign_if_it_lacks_the_label_of_the_cri_plugin(namespace, labels, foreign):
+def test_a_write_to_the_k8s_io_namespace_is_attributed_to_another_client_if_it_lacks_the_label_of_the_cri_plugin(
+    namespace, labels, foreign
+):
     client = Containerd("/nowhere", namespace)
     envelope = Envelope(namespace=namespace, topic="/images/update", timestamp=Timestamp(seconds=100))
     envelope.event.value = ImageChange(name="registry.test/app:1", labels=labels).SerializeToString()

@@ -26,8 +26,8 @@ def origin(
     image: Image | None = IMAGE,
     downloaded: bool = False,
 ) -> Origin:
-    """Return what the client did with a cached image. The manifest and the config were labelled at these times (None if
-    unknown), and ``writes`` are the writes of the record.
+    """Return how the client obtained a cached image. ``manifest`` and ``config`` are the times at which these blobs
+    were labelled (None if unknown), and ``writes`` are the writes of the image record.
     """
     facts, ledger = Facts(), RecordLedger()
     for digest, labelled_at in ((TARGET, manifest), (CONFIG, config)):
@@ -89,6 +89,6 @@ def test_an_image_counts_as_pulled_if_one_of_its_layers_was_downloaded():
     assert origin(101.0, BEFORE, Write(103.0), downloaded=True) is Origin.PULL
 
 
-def test_an_image_counts_as_pulled_if_nothing_is_known_about_it():
+def test_an_image_counts_as_pulled_if_there_is_no_evidence_of_its_origin():
     assert origin(None, None, Write(103.0), guessed=True) is Origin.PULL
     assert origin(101.0, BEFORE, Write(103.0), image=None) is Origin.PULL

@@ -1,4 +1,4 @@
-"""Tests for leases that are used by image builders and other clients, and for unusual pulls."""
+"""Tests for unusual pulls, and for leases used by image builders and other clients."""
 
 import dataclasses
 import hashlib

@@ -62,7 +62,7 @@ def test_the_load_between_two_pulls_is_not_measured(proc: Path) -> None:
     assert pressure.measure(5.0, pulling=True)
 
 
-def test_only_the_figures_from_an_unreadable_file_are_unknown(proc: Path) -> None:
+def test_only_the_values_from_an_unreadable_file_are_unknown(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     for name in ("io", "memory"):
@@ -102,7 +102,7 @@ def test_the_agent_does_not_keep_any_files_open_while_the_node_is_idle(proc: Pat
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "259 0 sda 1 2", "259 0 sda a b c d e f g h i j k", "\x00" * 100])
-def test_figures_are_unknown_if_their_file_has_an_unexpected_format(proc: Path, text: str) -> None:
+def test_values_are_unknown_if_the_file_they_are_read_from_has_an_unexpected_format(proc: Path, text: str) -> None:
     for name in ("diskstats", "pressure/io", "pressure/cpu", "pressure/memory"):
         (proc / name).write_text(text)
     pressure = Pressure(str(proc))

@@ -57,8 +57,8 @@ async def test_importing_a_pulled_image_again_does_not_count_as_a_pull(
 ) -> None:
     """Each import begins at a different point in the interval between two polls.
 
-    If a pull follows immediately, it may overwrite the labels before the agent reads them. In that case, the agent may
-    mistake the import for a pull, or miss the pull. This is rare.
+    If a pull follows immediately, the pull may overwrite the labels before the agent reads them. In that case, the
+    agent may mistake the import for a pull, or miss the pull. This is rare.
     """
     program = CTR_2.path if client == "ctr 2.4" else None
     if program and not program.exists():
@@ -150,7 +150,7 @@ async def test_the_agent_receives_the_creation_times_of_containers(node: Contain
 async def test_layers_with_digests_other_than_sha256_show_their_progress(
     node: Containerd, registry: Registry, algorithm: str
 ) -> None:
-    """containerd 1.x downloads the layer but then rejects it, so the pull fails."""
+    """containerd 1.x downloads the layer and only afterwards rejects it, so the pull fails."""
     layer = make_layer(5 * MIB, algorithm=algorithm)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)

@@ -174,7 +174,7 @@ async def test_an_image_that_is_pulled_again_after_its_removal_is_fetched_again(
         assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
 
 
-async def test_stopping_containerd_ends_the_pull_and_the_agent_follows_the_next_one(
+async def test_stopping_containerd_ends_the_pull_and_the_agent_reports_the_next_pull(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(4 * MIB)

@@ -1,6 +1,6 @@
 """Tests for each way in which a real node can obtain an image from a slow registry.
 
-`make snapshotters` sets PULL_SECONDS to 60, which is longer than a server usually waits before it reports a stall.
+`make snapshotters` sets PULL_SECONDS to 60, which is longer than the time after which a server usually reports a stall.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def cases(progress, shapes):
 
 @pytest.fixture
 async def begin(registry, tmp_path):
-    """Return a function that starts a node and makes it obtain images in the given way."""
+    """Return a function that starts a node that obtains images in the given way."""
     async with AsyncExitStack() as stack:
         yield lambda way, line: way.start(line, registry, stack)
 
@@ -71,7 +71,7 @@ def sent_of(registry, image):
 
 def check_rows(observer, way, *bases):
     """Check that a pull's row never disappears, never stalls while bytes are arriving, and never counts more bytes than
-    the registry has sent. Return those states of the row in which the pull was live and its size was known.
+    the registry has sent. Return the states of the row in which the pull was live and its size was known.
     """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
@@ -90,8 +90,8 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while its bytes were arriving. It is not an error if a pull really did
-    pause because the machine was busy.
+    """Check that no pull was shown as stalled while its bytes were arriving. A pull that actually paused because the
+    machine was busy is not an error.
     """
     for stalled in observer.rows:
         if stalled.row.stalled_since:
@@ -117,7 +117,7 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
 def check_exact(rows, finished_at, size, *, is_steady):
     """Check the percentage and the estimated remaining time of a pull whose bytes are visible.
 
-    ``is_steady`` is true if the registry maintained its speed throughout the pull. An estimate cannot predict that a
+    ``is_steady`` is true if the registry maintained its speed throughout the pull. An estimate cannot anticipate that a
     busy machine will slow the registry down.
     """
     assert len(rows) > 3

@@ -43,7 +43,7 @@ def test_a_pull_does_not_get_its_name_from_records_older_than_its_lease():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
-def test_a_pull_does_not_get_its_name_from_a_record_named_by_image_id():
+def test_a_pull_does_not_get_its_name_from_a_record_whose_name_is_an_image_id():
     assert named(record(TARGET, 105.0)) is None
 
 
@@ -107,7 +107,7 @@ def test_events_reveal_the_first_write_of_a_record_and_whether_the_cri_plugin_ma
 @pytest.mark.parametrize(
     ("oldest", "unseen_since", "kept"), [(104.0, 107.0, True), (107.0, 104.0, True), (106.0, 107.0, False)]
 )
-def test_a_write_is_remembered_for_as_long_as_a_pull_may_have_made_it(oldest, unseen_since, kept):
+def test_a_record_write_is_remembered_as_long_as_it_may_belong_to_a_pull(oldest, unseen_since, kept):
     known = RecordLedger()
     known.see_writes({"r.io/a:1": [Write(105.0)]})
     known.after_poll(oldest, unseen_since)
@@ -123,8 +123,8 @@ def test_the_number_of_remembered_writes_is_bounded():
 
 
 def test_an_overlapping_pull_counts_as_completed_if_its_layers_are_complete_and_another_pull_claimed_its_record():
-    """The second pull updated the record before the first pull's lease was deleted. The lease may not be deleted until
-    many polls later.
+    """The second pull updated the record before the first pull's lease was deleted. The lease may still exist many
+    polls later.
     """
     known, twice = ledger(earlier={"r.io/a:1": 105.0}), record("r.io/a:1", 105.0)
     for _ in range(60):

@@ -14,7 +14,7 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPh
 from tests.agent.receiver import INTERVAL, Server, pull, serving
 
 
-async def test_the_reporter_keeps_the_minimum_interval_even_if_the_previous_report_arrived_late(server, make):
+async def test_the_reporter_respects_the_minimum_interval_even_if_the_previous_report_arrived_late(server, make):
     """The server compares arrival times, and returns 429 if two reports arrive less than half a second apart."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
@@ -117,7 +117,7 @@ async def test_an_invalid_finished_pull_is_dropped_and_the_next_pull_is_sent(ser
     assert server.acknowledged() == ["good"]
 
 
-async def test_finished_pulls_that_do_not_fit_into_a_single_report_are_sent_in_several_reports(server, make):
+async def test_finished_pulls_that_do_not_fit_into_a_single_report_are_spread_over_several_reports(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
@@ -179,7 +179,7 @@ async def test_pulls_keep_their_turn_when_a_report_is_lost(server, make):
 
 
 @pytest.mark.parametrize("why", ["too large", "no report"])
-async def test_a_rejected_live_pull_does_not_block_other_live_pulls(server, make, why):
+async def test_a_live_pull_that_the_server_rejects_does_not_block_other_live_pulls(server, make, why):
     if why == "too large":
         server.largest = 30_000
     else:

@@ -151,7 +151,7 @@ async def test_only_large_reports_are_gzipped(server, make):
     assert len(gzip.compress(json.dumps(server.reports[-1]).encode())) < 16_000
 
 
-async def test_one_connection_serves_many_reports_and_a_closed_connection_is_reopened(server, make):
+async def test_one_connection_serves_many_reports_and_is_replaced_after_it_was_closed(server, make):
     async with make(run=False) as reporter:
         for number in range(6):
             if number == 3:
@@ -172,7 +172,7 @@ async def test_one_connection_serves_many_reports_and_a_closed_connection_is_reo
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="endless headers"),
     ],
 )
-async def test_an_invalid_http_response_is_retried_later(make, unused_tcp_port, answer):
+async def test_a_request_is_retried_after_an_invalid_http_response(make, unused_tcp_port, answer):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)

@@ -230,7 +230,7 @@ def test_the_bytes_of_a_layer_that_two_pulls_share_are_counted_only_once(observe
     assert [row.downloaded_bytes for row in observed.server.shown] == [400 * MIB, 400 * MIB]
 
 
-def test_layers_are_counted_as_cached_if_the_snapshotter_already_had_them_and_otherwise_as_downloaded(observe, push):
+def test_layers_that_the_snapshotter_already_had_are_counted_as_cached_and_all_others_as_downloaded(observe, push):
     observed = observe(Mode.UNPACK, name="erofs")
     ref, image = push("app:1", ("base", 100), ("middle", 50), ("top", 10))
     staged = [image.layers[number].blob.digest for number in (0, 1)]
@@ -290,7 +290,7 @@ def test_layers_unpacked_by_the_default_snapshotter_are_unpacked_again_for_anoth
     assert {layer.state for layer in row.layers} == {LayerPhase.EXTRACTED}
 
 
-def test_an_ordinary_pull_is_not_affected_by_another_loaded_snapshotter(start_simulated, push):
+def test_an_ordinary_pull_is_not_affected_by_a_second_snapshotter_that_is_loaded(start_simulated, push):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
     ref, image = push("app:1", ("base", 50), ("top", 100))
     observed.watched.node.pull(ref)
@@ -316,7 +316,7 @@ def test_a_label_is_recognised_only_if_its_whole_key_matches(snapshotter, label,
     assert delivery_of(snapshotter, {label: ""}) is expected
 
 
-def test_a_layer_streamed_by_soci_has_both_labels():
+def test_a_layer_with_both_soci_labels_counts_as_streamed():
     labels = {"containerd.io/snapshot/remote": "", "containerd.io/snapshot/remote/namespace": "k8s.io"}
     assert delivery_of("soci", labels) is Delivery.STREAMED
 

@@ -1,4 +1,4 @@
-"""Tests for leases that outlive their pulls, and for pulls that began before the agent started."""
+"""Tests for pulls that began before the agent started, and for leases that outlive their pulls."""
 
 import pytest
 
@@ -104,7 +104,7 @@ def test_an_agent_that_starts_after_a_crash_shows_only_the_pull_that_began_after
     assert set(watched.history) == {again.lease.id}
 
 
-def test_a_new_agent_shows_a_pull_that_has_waited_a_long_time_for_another_pull(watched, push):
+def test_a_new_agent_shows_a_pull_that_has_long_been_waiting_for_another_pull(watched, push):
     first, image = push("one:1", ("base", 60), ("one", 1))
     second, _ = push("two:1", ("base", 60), ("two", 1))
     watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB

@@ -208,7 +208,7 @@ def test_a_layer_that_an_image_contains_twice_is_counted_only_once(watched, push
     assert len(image.layers) == 3
 
 
-def test_an_image_that_is_removed_and_pulled_again_is_fetched_again(watched, push):
+def test_an_image_that_is_removed_and_pulled_again_is_downloaded_again(watched, push):
     ref, image = push("app:1", ("app", 10))
     for _ in range(2):
         watched.node.pull(ref)
@@ -238,7 +238,7 @@ def test_layers_are_counted_as_downloaded_even_if_containerd_discards_them(start
 
 
 @pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
-def test_a_query_that_got_no_response_is_sent_again(watched, push, kind):
+def test_a_query_is_sent_again_if_it_got_no_response(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)

@@ -63,7 +63,7 @@ class Watched:
         )
 
     def _with_files(self, seen: Observation) -> Observation:
-        """If the snapshotter is known to fetch layers itself, add the bytes that it has written to the observation."""
+        """If the snapshotter is known to fetch layers itself, add the sizes of its files to the observation."""
         if self.sees_files and self.tracker.served and seen.received is None:
             files = self.node.store.snapshotter.files
             return replace(seen, received={digest: int(size) for digest, size in files.items()})
