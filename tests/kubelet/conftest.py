@@ -91,7 +91,7 @@ def left_by(folder: Path, processes: str) -> list[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def serial() -> AsyncIterator[Lab]:
-    """A cluster whose node pulls one image at a time, as kubelets do by default."""
+    """A cluster whose node pulls one image at a time, which is the kubelet's default."""
     async with _lab() as lab:
         yield lab
 

@@ -120,8 +120,8 @@ class Lab:
         return ref
 
     def hold(self, *refs: str, at: int = 0) -> None:
-        """Stop sending each layer of these images at the given offset. The pulls then last until ``release`` is called,
-        no matter how slow the machine is.
+        """Stop sending each layer of these images at the given offset. The pulls cannot end until ``release`` is
+        called, no matter how slow the machine is.
         """
         for layer in self._held(refs):
             layer.hold(at)
@@ -225,7 +225,7 @@ class Lab:
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)
 
     async def shown(self, begin: float, polls: int = 5) -> None:
-        """Wait for at least this many polls that are late enough to show the change that happened at ``begin``."""
+        """Wait until at least this many polls have run that could have seen the change made at ``begin``."""
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
@@ -256,7 +256,7 @@ class Lab:
         return -SAME_DURATION - delay <= missing <= (SAME_DURATION + delay if observed else pulled.seconds)
 
     def delay(self, begin: float, end: float) -> float:
-        """Return the longest time, in seconds, by which a poll was late in the given period. Polls are late on a busy
+        """Return the longest delay of a poll, in seconds, during the given period. Polls are late on a busy
         machine.
         """
         times = [look.at for look in self.looks if begin < look.at < end]
@@ -264,8 +264,8 @@ class Lab:
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def sync_delay(self, pod: str, begin: float, end: float) -> float:
-        """Return the longest time, in seconds, by which the kubelet was late to sync a failing pod during the given
-        period. Syncs are late on a busy machine.
+        """Return the kubelet's longest delay, in seconds, in syncing a failing pod during the given period. Syncs are
+        late on a busy machine.
         """
         syncs = [event.at for event in self.kubelet.events(pod=pod) if begin <= event.at <= end]
         longest = max((later - earlier for earlier, later in pairwise(syncs)), default=0.0)
@@ -274,9 +274,9 @@ class Lab:
     def between(self, begin: float, end: float) -> list[Look]:
         """Return the polls between two points in time.
 
-        The first polls are skipped because they may still show the previous state, and the last polls because they may
-        already show the next state. On a busy machine, the kubelet logs events late, so more of the last polls are
-        skipped.
+        The first polls are skipped because they may still show the previous state, and the last ones because they may
+        already show the next state. On a busy machine, the kubelet logs events late, so more of the polls at the end
+        are skipped.
         """
         last = end - 0.3 - self.delay(end - 8, end + 2)
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]

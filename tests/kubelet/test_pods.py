@@ -137,7 +137,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS
         assert look.rows(right)
-        # While the missing tag is being retried, its row briefly has the ``resolving`` status.
+        # While the kubelet retries the missing tag, its row briefly has the ``resolving`` status.
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     lab.check_completed(pulled)
     assert len(lab.ids(wrong)) == 1

@@ -11,8 +11,8 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""Time, in seconds, between two pulls. The kubelet reports times in whole seconds, so Pulltrace cannot distinguish
-pulls that are closer together.
+"""The time between two consecutive pulls, in seconds. The kubelet reports times in whole seconds, so Pulltrace cannot
+distinguish pulls that follow each other more closely.
 """
 
 

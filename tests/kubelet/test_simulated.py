@@ -40,7 +40,7 @@ async def test_a_present_image_is_pulled_again_only_if_the_pull_policy_is_always
     for number, policy in enumerate(("IfNotPresent", "IfNotPresent", "Always")):
         name = f"present{number}"
         if policy == "Always":
-            # A call within two seconds of the first pull would count as part of it (docs/limitations.md).
+            # A call within two seconds of the first pull would be counted as part of that pull (docs/limitations.md).
             arrived = times(node.events("present0"), "Pulled")[0]
             await node.until(lambda arrived=arrived: node.now() > arrived + 4)
         await node.create(name, ref, policy=policy)

@@ -72,6 +72,7 @@ async def test_an_image_that_the_kubelet_refuses_to_pull_is_reported_at_every_sy
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
     assert reported[4] - reported[0] < sum(BACK_OFFS), "there is no back-off"
-    # The first gap is ignored, because the kubelet syncs the pod again as soon as the sandbox has started.
+    # The first gap between syncs is ignored, because the kubelet syncs the pod again as soon as the sandbox has
+    # started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
         check_gap(failing_node, gap, *SYNC)

@@ -84,8 +84,8 @@ async def test_a_pull_fails_and_its_retry_completes_if_containerd_stops(serial: 
 async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -> None:
     missing = f"{serial.registry.host}/team/restart:1"
     await serial.create(failing := pod("restart", missing))
-    # The kubelet now waits for 40 s before its next attempt. If restarting the server takes longer than that, the test
-    # continues with a later attempt.
+    # The kubelet now waits for 40 s before its next attempt. If the server takes longer than that to restart, the test
+    # uses a later attempt instead.
     await serial.happened("restart", "Failed", image=missing, times=3)
     await asyncio.sleep(2)
     await serial.observed.restart_server()

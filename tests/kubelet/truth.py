@@ -39,12 +39,12 @@ class Event:
 
     @property
     def seconds(self) -> float:
-        """The duration of the pull in seconds, excluding the time in the kubelet's queue."""
+        """The duration of the pull, in seconds, excluding the time it spent in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
 
     @property
     def seconds_with_queue(self) -> float:
-        """The duration of the pull in seconds, including the time in the kubelet's queue."""
+        """The duration of the pull, in seconds, including the time it spent in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[2])  # type: ignore[index]
 
     @property
@@ -97,7 +97,7 @@ class KubeletLog:
         """Count the pulls of an image.
 
         If other pods waited for the same pull, the kubelet's PullImage calls for them are not counted. All refusals to
-        pull count as a single failure.
+        pull an image are counted as a single failure.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):
