@@ -58,8 +58,8 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """The ``ctr`` client, connected to one containerd, with the CRI's namespace. ``program`` defaults to the ``ctr``
-    that is installed on this machine.
+    """The ``ctr`` client, connected to one containerd and using the CRI's namespace. ``program`` defaults to the
+    ``ctr`` that is installed on this machine.
     """
 
     def __init__(self, socket: Path, program: Path | None = None) -> None:

@@ -238,7 +238,9 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image with the given layers, plus the layer with the program, which is already on the node."""
+        """Return an image with the given layers, plus the layer that contains the program, which is already on the
+        node.
+        """
         return make_image(*layers, self.program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:

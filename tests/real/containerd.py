@@ -1,7 +1,7 @@
 """A private containerd, which runs as root in a temporary directory, and a CRI client for pulls.
 
-Each containerd runs in a separate mount namespace, so its mounts disappear when it exits. All containerds exit when the
-tests end.
+Each containerd runs in a separate mount namespace, so its mounts disappear when it exits. All containerd processes exit
+when the tests end.
 
 Example:
 
@@ -173,9 +173,9 @@ class Containerd:
         proxy: str = "",
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method. If
-        ``inside`` is given, containerd serves a whole node in that namespace: the socket is at the usual path, and
-        containerd starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a
-        snapshotter in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. If
+        ``inside`` is given, containerd serves a whole node in that namespace: its socket is at the usual path, and it
+        can start pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` is the name of a
+        snapshotter in a separate process, which listens at ``proxy_address`` and stores its files in ``proxy_root``. If
         ``client`` is true, containerd 2.x pulls images as 1.x does, with its own client instead of the transfer
         service. ``images``, ``runtime`` and ``transfer`` contain additional settings for the configuration sections
         with these names.

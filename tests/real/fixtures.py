@@ -25,8 +25,8 @@ async def registry() -> AsyncIterator[Registry]:
 
 
 def require_containerd(line: str) -> str:
-    """Return the path of containerd for a release line, which is `debian`, `1.7` or `2.4`. Skip the test if this
-    release of containerd is missing.
+    """Return the path of the containerd binary for a release line, which is `debian`, `1.7` or `2.4`. Skip the test if
+    this release of containerd is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")

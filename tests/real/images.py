@@ -120,7 +120,7 @@ def _gzip(plain: bytes, compresslevel: int = 1) -> bytes:
 
 
 def make_program(path: Path, name: str) -> Layer:
-    """Make a layer with a single static program in its root."""
+    """Make a layer that contains a single statically linked binary in its root directory."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         info = tarfile.TarInfo(name)

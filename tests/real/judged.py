@@ -1,5 +1,5 @@
-"""A real containerd node, with an agent and a server in the test's process. Every second, the server gives a verdict on
-each pull.
+"""A real containerd node, with an agent and a server in the test's process. Once a second, the server computes a
+verdict on each pull.
 
 Example:
 
@@ -82,16 +82,18 @@ class Observed:
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Return every verdict on a repository's newest pull, with the number of seconds since the pull began."""
+        """Return every verdict on the newest pull from a repository, each with the number of seconds since the pull
+        began.
+        """
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 
     def factors(self, repository: str) -> set[Factor]:
-        """Return every factor that a verdict named, except ``unknown``."""
+        """Return every factor that appears in a verdict, except ``unknown``."""
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:
-        """Return how many seconds after the start of the pull a verdict first named the given factor."""
+        """Return the number of seconds from the start of the pull to the first verdict with the given factor."""
         return next(seconds for seconds, bound in self.verdicts(repository) if bound and bound.by is by)
 
     async def _run(self) -> None:

@@ -25,10 +25,10 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a disk with a limited write speed. The disk counts as busy while it is writing.
+    """Mount a file system on a disk with a limited write speed. A disk counts as busy while it is being written to.
 
     The disk is a loop device on top of a second loop device. The kernel limits how fast the second device can be
-    written. A request to the first device stays in progress until the second device has accepted it.
+    written. A request to the first device remains in progress until the second device has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")

@@ -114,7 +114,7 @@ class Namespace:
         ]
 
     def socket(self, kind: int = socket.SOCK_STREAM, bind: tuple[str, int] | None = None) -> socket.socket:
-        """Return a socket that is in the namespace's network, but that the calling process can use."""
+        """Return a socket that belongs to the namespace's network but can be used by the calling process."""
         made = self._thread.submit(socket.socket, socket.AF_INET, kind).result()
         made.setblocking(False)
         if bind is not None:

@@ -45,7 +45,9 @@ def from_apt(names: set[str]) -> list[str]:
 
 
 def build(part: Built, compiler: str) -> bool:
-    """Build a program and store it in the cache directory. If the build fails, print Go's output and return False."""
+    """Build a program and store it in the cache directory. If the build fails, print the output of the ``go`` command
+    and return False.
+    """
     print_line(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
     begun = time.monotonic()
     part.path.parent.mkdir(parents=True, exist_ok=True)

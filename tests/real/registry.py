@@ -110,7 +110,7 @@ class Registry:
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()
-        """How many bytes of each blob have been sent, keyed by digest."""
+        """The number of bytes that have been sent, keyed by the digest of the blob."""
         self.requests: list[tuple[str, str, int]] = []
         """The method, path and status of every response that has begun."""
         self._pace = Pace()

@@ -22,7 +22,7 @@ async def leased(node):
     return {(resource.type, resource.id) for answer in found for resource in answer.resources}
 
 
-async def test_a_blob_is_an_ingest_while_the_registry_holds_back_its_last_bytes(node, registry):
+async def test_a_blob_is_listed_as_an_ingest_while_the_registry_holds_back_its_last_bytes(node, registry):
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB))
     last = image.layers[-1]
     ref = registry.push("team/app:1.0", image)
@@ -40,7 +40,7 @@ async def test_a_blob_is_an_ingest_while_the_registry_holds_back_its_last_bytes(
     assert await leased(node) == set()
 
 
-async def test_the_rate_limit_of_the_registry_applies_to_all_blobs_together(node, registry):
+async def test_the_rate_limit_of_the_registry_applies_to_all_blobs_combined(node, registry):
     image = make_image(*(make_layer(MIB) for _ in range(3)))
     ref = registry.push("team/app:1.0", image)
     registry.limit(2 * MIB)

@@ -50,8 +50,8 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 
 def row(limit: str, observed: Observed, repository: str, by: Factor, *, at_first: Factor | None = None) -> Bound:
-    """Check that the verdicts during and after the pull named only the given factor, and print the test's row of the
-    table. The first verdicts may also name the factor in ``at_first``.
+    """Check that the verdicts during and after the pull contained only the given factor, and print the test's row of
+    the table. The first verdicts may also contain the factor ``at_first``.
     """
     pull = observed.status(repository)
     assert pull is not None
@@ -59,7 +59,7 @@ def row(limit: str, observed: Observed, repository: str, by: Factor, *, at_first
     timeline = [(seconds, bound.by.value) for seconds, bound in named]
     assert pull.bound is not None, timeline
     print(*named, *observed.loads, sep="\n")  # noqa: T201 (pytest shows it if the test fails)
-    # If other programs keep the CPU busy, unpacking really does have to wait for the CPU.
+    # If other programs keep the CPU busy, unpacking does have to wait for CPU time.
     pressures = [load.cpu_pressure or 0.0 for load in observed.loads if load]
     others = {Factor.CPU} - {by} if max(pressures, default=0.0) >= CPU_PRESSURE else set()
     others |= {bound.by for _, bound in named[:1] if bound.by is at_first}
@@ -77,7 +77,7 @@ async def pull(node: Containerd, observed: Observed, reference: str) -> None:
     await observed.until(lambda: observed.ended(repository))
 
 
-async def test_the_verdict_names_a_slow_registry(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_identifies_a_slow_registry(real: Containerd, registry: Registry) -> None:
     async with Registry() as slow, Observed(real) as observed:
         real.trust(SLOW, slow.url)
         registry.push("team/quick:1", make_image(*(make_layer(40 * MIB) for _ in range(3))))
@@ -90,7 +90,7 @@ async def test_the_verdict_names_a_slow_registry(real: Containerd, registry: Reg
         assert bound.why.startswith(f"{SLOW} delivers ")
 
 
-async def test_the_verdict_names_one_large_layer(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_identifies_one_large_layer(real: Containerd, registry: Registry) -> None:
     small = [make_layer(3 * MIB) for _ in range(2)]
     large = make_layer(18 * MIB)
     registry.push("team/model:1", make_image(*small, large))
@@ -110,7 +110,7 @@ def disk() -> Iterator[object]:
         pytest.skip(str(error))
 
 
-async def test_the_verdict_names_a_slow_disk(binary: str, disk, registry: Registry) -> None:
+async def test_the_verdict_identifies_a_slow_disk(binary: str, disk, registry: Registry) -> None:
     registry.push("team/wide:1", make_image(*(make_layer(20 * MIB) for _ in range(3))))
     async with Containerd(binary, disk=disk) as node:
         node.trust(FAST, registry.url)
@@ -119,7 +119,7 @@ async def test_the_verdict_names_a_slow_disk(binary: str, disk, registry: Regist
             row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
-async def test_the_verdict_names_the_cpu_if_containerd_gets_too_little_cpu_time(
+async def test_the_verdict_identifies_the_cpu_if_containerd_gets_too_little_cpu_time(
     real: Containerd, registry: Registry
 ) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
@@ -132,7 +132,7 @@ async def test_the_verdict_names_the_cpu_if_containerd_gets_too_little_cpu_time(
         row("containerd has 6 % of one CPU", observed, "team/dense", Factor.CPU)
 
 
-async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
+async def test_the_verdict_identifies_the_queue_of_a_kubelet_that_pulls_serially(
     real: Containerd, registry: Registry
 ) -> None:
     registry.push("team/first:1", make_image(*(make_layer(10 * MIB) for _ in range(3))))
@@ -152,7 +152,7 @@ async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
         assert observed.factors("team/first") == set()
 
 
-async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
+async def test_the_verdict_identifies_the_download_slots_if_all_of_them_are_in_use(
     real: Containerd, registry: Registry
 ) -> None:
     busy = [make_layer(14 * MIB) for _ in range(6)]
@@ -170,7 +170,7 @@ async def test_the_verdict_names_the_download_slots_if_all_of_them_are_in_use(
         row("another pull holds the three slots", observed, "team/late", Factor.SLOTS, at_first=Factor.QUEUE)
 
 
-async def test_the_verdict_names_a_rate_limit(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_identifies_a_rate_limit(real: Containerd, registry: Registry) -> None:
     registry.push("team/popular:1", make_image(make_layer(MIB)))
     registry.repository("team/popular").answer = 429
     async with Observed(real) as observed:

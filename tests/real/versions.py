@@ -125,8 +125,8 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Describe the build of one of the Kubernetes programs. The programs share most of their code, so only the first
-    takes long to compile.
+    """Return the build definition of one of the Kubernetes binaries. The binaries share most of their code, so only the
+    first one takes long to compile.
     """
     version = "k8s.io/component-base/version"
     return Built(
@@ -134,7 +134,8 @@ def kubernetes(name: str, costs: str) -> Built:
         version="1.37.2",
         module=".",
         package=f"k8s.io/kubernetes/cmd/{name}",
-        # Without these linker flags, the program reports version v0.0.0, and clients choose different code paths.
+        # Without these linker flags, the program reports version v0.0.0, which makes clients choose different code
+        # paths.
         ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
         costs=costs,
     )
@@ -208,7 +209,7 @@ BUILT = (
 
 
 def containerds() -> dict[str, Path | None]:
-    """Return the path of containerd for each release line. The path is None if the release is missing."""
+    """Return the path of the containerd binary for each release line. The path is None if the release is missing."""
     debian = shutil.which("containerd")
     return {
         "debian": Path(debian) if debian else None,

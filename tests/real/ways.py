@@ -88,7 +88,7 @@ class Way:
     def push(self, name: str, image: Image, registry: Registry, folder: Path) -> tuple[str, Image]:
         """Serve the image in the format that this way of pulling requires.
 
-        Return the reference of the image, and the image in the served format.
+        Return the reference of the image, and the image in the format in which it is served.
         """
         if self.plain or self.progress is not Progress.NONE_NEEDED:
             return registry.push(name, image), image
