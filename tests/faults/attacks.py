@@ -1,4 +1,4 @@
-"""Run an attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT``.
+"""Run an attack on a server that is a separate process: ``python -m tests.faults.attacks NAME PORT``.
 
 Each attack prints a line when it begins, and lasts until the process receives SIGTERM. It then prints a JSON line with
 the number of responses by status. ``closed`` is how many connections the server closed without responding.

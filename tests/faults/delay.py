@@ -1,5 +1,5 @@
-"""Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets that pass
-between them.
+"""Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets that travel
+between the two hosts.
 
 Test machines may have a kernel without netem, so this process reads each packet from one host's device, waits, and
 writes it to the other host's device. Closing the devices also removes their routes.

@@ -1,5 +1,5 @@
 """A simulated containerd with a known state, a real agent and a real server. The connection between the agent and the
-server can be broken.
+server can be interrupted.
 """
 
 import asyncio
@@ -69,7 +69,8 @@ class Lab:
     """A lab with one node. Each of the node's connections downloads at ``speed``, and the node's clock is ``ahead``
     seconds fast.
 
-    If a ``network`` is given, the agent and the server run on two hosts. Otherwise, both use the loopback interface.
+    If a ``network`` is given, the agent and the server run on two hosts. If no network is given, both use the loopback
+    interface.
     """
 
     def __init__(
@@ -281,13 +282,13 @@ class Lab:
         await self.recovered()
 
     async def lost(self) -> int:
-        """Return how many images the server does not list although their pulls have completed."""
+        """Return the number of images whose pulls have completed but which are missing from the server's list."""
         rows = {row["imageRef"] for row in await self.api.pulls()}
         return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
 
 
 def _image(reference: str) -> str:
-    """Return the image's name without its tag, which is unknown until the pull has ended."""
+    """Return the image's name without its tag, because the tag is unknown until the pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
@@ -352,8 +353,8 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Return whether both processes' memory use is back to normal. The server returns freed memory to the operating
-        system every 30 seconds.
+        """Return whether the memory use of both processes is back to normal. The server returns freed memory to the
+        operating system every 30 seconds.
         """
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 

@@ -23,7 +23,7 @@ _numbers = itertools.count()
 
 
 def lacking() -> str:
-    """Return the reason why networks cannot be created on this machine, or an empty string if they can."""
+    """Return the reason why this machine cannot create networks, or an empty string if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     tools = {"ip": "iproute2", "tc": "iproute2", "iptables-legacy": "iptables"}

@@ -28,7 +28,7 @@ WAITS = ("report", "event", "healthz")
 SECONDS = 12.0
 """The minimum duration of an attack, in seconds. Each attack outlasts the server's timeout for unfinished requests."""
 LONGEST_WAITS = {"healthz": 1.0, "report": 1.0, "event": 2.0} if FINDINGS else dict.fromkeys(WAITS, SECONDS / 2)
-"""The upper limit for the 99th percentile of the bystander's waiting times, in seconds. Only `make reliability`, which
+"""The upper limit, in seconds, for the 99th percentile of the bystander's waiting times. Only `make reliability`, which
 publishes the times, uses the limits in docs/reliability.md. On a busy machine, each response takes longer, but only an
 attack that blocks the server makes a bystander wait until the attack ends.
 """
@@ -41,7 +41,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a stream client and a ``/healthz`` probe, which measure their waiting times."""
+    """An agent, a stream client and a ``/healthz`` probe, which measure how long they have to wait."""
 
     def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -200,7 +200,7 @@ async def test_an_attack_on_the_api_port_does_not_delay_other_clients(served, na
     assert statuses is None or seen.keys() <= statuses
     text = ""
     async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
-        # The server may still count the bystander, which has just disconnected.
+        # The server may still be counting the bystander, which has just disconnected.
         while "pulltrace_sse_clients_active 0.0" not in text:
             async with session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
                 text = await response.text()

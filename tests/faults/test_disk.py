@@ -59,7 +59,7 @@ class Lab:
         """Do nothing, because ``recovered`` has already waited for all pulls to end."""
 
     async def lost(self):
-        """Return how many images the server does not list."""
+        """Return the number of images that are missing from the server's list."""
         return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
 
 

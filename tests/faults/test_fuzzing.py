@@ -64,7 +64,7 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(data)
 
 
-async def test_fuzzing_a_connection_finds_no_errors(served):
+async def test_fuzzing_a_connection_finds_no_problems(served):
     """Send ``FUZZ_REQUESTS`` mutated requests. The server keeps running, never responds with status 500, and never logs
     a traceback.
     """

@@ -40,8 +40,8 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference between the server's state and the node's. If a row does not show the pod that
-        needs the image, that also counts as a difference.
+        """Return the first difference between the server's state and the node's. It also counts as a difference if a
+        row does not show the pod that needs the image.
         """
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
