@@ -13,7 +13,7 @@ from tests.soak.follower import ENDED, Follower, Pull, seconds
 
 ACTIVE = ("resolving", "downloading", "extracting")
 CLOCKS = 2.0
-"""The maximum difference between the soak test's times and containerd's times, in seconds."""
+"""The maximum difference, in seconds, between the times recorded by the soak test and by containerd."""
 
 
 class Checks:
@@ -58,8 +58,8 @@ class Checks:
         return wrong
 
     async def differences(self, since: float) -> dict[str, str]:
-        """For each node whose true state differs from the published state, return the first difference. A node that has
-        not reported since ``since`` is also included.
+        """For each node whose true state differs from the published state, return the first difference. A node whose
+        last report is older than ``since`` is also included.
         """
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}

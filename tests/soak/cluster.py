@@ -23,12 +23,12 @@ from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2
-"""Seconds between two simulation steps."""
+"""The time between two simulation steps, in seconds."""
 SEEN_AFTER = 2.0
-"""How long, in seconds, a healthy agent may take to observe a new pull at two polls per second."""
+"""How long, in seconds, a healthy agent that polls twice per second may take to observe a new pull."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""How long, in seconds, an agent may take to reconnect to a restarted containerd at one attempt per poll."""
+"""How long, in seconds, an agent that tries once per poll may take to reconnect to a restarted containerd."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Truth:
     ended: float | None = None
     told: bool = False
     only_told: bool = False
-    """True if the node's agent was restarted, in which case only the server has a record of the pull."""
+    """True if only the server has a record of the pull, because the node's agent was restarted."""
 
     @property
     def reference(self) -> str:
@@ -137,7 +137,7 @@ class SoakCluster:
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Forget the pulls that only the server had a record of."""
+        """Forget the pulls of which only the server had a record."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
@@ -149,7 +149,7 @@ class SoakCluster:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        # The scenario's clock must not lag behind the machine's clock. Otherwise, a lease could be older than its
+        # The scenario's clock must not lag behind the machine's clock. If it did, a lease could be older than its
         # containerd.
         then = self._begun
         async with asyncio.TaskGroup() as restarts:

@@ -1,6 +1,4 @@
-"""The soak test's faults. Each function causes one fault for a few seconds, and returns when everything has been
-repaired.
-"""
+"""The soak test's faults. Each function causes one fault for a few seconds, and returns when everything works again."""
 
 import asyncio
 import signal
@@ -132,7 +130,7 @@ FAULTS: dict[Fault, int] = {
     kubernetes_forgets: 1,
     readers_deaf: 1,
 }
-"""The frequency of each fault, relative to the other faults."""
+"""The relative frequency of each fault."""
 KILLS_SERVER = frozenset({server_killed})
 KILLS_AGENT = frozenset({agent_killed, agent_restarted})
 

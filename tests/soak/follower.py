@@ -26,7 +26,7 @@ class Follower:
         self.boot, self.revision = "", 0
         self.events = self.ends = self.resets = self.boots = 0
         self.completed: dict[tuple[str, str], list[float]] = {}
-        """The published completion times for each combination of node and image."""
+        """The completion times that were published for each combination of node and image."""
         self._url = f"http://127.0.0.1:{port}/api/v1/events"
         self._complain = complain
         self._last = ""

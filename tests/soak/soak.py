@@ -1,4 +1,4 @@
-"""The soak test causes faults one by one. After each fault, it waits until the published state is correct again."""
+"""The soak test causes one fault at a time. After each fault, it waits until the published state is correct again."""
 
 import asyncio
 import sys
@@ -18,8 +18,8 @@ from tests.soak.follower import Follower
 WITHIN = 10.0
 """Maximum time, in seconds, from a fault until the published state is correct again."""
 REPORTS = 10
-"""A busy machine delays the agents, so a node's state may be wrong until the node has sent this many reports. On an
-idle machine, the state is correct after at most ``WITHIN`` seconds.
+"""A busy machine delays the agents, so the published state of a node may be wrong until the node has sent this many
+reports. On an idle machine, the state is correct after at most ``WITHIN`` seconds.
 """
 SILENT = 60.0
 """Maximum time, in seconds, from a fault until every node has reported again, even on a busy machine."""
@@ -41,7 +41,7 @@ class Life:
     samples: int = 0
 
     def take(self, rss: float, now: float) -> None:
-        """Record a sample. During the process's first minute, only ``last`` changes."""
+        """Record a sample. During the process's first minute, only ``last`` is updated."""
         self.last = rss
         if now - self.since >= SETTLES:
             self.first = self.first or rss
@@ -63,7 +63,7 @@ class Result:
 
 
 class Soak:
-    """A soak test that runs for ``seconds``. The same seed selects the same faults, but they do not occur at the same
+    """A soak test that runs for ``seconds``. The same seed always selects the same faults, but they occur at different
     points in the load.
     """
 
@@ -113,8 +113,8 @@ class Soak:
         """Select and apply one fault, then wait until the state is correct again."""
         random, cluster = self._random, self._cluster
         allowed = dict(faults.FAULTS)
-        # The memory growth of a killed process cannot be measured. Therefore, the first node's agent is never killed,
-        # and the server is not killed in the last two thirds of the run.
+        # If a process is killed, its memory growth cannot be measured. Therefore, the first node's agent is never
+        # killed, and the server is not killed during the last two thirds of the run.
         if passed > self._seconds / 3:
             allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
         fault = random.choices(list(allowed), list(allowed.values()))[0]
