@@ -37,8 +37,8 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def changed(value: Any, path: Path, new: Any) -> Any:
     """Return a copy of the value with one change."""
-    # An object may occur in two places. In a deep copy, both places would still share one object, and the change would
-    # affect both. A JSON round trip creates separate objects.
+    # The same object may occur in two places. In a deep copy, both places would still share one object, so a change to
+    # one would affect both. A JSON round trip creates separate objects.
     whole = {"": json.loads(json.dumps(value))}
     holder: Any = whole
     *steps, last = ("", *path)

@@ -34,7 +34,7 @@ def promtool(folder: Path, *words: object) -> None:
 
 @needs_promtool
 def test_each_alert_fires_only_in_its_own_cases(tmp_path: Path) -> None:
-    # promtool would also compare the annotations, which this test does not check.
+    # promtool would also compare the annotations, but this test does not check them.
     bare = [{**rule, "annotations": {}} for rule in rules()[0]["rules"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "pulltrace", "rules": bare}]}))
     shutil.copy2(CASES, tmp_path / "cases.yaml")

@@ -70,7 +70,7 @@ def test_the_notes_describe_the_installed_release(given: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize("tag", ["0.1.0", "v0.1.0", "0.1"])
-def test_the_notes_warn_about_images_of_the_original_go_program(tag: str) -> None:
+def test_the_notes_contain_a_warning_about_images_of_the_original_go_program(tag: str) -> None:
     notes = render(values({"agent.image.tag": tag})).notes
     assert f"agent.image.tag={tag} is the image of the original Go program" in notes
     assert "server.image.tag" not in notes

@@ -46,7 +46,7 @@ async def demo(tmp_path: Path) -> AsyncIterator[str]:
 
 
 class Prometheus:
-    """A client for Prometheus' HTTP API."""
+    """A client for the Prometheus HTTP API."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
@@ -148,7 +148,7 @@ def test_every_panel_has_a_description_and_filters_its_metrics_by_every_variable
 
 
 async def test_every_dashboard_query_returns_data(prometheus: Prometheus) -> None:
-    # The demo's server does not reject any reports, so the query for rejected reports returns no data.
+    # The demo's server never rejects a report, so the query for rejected reports returns no data.
     missing = {name: text for name, text in expressions().items() if "reports_rejected" not in text}
 
     async def answered() -> bool:
@@ -233,8 +233,8 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # Each kind of failure below creates a new time series. The alerts must take its first value into account as
-        # well.
+        # Each kind of failure below creates a new time series. The alerts must also take the first value of such a
+        # series into account.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

@@ -76,7 +76,7 @@ def definition(path: str) -> dict[str, Any]:
 
 
 @pytest.mark.cluster
-async def test_the_schema_has_the_same_fields_as_a_real_api_server(cluster: APIServer) -> None:
+async def test_the_schema_has_the_same_fields_as_the_api_of_a_real_server(cluster: APIServer) -> None:
     known: dict[str, Any] = {}
     for group in ("api/v1", "apis/networking.k8s.io/v1", "apis/rbac.authorization.k8s.io/v1"):
         known |= (await cluster.request("GET", f"/openapi/v3/{group}"))["components"]["schemas"]
@@ -104,8 +104,8 @@ def substituted(tree: Any, old: Any, new: Any) -> Any:
 
 
 async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], document: dict[str, Any]) -> str:
-    """Apply an object in a dry run, as Helm 4 would. Return the API server's reason for rejecting the object, or an
-    empty string if it accepts the object.
+    """Apply an object in a dry run, in the same way as Helm 4. Return the API server's reason for rejecting the object,
+    or an empty string if it accepts the object.
     """
     query = "dryRun=All&fieldValidation=Strict&fieldManager=helm&force=true"
     path = collection(document, plural[document["apiVersion"], document["kind"]])
@@ -125,8 +125,8 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 @pytest.mark.timeout(1200)
 async def test_a_real_api_server_accepts_every_mutation_that_the_chart_accepts(cluster: APIServer) -> None:
     """Rendering is slow, so each mutation is first tried on the API server, and only mutations that it rejects are
-    rendered. The agent's values are tried only in the agent's objects, and the server's values only in the server's
-    objects, even if both values are equal.
+    rendered. Mutations of the agent's values are tried only in the agent's objects, and mutations of the server's
+    values only in the server's objects, even if both values are equal.
     """
     await make_namespaces(cluster, "pulltrace")
     plural, usual = await plurals(cluster), render(VALID).objects

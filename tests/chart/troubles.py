@@ -50,7 +50,7 @@ class Troubles:
             await self._reported.wait()
 
     async def fetch(self, registry: str, size: int, seconds: float) -> None:
-        """Report a pull on ``n1`` that took this many seconds, and wait until the server has seen it complete."""
+        """Report a pull on ``n1`` that took this many seconds, and wait until the server shows it as completed."""
         pull = self._pull(registry, size, seconds)
         await self.next_report()
         layer = LayerState(digest="sha256:a", total_bytes=size, downloaded_bytes=size, state=LayerPhase.DOWNLOADED)
@@ -152,7 +152,7 @@ async def troubles(folder: Path) -> AsyncIterator[Troubles]:
 
 @contextlib.asynccontextmanager
 async def _api_server(refused: asyncio.Event) -> AsyncIterator[str]:
-    """Start an API server without any objects, whose watches last until ``refused`` is set."""
+    """Start an API server that has no objects and whose watches last until ``refused`` is set."""
 
     async def respond(request: web.Request) -> web.StreamResponse:
         if refused.is_set():
