@@ -22,7 +22,7 @@ def test_every_command_prints_its_version(arguments: list[str]) -> None:
     assert run(*arguments).stdout == f"pulltrace {__version__}\n"
 
 
-def test_an_agent_with_an_invalid_configuration_reports_every_mistake_and_exits_with_2() -> None:
+def test_an_agent_with_an_invalid_configuration_reports_every_mistake_and_exits_with_status_2() -> None:
     done = run("agent", PULLTRACE_REPORT_INTERVAL="fast", PULLTRACE_LOG_LEVEL="loud")
     assert done.returncode == 2
     assert [line.split("=")[0].split()[0] for line in done.stderr.splitlines()[1:]] == [
@@ -42,7 +42,7 @@ def test_server_and_local_report_every_mistake_in_their_configuration(command: s
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["demo", "--nodes", "0"], ["demo", "--speed", "x"]])
-def test_invalid_arguments_exit_with_2_and_one_clear_line(arguments: list[str]) -> None:
+def test_invalid_arguments_cause_exit_status_2_and_one_clear_line_of_output(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("pulltrace")

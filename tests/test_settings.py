@@ -1,4 +1,4 @@
-"""Environment variables are parsed into settings; if any are invalid, a single error reports all mistakes."""
+"""Environment variables are parsed into settings; if any are invalid, a single error lists all mistakes."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Check that the benchmarks still run. The measured figures are not checked."""
+"""Check that the benchmarks still run. The measured values are not checked."""
 
 import asyncio
 import sys

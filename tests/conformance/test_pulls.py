@@ -105,7 +105,7 @@ async def test_the_manifest_and_the_config_can_be_read_while_the_layers_are_bein
     await pull
 
 
-async def test_a_source_label_of_a_blob_names_the_registry_host_and_repository_but_not_the_port_or_tag(lab, look):
+async def test_a_source_label_of_a_blob_contains_the_registry_host_and_repository_but_not_the_port_or_tag(lab, look):
     layer = lab.layer(MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)

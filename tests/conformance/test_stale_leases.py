@@ -54,7 +54,7 @@ async def test_the_lease_and_its_content_and_ingest_remain_if_containerd_is_kill
     assert await look.images() == {}
 
 
-async def test_after_a_crash_of_containerd_the_next_pull_resumes_the_ingest_in_the_stale_lease(lab, look):
+async def test_the_next_pull_after_a_containerd_crash_resumes_the_ingest_in_the_stale_lease(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()

@@ -205,7 +205,7 @@ async def test_a_port_that_is_already_in_use_is_reported_clearly():
         pytest.param(("--fast",), id="an unknown option"),
     ],
 )
-async def test_invalid_arguments_are_reported_and_the_exit_status_is_2(arguments):
+async def test_invalid_arguments_are_reported_and_cause_exit_status_2(arguments):
     process = await start(*arguments)
     output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 2

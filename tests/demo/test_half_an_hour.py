@@ -61,8 +61,8 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # The attempt number of a cancelled pull can differ from the pod's, because another pod may also have requested
-        # the image.
+        # The attempt number of a cancelled pull can differ from that of the pod, because another pod may also have
+        # requested the image.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

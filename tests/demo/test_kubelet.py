@@ -97,7 +97,7 @@ def test_the_status_shows_a_failure_at_the_next_sync_and_the_back_off_at_the_syn
     said = live(1)
     assert reasons(said) == ["Pulling", "Failed", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ContainerCreating"]] * 2
-    # The next sync begins early, because the kubelet notices that the sandbox has started.
+    # The next sync is early, because the kubelet notices that the sandbox has started.
     said = live(1)
     assert reasons(said) == ["BackOff", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ErrImagePull"]]

@@ -109,7 +109,7 @@ def test_the_scenario_works_with_any_number_of_nodes(nodes):
 
 
 @pytest.mark.parametrize("speed", [0.1, 10, 100])
-def test_the_clocks_of_simulated_nodes_keep_real_time_at_any_simulation_speed(speed):
+def test_the_clocks_of_simulated_nodes_follow_real_time_at_any_simulation_speed(speed):
     scenario = Scenario(2, now=NOON, speed=speed)
     play(scenario, 10, tick=0.2)
     assert {round(node.now - NOON, 3) for node in scenario.nodes.values()} == {10}

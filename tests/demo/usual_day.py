@@ -1,7 +1,7 @@
 """Compare ``usualSeconds`` with the actual durations of pulls, over one day of virtual time in the demo.
 
 The demo's nodes, the agent's tracker and the server's hub run without sockets or waiting. For each pull, only the first
-estimate after the pull's size became known is counted.
+estimate made after the pull's size became known is counted.
 
 Usage:
 
@@ -110,7 +110,7 @@ def compare(*, hours: float, nodes: int, seed: int = 20261123) -> Comparison:
 
 
 def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Comparison]:
-    """Yield the comparison so far, after each virtual hour and at the end."""
+    """Yield the comparison so far after each virtual hour, and again at the end."""
     day = _Day(nodes, seed)
     for number in range(int(hours * 3600 / STEP)):
         if number and number % 3600 == 0:

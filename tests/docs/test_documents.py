@@ -1,4 +1,4 @@
-"""The documentation and the code name the same variables, routes, metrics, chart values and fields."""
+"""The documentation and the code refer to the same variables, routes, metrics, chart values and fields."""
 
 import logging
 import re
@@ -96,7 +96,7 @@ def test_other_commands_name_the_current_version() -> None:
     assert {name for path in TEXTS for name in re.findall(pattern, path.read_text())} == {__version__}
 
 
-def test_the_resource_requests_of_the_agent_match_the_measured_figures() -> None:
+def test_the_resource_requests_of_the_agent_match_the_measured_usage() -> None:
     [row] = re.findall(r"^\| \*\*now: (.+)$", (ROOT / "bench" / "README.md").read_text(), re.MULTILINE)
     megabytes, millicores = (
         [
@@ -222,7 +222,7 @@ def test_the_security_page_names_only_existing_tests() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_stubs_of_the_agent_contain_exactly_the_calls_that_the_security_page_names() -> None:
+def test_the_stubs_of_the_agent_contain_exactly_the_calls_that_the_security_page_lists() -> None:
     calls = set()
     for proto in (Path(pulltrace.__file__).parent / "agent" / "containerd_api").rglob("*.proto"):
         text = proto.read_text()

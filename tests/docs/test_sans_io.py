@@ -1,4 +1,4 @@
-"""The modules that import-linter checks for I/O are exactly those that call themselves sans-I/O."""
+"""The modules that import-linter checks for I/O are exactly those whose docstrings call them sans-I/O."""
 
 import ast
 import tomllib

@@ -1,4 +1,6 @@
-"""The tour of the code is the same in the docs and in the package, and a report passes through every module in it."""
+"""The tour of the code is the same in the docs and in the package, and a report passes through every module in the
+tour.
+"""
 
 import asyncio
 import logging

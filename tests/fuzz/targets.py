@@ -96,7 +96,7 @@ _server = _Server()
 
 
 def report(data: bytes) -> None:
-    """Post the bytes to ``/api/v1/report``, and check that the published figures are consistent."""
+    """Post the bytes to ``/api/v1/report``, and check that the published values are consistent."""
     if _server.request("POST", "/api/v1/report", body=data) == 200:
         _server.tick()
 

@@ -10,13 +10,13 @@ RUNS = 2000
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, tuple[int, str]]:
-    """For each target, the number of executions and the finding, if any."""
+    """For each target, the number of executions and a description of the problem that was found, or an empty string."""
     pytest.importorskip("atheris", reason="no atheris for this Python")
     return fuzz(TARGETS, f"-runs={RUNS}", "-seed=7")
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_accepts_its_seeds_and_their_mutations(results: dict[str, tuple[int, str]], name: str) -> None:
+def test_a_fuzz_target_accepts_its_seeds_and_their_mutations(results: dict[str, tuple[int, str]], name: str) -> None:
     runs, finding = results[name]
     assert not finding, finding
     assert runs >= RUNS

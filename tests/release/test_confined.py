@@ -3,7 +3,7 @@
 The container has the image's root file system, and the agent observes a real containerd. The test exercises every
 function of the agent. The agent resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects
 to a containerd that has been killed, and exits on SIGTERM. In the tests, a system call outside the profile kills the
-agent. On a node, such a call simply fails.
+agent. On a node, such a call would only return an error.
 """
 
 import asyncio
@@ -162,7 +162,7 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """Start a DNS server on port 53 of the first free loopback address. Resolvers do not use any other port."""
+    """Start a DNS server on port 53 of the first free loopback address. Resolvers always use this port."""
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):
         names = Names(f"127.83.53.{number}")

@@ -59,7 +59,7 @@ async def test_helm_test_fails_and_prints_the_reason_if_no_server_responds(tmp_p
 
 @pytest.fixture
 async def ended(demo: str) -> list[dict[str, Any]]:
-    """Two of the demo's pulls: a completed pull that fetched bytes, and a failed pull."""
+    """Two of the demo's pulls: a completed pull that downloaded bytes, and a failed pull."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE):
         while True:
             async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as response:

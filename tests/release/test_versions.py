@@ -37,7 +37,7 @@ def test_the_release_notes_are_the_section_of_the_changelog_for_the_version(tree
     assert versions.notes("0.1.0", tree) == "Old."
 
 
-def test_every_version_that_differs_from_the_tag_is_listed(tree: Path) -> None:
+def test_every_file_whose_version_differs_from_the_tag_is_listed(tree: Path) -> None:
     wrong = versions.disagreements("v0.3.0", tree)
     assert len(wrong) == 6
     assert "Chart.yaml appVersion is 0.2.0, not 0.3.0" in wrong

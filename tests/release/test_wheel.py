@@ -173,7 +173,7 @@ def test_the_demo_from_an_installed_wheel_serves_the_page(wheel: Path, tmp_path:
         ("server", {"grpcio", "hpack", "protobuf"}),
     ],
 )
-def test_the_agent_and_the_server_start_without_the_libraries_of_the_other_program(
+def test_the_agent_and_the_server_each_start_without_the_libraries_of_the_other_program(
     wheel: Path, tmp_path: Path, half: str, foreign: set[str]
 ) -> None:
     python = environment(tmp_path, f"{wheel}[{half}]")

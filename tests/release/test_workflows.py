@@ -115,7 +115,7 @@ def uses(workflow: dict, action: str) -> list[dict]:
 
 def test_a_release_contains_the_artifacts_of_its_jobs_but_no_build_records() -> None:
     # Building images also creates build records, which are artifacts of a different kind. If a release downloaded every
-    # artifact, it would fail on the build records.
+    # artifact, the build records would make it fail.
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     [download] = [found for found in uses(workflow, "actions/download-artifact") if found.get("path") == "assets"]
     uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]
