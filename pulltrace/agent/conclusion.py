@@ -34,8 +34,8 @@ distinguishes their leases from those of pulls.
 outcome from the kubelet's events.
 
 A lease may be deleted before any poll has read the pull's manifest. In that case, the agent tries to read the pull's
-documents after the pull has ended. It tries in one poll only, so that an unresponsive containerd does not delay the
-report that the pull has ended.
+documents after the pull has ended. The agent tries in one poll only, so that an unresponsive containerd does not delay
+the report that the pull has ended.
 """
 
 import math
@@ -309,8 +309,8 @@ class Conclusion:
         return any(at > pull.lease.created_at for at in self._facts.containers)
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether the pull may have written some of the new records, although polls saw too little of it to be
-        certain.
+        """Return whether the pull may have written some of the new records, even though polls saw too little of it to
+        be certain.
 
         An empty lease may have belonged to a container, to the unpacking of an imported image, or to a pull that wrote
         its image record after the last poll that saw the lease. An import may have written its manifests after the last

@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 class ContainerdError(Exception):
-    """containerd did not respond, or its response is unusable. The error message names the call and the cause."""
+    """containerd did not respond, or its response is unusable. The error message states which call failed and why."""
 
 
 def find_socket() -> str | None:

@@ -8,9 +8,9 @@ Theory of operation. A lease's resources change only in these cases:
   leases contains.
 - The snapshotter is fetching the layers: snapshots appear without any ingest.
 
-If none of the last three cases applies, a pull is *steady*: every change to it appears in the list of ingests. While
-every pull on a node is steady and no ingest or lease appears or disappears, the poller requests only the lists of
-ingests and leases. As a safeguard, the poller requests everything after ten such polls.
+If none of the last three cases applies, a pull is *steady*: any change to its lease's resources is visible in the list
+of ingests. While every pull on a node is steady and no ingest or lease appears or disappears, the poller requests only
+the lists of ingests and leases. As a safeguard, the poller requests everything after ten such polls.
 """
 
 from collections.abc import Collection

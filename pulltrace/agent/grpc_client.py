@@ -219,7 +219,7 @@ class Listener(Response):
         self._take = take
 
     def add_data(self, data: bytes) -> None:
-        """Pass on every complete message, and keep the incomplete remainder."""
+        """Pass on every complete message, and keep any incomplete message until the rest of it arrives."""
         super().add_data(data)
         try:
             while (size := _first_size(self._data)) is not None and not self.done.done():

@@ -76,7 +76,7 @@ class HeadersReceived(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Part of a response's data."""
+    """Part of the data of a response."""
 
     stream: int
     data: bytes
@@ -191,7 +191,9 @@ class Http2:
         return DataReceived(stream, _without_padding(flags, body), ended)
 
     def _refill(self, stream: int, used: int) -> int:
-        """Refill a receive window if at least half of it has been used. Return the number of bytes still in use."""
+        """Refill a receive window if at least half of it has been used. Return how many bytes of the window are still
+        used.
+        """
         if used < _WINDOW // 2:
             return used
         self._output.append(_frame(_WINDOW_UPDATE, 0, stream, used.to_bytes(4)))

@@ -28,7 +28,7 @@ _MAX_BODY = 64 << 10  # maximum size of a response body, in bytes
 
 
 class HttpError(Exception):
-    """No HTTP response arrived. ``kind`` names the underlying exception."""
+    """No HTTP response arrived. ``kind`` is the name of the underlying exception class."""
 
     def __init__(self, cause: Exception, hint: str = "") -> None:
         super().__init__(f"{cause}{hint}")

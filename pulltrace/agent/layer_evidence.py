@@ -1,4 +1,4 @@
-"""Apply what one poll shows about each layer: its ingest, its blob, its snapshots and its owner. Sans-I/O.
+"""Update each layer's progress from what one poll found: its ingest, its blob, its snapshots and its owner. Sans-I/O.
 
 Pulls share layers. The owner of a layer is the pull that is downloading or has downloaded it; the layer's bytes are
 attributed to its owner only.

@@ -83,7 +83,7 @@ class Poller:
             # The lease of every listed ingest must also be listed, so the leases are requested after the ingests.
             leases = await containerd.leases()
         # If the lease of a completed pull is no longer listed, the pull has already written its record, but the image
-        # may have been removed since then.
+        # may have been removed since.
         self._changed = await self._see_removed(self._changed_images())
         if self._broken:
             tracker.containerd_restarted()
@@ -158,7 +158,7 @@ class Poller:
                     response = await self._request(question)
                 except ContainerdError as error:
                     # An unavailable snapshotter must not prevent the other questions from being answered. The agent
-                    # repeats the unanswered question later.
+                    # asks the unanswered question again later.
                     _log.debug("no response", extra=fields(question=question, error=error))
                 else:
                     self.tracker.learn(question, response)

@@ -75,8 +75,8 @@ class Pull:
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The last reported state of each layer and the values from which it was derived, keyed by layer digest."""
     look_back_poll: int | None = None
-    """The number of the poll in which ``conclusion`` tried to read the documents that earlier polls had missed. It
-    tries only once; None means that it has not tried yet.
+    """The number of the poll in which ``conclusion`` tried to read the documents that earlier polls had missed; None
+    until it has tried. ``conclusion`` tries only once.
     """
 
     @property
@@ -109,7 +109,7 @@ class Pull:
     @property
     def fetching_since(self) -> float:
         """Return the earliest time at which the pull could have fetched a layer. A layer that arrived earlier was
-        fetched by another client, even if it arrived after this pull's lease was created. Imports and some other
+        fetched by a different client, even if it arrived after this pull's lease was created. Imports and some other
         clients write layers before manifests, so for these, the result is the start of the lease.
         """
         if self.seen in (Seen.IMPORT, Seen.FETCH):

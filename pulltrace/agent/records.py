@@ -75,7 +75,7 @@ class RecordLedger:
 
         If the pull created the record, the result is the record's creation time, because a second pull of the same
         image may have updated the record since then. However, if another pull that ended during this poll has already
-        claimed the record, that pull is assumed to have created it. The result is then the time of the update.
+        claimed the record, that pull is assumed to have created it. In that case, the result is the time of the update.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
@@ -97,8 +97,8 @@ class RecordLedger:
             self._writes[name] = [*self._writes.pop(name, ()), *seen][-MAX_WRITES:]
 
     def first_write(self, record: str, since: float) -> Write | None:
-        """Return the first known write of the record after ``since``, if any. The record itself contains only the time
-        of its last write.
+        """Return the first known write of the record after ``since``, or None if there is none. The record itself
+        contains only the time of its last write.
         """
         return min((write for write in self._writes.get(record, ()) if write.at >= since), default=None)
 

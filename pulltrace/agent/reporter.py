@@ -107,7 +107,7 @@ class Reporter:
     #
     # 1. A report is sent right after a poll that found something to report, so polling and reporting wake the node only
     #    once. If there is something to report but no poll ends within two intervals, the report is sent without waiting
-    #    any longer.
+    #    for a poll.
     # 2. If there is nothing to report for a heartbeat interval, a heartbeat is sent.
     # 3. The time between the response to a report and the next report is at least half a second, or one interval if
     #    that is shorter. The server rejects reports that arrive too close together, and network delays can shorten the

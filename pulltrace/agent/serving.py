@@ -11,7 +11,9 @@ from pulltrace.agent.snapshotters import DEFAULT, LOCAL, Snapshotters
 
 
 class Serving:
-    """The snapshotters of one containerd instance. ``name`` is the default snapshotter, or empty if unknown."""
+    """Knows the snapshotters of one containerd instance, and determines which of them a pull uses. ``name`` is the
+    default snapshotter, or empty if unknown.
+    """
 
     def __init__(self, facts: Facts) -> None:
         self.name = ""
@@ -69,8 +71,8 @@ class Serving:
             return None
         if self.snapshotter_of(pull) not in LOCAL:
             return Absence.SNAPSHOTTER
-        # A live lease keeps its pull's blobs from being deleted, so a missing blob was never fetched. If some layers of
-        # a finished pull still have blobs, containerd evidently does not discard blobs.
+        # A live lease protects its pull's blobs from deletion, so a missing blob was never fetched. If some layers of a
+        # finished pull still have blobs, containerd evidently does not discard blobs.
         if live or any(digest in self._facts.blobs for digest in pull.layers):
             return Absence.STAGED
         return Absence.DISCARDED

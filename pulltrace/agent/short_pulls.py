@@ -2,9 +2,9 @@
 
 containerd publishes an event when an image record is created or updated. Pulls write records, but so do imports,
 builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content distinguish pulls from other
-writers. First, a source label on the content names the same registry and repository as the record. Second, the source
-label has just been updated: every pull updates it, even if every byte was already on the node. Other writers update
-only the record, or write content without a source label.
+writers. First, a source label on the content contains the same registry and repository as the record. Second, the
+source label has just been updated: every pull updates it, even if every byte was already on the node. Other writers
+update only the record, or write content without a source label.
 """
 
 from collections.abc import Collection, Iterable
