@@ -53,7 +53,7 @@ class Trouble:
     silent: bool = False
     """If true, watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)
-    """Raw lines that the server sends once, to the next watch."""
+    """Raw lines that the server sends once, to the next client that starts a watch."""
 
 
 @dataclass(frozen=True, slots=True)

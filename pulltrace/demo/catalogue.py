@@ -20,8 +20,8 @@ MANNERS = {
     SLOW: Manner(speed=0.35 * MB, latency=0.9),
 }
 
-# Base images that several images share. Each entry contains layer sizes in MB, and may begin with the name of another
-# base image.
+# Base images that several images share. Each entry contains layer sizes in MB, and may begin with the name of a
+# different base image.
 BASES = {
     "debian": (28.2,),
     "ubuntu": (29.7,),

@@ -114,7 +114,7 @@ class SimulatedContainerd:
             await self._called.wait_for(lambda: self.calls[method])
 
     async def count_call(self, method: str) -> None:
-        """Count a call, then wait until the server is allowed to respond."""
+        """Count a call, and wait until the server is allowed to respond."""
         async with self._called:
             self.calls[method] += 1
             self._called.notify_all()

@@ -69,7 +69,7 @@ class Image:
 
     @property
     def documents(self) -> tuple[Blob, ...]:
-        """The index (if any), the manifest and the config, in the order in which they are fetched."""
+        """The index (if there is one), the manifest and the config, in the order in which they are fetched."""
         return tuple(blob for blob in (self.index, self.manifest, self.config) if blob)
 
     @property

@@ -26,7 +26,7 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
 """The kubelet's wait after a failed sync, in seconds, and the maximum jitter as a fraction of that wait."""
 SYNC_SOON = 1.0
-"""The next sync begins this many seconds after the kubelet has noticed that a sandbox or container has started."""
+"""The next sync begins this many seconds after the kubelet notices that a sandbox or container has started."""
 START_TAKES = 0.4
 
 Work = Generator[None, None, bool]

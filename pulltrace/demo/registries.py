@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """A registry's reasons for refusing an image. Each value is the last part of containerd's error message."""
+    """A registry's reasons for refusing an image. Each value is the suffix of containerd's error message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -51,7 +51,7 @@ class Refusal(StrEnum):
 @dataclass(slots=True)
 class Manner:
     """The speed and latency of a registry. ``speed`` is in bytes per second on each connection, and ``latency`` is the
-    time in seconds before a response begins.
+    time, in seconds, before the registry starts to respond.
     """
 
     speed: float = 50e6

@@ -47,8 +47,8 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# Since containerd 2.1, large layers can occupy all three of a node's download slots. Other pulls then cannot even
-# resolve their references. GPU nodes that download many large layers therefore run containerd 1.7.
+# Since containerd 2.1, large layers can occupy all three of a node's download slots. In that case, other pulls cannot
+# even resolve their references. GPU nodes that download many large layers therefore run containerd 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)

@@ -32,7 +32,7 @@ class VirtualContainerd(Machine):
         return started
 
     def tag(self, reference: str, other: str) -> None:
-        """Give an image another name, as ``ctr images tag`` does."""
+        """Give an image an additional name, as ``ctr images tag`` does."""
         self.store.record(other, self.store.records[reference].image, self.now, by_cri=False)
 
     def import_image(self, reference: str, image: Image) -> None:
