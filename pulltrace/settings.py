@@ -174,7 +174,7 @@ class _Both:
     agent_token: str | None = _var("AGENT_TOKEN", _token)
 
     def __repr__(self) -> str:
-        """Hide the values. The values include the token, and settings may appear in logs and tracebacks."""
+        """Hide the values, because they include the token, and settings may appear in logs and tracebacks."""
         return f"{type(self).__name__}(…)"
 
 

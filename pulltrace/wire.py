@@ -177,7 +177,7 @@ class NodeLoad(JsonObject, frozen=True):
     figures are omitted.
 
     Each pressure value is the percentage of time during which at least one task waited for I/O, the CPU or memory
-    (``/proc/pressure``). The disk figures are for the node's busiest disk (``/proc/diskstats``).
+    (``/proc/pressure``). The disk statistics are for the node's busiest disk (``/proc/diskstats``).
     """
 
     seconds: float
