@@ -68,9 +68,9 @@ def false_claims(seen: Json) -> list[str]:
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
-    """Return the pairs of rows that swapped places although both rows kept their states and pods.
+    """Return the pairs of rows that swapped places even though both rows kept their states and pods.
 
-    If a row shows a later end time than before, the row is ignored, because another of its pulls has finished.
+    If a row shows a later end time than before, the row is ignored, because one of its other pulls has finished.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:
@@ -113,7 +113,7 @@ async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[s
     The page requests the list of pods every two seconds. The output marks differences that disappear once the page has
     received the next list.
     """
-    # Nobody looks at these pages, so a small scale factor is used to save rendering time.
+    # Nobody looks at these pages, so they are rendered at a small scale factor to save time.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]
     await pods.goto(f"{url}?view=pods")
     await pulls.goto(url)

@@ -240,7 +240,7 @@ async def test_the_page_shows_which_image_is_slower_than_usual(server: ScriptedS
     await expect(page.get_by_role("dialog")).to_contain_text("status:slow finds them")
 
 
-async def test_the_page_marks_a_pull_that_blocks_a_queue_although_no_pod_is_waiting_for_it(
+async def test_the_page_marks_a_pull_that_blocks_a_queue_even_though_no_pod_is_waiting_for_it(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

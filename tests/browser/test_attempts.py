@@ -273,7 +273,7 @@ async def test_an_open_row_names_the_pods_that_waited_for_a_cancelled_pull(
     await expect(row(page, "gone").locator("[data-column=pods]")).to_have_text("none left")
 
 
-async def test_the_time_of_the_first_failure_stays_the_same_after_the_pod_has_moved_to_another_node(
+async def test_the_time_of_the_first_failure_stays_the_same_after_the_pod_has_moved_to_a_different_node(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

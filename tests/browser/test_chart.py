@@ -60,7 +60,7 @@ async def test_each_registry_keeps_its_colour(server: ScriptedServer, open_page:
     assert {host: await colour(host) for host in before} == before
 
 
-async def test_the_throughput_is_shown_as_figures_and_as_a_chart(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_throughput_is_shown_as_numbers_and_as_a_chart(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     panel = page.get_by_role("region", name="Total throughput")

@@ -101,7 +101,7 @@ async def test_a_queued_pull_shows_its_place_and_the_pulls_ahead_of_it(
     )
 
 
-async def test_the_page_compares_a_slow_pull_with_other_nodes_before_it_names_a_layer_as_the_cause(
+async def test_the_page_compares_a_slow_pull_with_other_nodes_before_it_blames_a_layer(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

@@ -98,7 +98,7 @@ async def test_the_page_shows_only_current_rows_after_a_server_restart(
     await server.stop()
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Reconnecting( in \d+ s|…)"))
     await expect(page).to_have_title(re.compile("^offline"))
-    # The last known state remains visible, but unknown figures are not shown as 0.
+    # The last known state remains visible, but unknown values are not shown as 0.
     await expect(page.locator("[data-toggle=torch]")).to_be_visible()
     await expect(panel.get_by_role("img")).to_have_attribute("aria-label", "Throughput by registry: not known")
     await expect(panel.locator("p").first).to_have_text("\N{EN DASH}")
