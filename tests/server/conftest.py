@@ -39,7 +39,9 @@ class Served:
         return answer
 
     async def until_published(self, text: str) -> None:
-        """Read the stream until this text arrives. By then, the lists also contain the published change."""
+        """Read the stream until this text arrives. By then, the lists also include the change that the stream
+        announced.
+        """
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:
                 if text.encode() in line:

@@ -167,7 +167,7 @@ async def test_the_server_logs_that_it_lacks_permission_to_review_tokens(cluster
 
 
 @pytest.mark.real
-async def test_an_agent_cannot_report_for_another_node_and_loses_no_data_while_tokens_cannot_be_reviewed(
+async def test_an_agent_cannot_report_for_a_different_node_and_loses_no_data_while_tokens_cannot_be_reviewed(
     cluster, accounts, registry, tmp_path
 ):
     """Run the agent and the server with a real containerd. The token is in a file, as it would be if the kubelet had

@@ -337,7 +337,7 @@ def test_a_namespace_without_events_does_not_affect_other_namespaces(cluster):
     assert only(cluster, "n2").pulling
 
 
-def test_a_pod_that_is_recreated_on_another_node_waits_only_there():
+def test_a_pod_that_is_recreated_on_a_different_node_waits_only_there():
     cluster = Cluster()
     for node in ("n1", "n2"):
         cluster.apply(seen(PodEvents(pod("etcd", node, {"app": "etcd:3"}, at=1_700_000_000.0))), 1_700_000_000.0)

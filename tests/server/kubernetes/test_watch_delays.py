@@ -46,7 +46,7 @@ async def test_the_event_watch_delays_readiness_only_briefly_even_if_pods_are_ne
     task.cancel()
 
 
-async def test_the_delay_grows_after_each_short_watch_even_if_the_watch_delivered_changes(monkeypatch):
+async def test_the_delay_increases_after_each_short_watch_even_if_the_watch_delivered_changes(monkeypatch):
     slept = []
 
     class Api:

@@ -1,4 +1,6 @@
-"""A pod is deleted while its pull waits in the kubelet's queue, but the kubelet still pulls the image."""
+"""Tests in which a pod is deleted while its pull is waiting in the kubelet's queue, but the kubelet still pulls the
+image.
+"""
 
 import pytest
 
@@ -77,8 +79,8 @@ def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_next_tag(
 
 @pytest.mark.parametrize("how", ["failed", "restarted", "expired"])
 def test_the_next_pull_is_not_matched_to_a_deleted_pod_whose_own_pull_has_ended(sim, how):
-    """There are three cases: the pull has failed, the kubelet was restarted and has since pulled another image, or an
-    hour has passed.
+    """There are three cases: the pull has failed, the kubelet was restarted and has since pulled a different image, or
+    an hour has passed.
     """
     late = 12
     if how == "failed":

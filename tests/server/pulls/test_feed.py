@@ -90,7 +90,7 @@ def test_a_removal_is_sent_to_clients_that_missed_it() -> None:
     assert ids(feed.current()) == ["b"]
 
 
-def test_a_pull_that_was_never_sent_needs_no_removal_event() -> None:
+def test_no_removal_event_is_sent_for_a_pull_that_was_never_sent() -> None:
     feed = Feed(100)
     feed.publish([], ["ghost"], NOW)
     assert feed.revision == 0

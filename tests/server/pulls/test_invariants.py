@@ -83,7 +83,7 @@ def check(status: PullStatus) -> None:
         max_size=12,
     )
 )
-def test_no_report_from_an_agent_makes_the_state_inconsistent(reports) -> None:
+def test_the_state_stays_consistent_whatever_an_agent_reports(reports) -> None:
     sim = SimulatedHub(HISTORY_TTL="120s")
     for node, pulls, later, stamp, boot, sequence in reports:
         sim.now += later
@@ -108,7 +108,7 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 
 @examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
-def test_bytes_add_up_and_the_percentage_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
+def test_byte_counts_add_up_and_the_percentage_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
     """Three layers grow. Some reports are lost, which must not affect the result."""
     sim = SimulatedHub()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]

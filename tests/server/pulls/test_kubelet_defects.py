@@ -1,4 +1,4 @@
-"""Regression tests for rows that contradicted the kubelet in real clusters."""
+"""Regression tests for rows that did not match what the kubelet did in real clusters."""
 
 import logging
 
@@ -38,7 +38,7 @@ def test_a_status_that_arrives_twelve_seconds_after_the_event_belongs_to_the_sam
 
 
 @pytest.mark.parametrize("apart", [0.0, 5.0, 20.0])
-def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_being_pulled(sim, apart):
+def test_a_missing_tag_is_not_shown_as_downloading_while_a_different_tag_is_being_pulled(sim, apart):
     wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
     sim.report(at=0)
     sim.apply(seen(wrong), seen(right), event(wrong.pulling("app", NOW)), at=0)
@@ -92,7 +92,7 @@ def test_a_failure_event_from_the_kubelet_determines_which_of_two_tags_failed(si
     assert rows(sim)["registry.io/team/app:wrong"] == (PullPhase.FAILED, 1)
 
 
-def test_a_failure_that_is_reported_late_does_not_end_the_pull_of_another_tag(sim):
+def test_a_failure_that_is_reported_late_does_not_end_the_pull_of_a_different_tag(sim):
     wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
     sim.apply(seen(wrong), seen(right), event(right.pulling("app", NOW)), event(wrong.pulling("app", NOW)), at=0)
     one, two = (pull(id_, layer(id_, MIB), at=NOW + 0.1, **APP) for id_ in ("lease-1", "lease-2"))
@@ -253,7 +253,7 @@ def test_a_server_restart_does_not_reset_the_attempt_number(sim):
     assert sim.metric("pulls_total", **failures) == 1
 
 
-def test_a_container_whose_image_was_present_never_has_a_row(sim):
+def test_a_container_whose_image_was_already_present_has_no_row(sim):
     one = web()
     sim.report(at=0)
     sim.apply(EventsHeard(None, heard=False), seen(one), at=0)

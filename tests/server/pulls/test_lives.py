@@ -1,10 +1,10 @@
-"""The server observes pods and their pulls through three delayed channels, and must never have to retract a published
-state.
+"""The server observes pods and their pulls through three delayed channels, but must never publish a state that it later
+has to retract.
 
 A kubelet pulls, backs off and retries, as real kubelets do. The three channels are the kubelet's events, the statuses
-of the node's pods, and the reports from the node's agent. Each channel keeps its order, but can be delayed by an
-arbitrary amount of time. Whatever the delays, each attempt ends exactly once, percentages and attempt numbers never
-decrease, and the final rows match what happened.
+of the node's pods, and the reports from the node's agent. Each channel delivers messages in order, but with an
+arbitrary delay. Whatever the delays, each attempt ends exactly once, percentages and attempt numbers never decrease,
+and the final rows match what happened.
 """
 
 import heapq

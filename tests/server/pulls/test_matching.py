@@ -108,7 +108,7 @@ def test_a_pull_that_overlaps_the_failed_pull_of_another_pod_belongs_to_the_same
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])
-def test_a_pull_for_another_waiting_pod_is_treated_as_a_repeat_only_if_it_downloads_nothing(fetched):
+def test_a_pull_for_another_waiting_pod_counts_as_a_repeated_pull_only_if_it_downloads_nothing(fetched):
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
     found = pull("live", Time.AFTER)

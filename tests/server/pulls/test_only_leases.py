@@ -74,7 +74,7 @@ def test_an_image_is_shown_as_queued_again_if_the_lease_turns_out_not_to_belong_
     assert outcomes(caplog) == [("pull.completed", ONE), ("pull.started", ONE)]
 
 
-def test_a_kubelet_event_about_a_failure_decides_the_outcome_of_a_pull_whose_outcome_is_otherwise_unknown(sim, caplog):
+def test_a_kubelet_event_about_a_failure_determines_the_outcome_if_it_is_otherwise_unknown(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)

@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_length_of_a_download() -> None:
     assert len(speed._steps) < 70
 
 
-def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
+def test_the_unpacking_rate_is_unknown_until_there_is_enough_data() -> None:
     unpacking = Unpacking()
     unpacking.saw(1000, 0.0)
     assert unpacking.rate is None
@@ -100,7 +100,7 @@ def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     assert unpacking.rate == pytest.approx(50 * MIB, rel=0.01)
 
 
-def test_recent_layers_affect_the_unpacking_rate_more_than_older_layers_do() -> None:
+def test_recent_layers_affect_the_unpacking_rate_more_than_older_ones() -> None:
     unpacking = Unpacking()
     for _ in range(40):
         unpacking.saw(10 * MIB, 1.0)
@@ -126,7 +126,7 @@ def test_the_time_to_ready_is_the_sum_of_the_download_and_unpacking_times(
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copied_speed_meter_starts_with_the_same_samples_and_then_changes_independently() -> None:
+def test_a_copied_speed_meter_starts_with_the_same_samples_and_changes_independently_afterwards() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

@@ -1,4 +1,4 @@
-"""Tests for the rows that clients see: one per image and node, with its pods, its name and its published end."""
+"""Tests for the rows that clients see (one per image and node), and for their pods, names and published end times."""
 
 import pytest
 
@@ -125,7 +125,7 @@ def test_a_pull_with_an_invalid_image_name_is_shown_as_failed(sim):
     ],
 )
 @pytest.mark.parametrize("failed", [False, True])
-def test_the_precise_end_time_stays_within_the_second_that_was_initially_published(sim, precise, published, failed):
+def test_the_precise_end_time_is_in_the_same_second_as_the_first_published_end_time(sim, precise, published, failed):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.apply(event(arrival.failed("app", NOW + 5, NOT_FOUND) if failed else arrival.pulled("app", NOW + 5)), at=5)
@@ -167,7 +167,7 @@ def completed(lease: str, name: str, at: float, ended_at: float):
     return cached(lease, name, at, known=True, **done)
 
 
-def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report_on():
+def test_cached_pulls_of_two_images_for_many_pods_have_one_row_per_image_from_the_first_report_onwards():
     """On a busy node, the repositories of these pulls are not yet known in the first report that contains them."""
     sim, names = Joined(), ("nginx", "redis")
     sim.report(*(completed(f"first-{name}", name, 0, 1) for name in names), at=1)

@@ -95,7 +95,7 @@ def test_a_short_pull_gets_its_full_name_even_if_it_is_reported_before_the_kubel
     check(sim)
 
 
-def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_on(sim):
+def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_onwards(sim):
     """A poll sees the pull before the kubelet's event arrives. No pod is waiting, because the container already
     exists.
     """

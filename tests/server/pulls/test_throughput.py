@@ -54,7 +54,7 @@ def test_no_bytes_are_lost_when_the_clock_is_set_back() -> None:
     assert throughput.series(NOW + 2 * STEP)[1] == {"a": [0.0, 2.0]}
 
 
-def test_the_totals_include_the_steps_of_the_series_and_the_current_step() -> None:
+def test_the_throughput_totals_include_the_finished_steps_and_the_current_step() -> None:
     throughput = Throughput(NOW)
     for step in range(STEPS + 10):
         throughput.add("a", 10, NOW + step * STEP)

@@ -37,7 +37,7 @@ def test_the_usual_duration_on_the_same_node_is_the_median_and_the_90th_percenti
     assert (found.basis, found.count, found.median, found.p90) == ("image", 10, 11.0, 40.0)
 
 
-def test_fewer_than_ten_pulls_have_no_90th_percentile():
+def test_no_90th_percentile_is_estimated_from_fewer_than_ten_pulls():
     usual = Usual()
     for _ in range(9):
         record(usual, 10)
@@ -64,7 +64,7 @@ def test_a_pull_with_cached_layers_is_not_compared_with_a_pull_that_fetches_ever
     assert estimate(usual, size=10 * MB).median == 2.0
 
 
-def test_durations_from_another_node_are_adjusted_for_a_slow_node():
+def test_durations_from_other_nodes_are_adjusted_for_a_slow_node():
     usual = Usual()
     for node, slowness in (("fast", 1), ("slow", 5)):
         for number in range(3):
@@ -194,7 +194,7 @@ def test_a_new_registry_is_compared_with_other_registries_on_the_same_node():
     assert estimate(usual, image="n/n:1", registry="quay.io", node="new") is None
 
 
-def test_the_estimate_for_a_node_without_finished_pulls_is_scaled_by_the_current_rate_of_the_node():
+def test_the_estimate_for_a_node_without_finished_pulls_is_scaled_by_the_current_rate_of_that_node():
     paces = Paces()
     usual = Usual(paces)
     record(usual, 10)

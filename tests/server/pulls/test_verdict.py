@@ -102,7 +102,7 @@ def test_a_verdict_changes_only_after_a_new_limiting_factor_has_lasted_several_s
     assert verdicts[-1] is Factor.UNKNOWN
 
 
-def test_the_registry_is_the_limiting_factor_if_this_node_fetches_faster_from_another_registry() -> None:
+def test_the_registry_is_the_limiting_factor_if_this_node_fetches_faster_from_a_different_registry() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -250,7 +250,7 @@ def test_a_rate_limit_is_the_verdict_even_if_no_agent_observed_the_pull() -> Non
     assert sim.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
-def test_the_verdict_on_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_pulls() -> None:
+def test_the_verdict_on_a_rate_limit_identifies_the_owner_with_the_most_pulls_including_cached_pulls() -> None:
     sim = Joined()
     for number in range(4):
         owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
