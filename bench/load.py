@@ -60,8 +60,8 @@ class Seen:
     delays: list[float] = field(default_factory=list)
     """The time, in seconds, from when each report was sent until it reached a client."""
     late: int = 0
-    """How many reports became due before the server had responded to the previous report. An agent skips these reports,
-    and sends the newest state afterwards.
+    """The number of reports that became due before the server had responded to the previous report. An agent skips
+    these reports, and sends the newest state afterwards.
     """
     broken: int = 0
     received: int = 0

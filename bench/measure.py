@@ -1,4 +1,4 @@
-"""Run one load against one server, and return one row of figures."""
+"""Run a load against a server, and return the measurements as one row."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class Row:
     delay_p99: float
     response_p99: float
     refused: dict[int, int]
-    """How many reports were not accepted, keyed by response status."""
+    """The number of reports that were not accepted, keyed by response status."""
     late: int
     broken: int
     mib_per_second: float

@@ -1,10 +1,10 @@
 """Measure the dashboard in headless Chromium, with 2,000 pulls that each change four times a second.
 
-A small server imitates the real server: every 250 ms, it sends a burst with the same JSON. The page is the production
-build. Frame times are the intervals between animation frames. A main-thread task is long if the browser reports that it
-took more than 50 ms. On a busy machine, a task's duration includes the time it spent waiting for a core, so a trace
-also records the CPU time of the longest task. The heap is measured after a forced garbage collection, so it contains
-only objects that are still in use.
+A small server imitates the real server: every 250 ms, it sends a burst of events in the same JSON format. The page is
+the production build. Frame times are the intervals between animation frames. A main-thread task is long if the browser
+reports that it took more than 50 ms. On a busy machine, a task's duration includes the time it spent waiting for a
+core, so a trace also records the CPU time of the longest task. The heap is measured after a forced garbage collection,
+so it contains only objects that are still in use.
 
 Usage:
 
