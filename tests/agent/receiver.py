@@ -26,7 +26,7 @@ class Server:
         self.malformed = b"\0"
         """Reports that contain these bytes are rejected as invalid."""
         self.delays: list[float] = []
-        """The delays in seconds before the server's next responses, one per request."""
+        """How long, in seconds, the server delays its next responses, with one entry per request."""
         self.arrived: list[float] = []
         self._changed = asyncio.Condition()
 

@@ -56,7 +56,7 @@ def traced():
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
-def test_memory_use_while_parsing_a_malicious_manifest_or_config_is_at_most_a_few_times_its_size(data, traced):
+def test_parsing_a_malicious_manifest_or_config_uses_at_most_a_few_times_its_size_in_memory(data, traced):
     parsed = parse(data)
     assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "only a small part of the document is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT

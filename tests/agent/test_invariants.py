@@ -29,7 +29,7 @@ steps = st.one_of(
 
 
 class CountingRegistries(Registries):
-    """Registries that count the bytes that they send, by digest."""
+    """Registries that count the bytes they send for each digest."""
 
     def __init__(self):
         super().__init__()

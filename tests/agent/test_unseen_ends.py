@@ -76,7 +76,9 @@ def test_a_pull_that_ended_between_two_polls_is_not_reported_as_failed_if_the_cl
 def test_an_image_record_written_after_the_lease_was_deleted_is_not_used_for_another_pull(
     watched, push, registries, polls
 ):
-    """The CRI plugin deletes the pull's lease before it writes the image records named by digest and by image id."""
+    """The CRI plugin deletes the pull's lease before it writes the image records whose names are the digest and the
+    image id.
+    """
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))
     node = watched.node

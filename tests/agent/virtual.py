@@ -143,7 +143,7 @@ class Watched:
         self.tracker.containerd_since = self.node.since
 
     def change(self, name: str) -> Change | None:
-        """Return the named image record with its target blob, or None if either is missing."""
+        """Return the image record with this name and its target blob, or None if either is missing."""
         record = self.node.store.records.get(name)
         blob = record and self.respond(BlobQuestion(record.image.target.digest))
         if not blob:

@@ -87,7 +87,7 @@ OMITTED = {
     CORE + "ServiceAccountTokenProjection": {"user"},
     CORE + "VolumeMount": {"bindMountOptions"},
     CORE + "VolumeProjection": {"podCertificate"},
-    # Fields that are valid only together with other pod fields, which the chart does not set.
+    # Fields that are valid only in combination with other pod fields, which the chart does not set.
     CORE + "Lifecycle": {"stopSignal"},
     CORE + "ResourceRequirements": {"claims"},
     CORE + "SecurityContext": {"windowsOptions"},

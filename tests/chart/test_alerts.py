@@ -56,7 +56,7 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     assert fires == quiet == {rule["alert"] for rule in rules()[0]["rules"]}
 
 
-def test_every_alert_has_a_summary_a_description_and_a_runbook() -> None:
+def test_every_alert_has_a_summary_and_a_description_and_a_runbook() -> None:
     for rule in rules()[0]["rules"]:
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")

@@ -59,7 +59,7 @@ async def test_the_chart_rejects_every_value_that_a_real_api_server_rejects(
     known, usual = await plurals(cluster), render(values())
 
     async def refusal(case: Case) -> str:
-        """Return the reason why Helm or the API server rejects the case, or an empty string if neither rejects it."""
+        """Return why Helm or the API server rejects the test case, or an empty string if neither rejects it."""
         try:
             documents = await asyncio.to_thread(lambda: list(changed(lenient, case, usual)))
         except Exception as error:  # noqa: BLE001  # invalid YAML, or an object without a name

@@ -60,7 +60,9 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return a command prefix that runs a program in this namespace. The program keeps the command's pid."""
+        """Return a command prefix that runs a program in this namespace. The program runs under the
+        pid of the command.
+        """
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:

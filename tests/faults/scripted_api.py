@@ -18,7 +18,7 @@ class ScriptedApi:
         """The node to which each valid token is bound."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
-        """The watch events still to be sent for each resource. An empty line closes the watch."""
+        """The watch events that still have to be sent for each resource. An empty line closes the watch."""
         self.kubeconfig = folder / "kubeconfig"
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Tests that clients, nodes and bodies beyond the limits are rejected and counted, and that memory is bounded."""
+"""Tests that excess clients and nodes and oversized bodies are rejected and counted, and that memory use is bounded."""
 
 import asyncio
 import gzip

@@ -1,6 +1,6 @@
 """The fuzz targets, one for each parser of external data. Each target is a function that accepts arbitrary bytes.
 
-A target catches the exceptions that the code under test documents. All other exceptions are findings.
+A target catches the documented exceptions of the code under test. All other exceptions are findings.
 """
 
 import asyncio

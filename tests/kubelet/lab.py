@@ -229,7 +229,7 @@ class Lab:
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:
-        """Return the kubelet's events about successful pulls of an image."""
+        """Return the kubelet events for successful pulls of an image."""
         return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
 
     def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:

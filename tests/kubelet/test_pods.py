@@ -98,7 +98,7 @@ async def test_an_ephemeral_container_in_a_running_pod_is_shown_while_its_image_
     await lab.counted(ref, debug)
 
 
-async def test_a_failing_image_does_not_hide_another_image_in_the_same_pod(lab: Lab) -> None:
+async def test_an_image_that_cannot_be_pulled_does_not_hide_another_image_in_the_same_pod(lab: Lab) -> None:
     bad, good = f"{lab.registry.host}/team/bad:1", lab.push("team/good:1", 4 * MIB, rate=MIB)
     await lab.create(mixed := pod("mixed", bad, good))
     begin = await lab.happened("mixed", "Pulling", image=good)
@@ -147,7 +147,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     await lab.counted(right, wrong)
 
 
-async def test_the_pull_of_a_deleted_pod_continues_and_its_row_has_no_pods(lab: Lab) -> None:
+async def test_the_pull_of_a_deleted_pod_continues_and_its_row_lists_no_pods(lab: Lab) -> None:
     ref = lab.push("team/deleted:1", 6 * MIB, rate=MIB)
     lab.hold(ref, at=3 * MIB)
     await lab.create(deleted := pod("deleted", ref))

@@ -73,7 +73,7 @@ class Pulls:
 
 
 class KubeletLog:
-    """The events in a kubelet's log, which is read as it grows."""
+    """The events in a kubelet log, which is read as it grows."""
 
     def __init__(self, log: Path) -> None:
         self._log = log

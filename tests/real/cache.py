@@ -1,4 +1,4 @@
-"""The directory for built components. It is outside the repository, so all clones share it."""
+"""The directory in which built components are stored. It is outside the repository, so all clones share it."""
 
 from __future__ import annotations
 

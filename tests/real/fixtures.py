@@ -95,8 +95,8 @@ async def module_cluster(apiserver_binary: str) -> AsyncIterator[APIServer]:
 
 @pytest.fixture
 async def shared_cluster(module_cluster: APIServer) -> AsyncIterator[APIServer]:
-    """The API server of the test module, without pods or events. Other objects remain in the cluster from one test to
-    the next.
+    """The API server that the test module shares, initially without pods or events. Other objects remain in the cluster
+    from one test to the next.
     """
     async with module_cluster.borrowed():
         yield module_cluster

@@ -31,7 +31,9 @@ EXTRAS = {"agent": "agent", "server": "server|otel"}
 
 
 def installed(name: str, extras: str | None = None) -> Iterator[str]:
-    """Yield the names of a Python distribution and its dependencies, except packages that are not installed here."""
+    """Yield the name of a Python distribution and the names of its dependencies, except those that are not installed
+    here.
+    """
     try:
         wanted = distribution(name)
     except PackageNotFoundError:
@@ -108,7 +110,7 @@ def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_an_image_does_not_contain_a_shell_an_installer_or_code_of_the_other_program(image: tuple[str, Path]) -> None:
+def test_an_image_contains_no_shell_and_no_installer_and_no_code_of_the_other_program(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -130,7 +132,7 @@ def test_third_party_packages_are_shipped_as_bytecode_and_scanners_can_identify_
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_a_rebuild_in_another_directory_produces_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_rebuild_in_a_different_directory_produces_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     rootfs.assemble(site(tmp_path / "site", half), tmp_path / "root")
     assert contents(tmp_path / "root") == contents(root)

@@ -110,7 +110,7 @@ class Soak:
         print(self.result.wrong[-1], file=sys.stderr, flush=True)
 
     async def _break(self, passed: float) -> None:
-        """Select and apply one fault, then wait until the state is correct again."""
+        """Choose and inject one fault, then wait until the state is correct again."""
         random, cluster = self._random, self._cluster
         allowed = dict(faults.FAULTS)
         # If a process is killed, its memory growth cannot be measured. Therefore, the first node's agent is never
