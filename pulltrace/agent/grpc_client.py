@@ -27,7 +27,7 @@ from urllib.parse import unquote_to_bytes
 from pulltrace.agent.http2 import DataReceived, Event, HeadersReceived, Http2, Http2Error, StreamReset, header_block
 
 MAX_RESPONSE = 16 << 20
-"""Maximum total size of the messages that one call receives, in bytes."""
+"""Maximum total size, in bytes, of the messages received in one call."""
 
 MAX_PENDING = 32 << 20
 """Maximum number of response bytes that one connection buffers."""

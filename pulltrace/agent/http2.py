@@ -8,8 +8,8 @@ Theory of operation.
 - *Header blocks.* The header block of each request sets the size of the server's dynamic table to 0, so no block's
   encoding depends on earlier blocks. ``header_block`` can therefore encode a single block for all requests to a method.
 - *Responses.* A frame is processed once it is complete, but a frame that is too long is rejected as soon as its length
-  is known. This client does not allow the server to use a dynamic table either, so most responses contain the same
-  header bytes. While the table is empty, identical blocks are decoded only once.
+  is known. The client also forbids the server to use a dynamic table, so most responses contain the same header bytes.
+  While the table is empty, identical blocks are decoded only once.
 - *Windows.* The receive windows of the connection and of each stream are ``_WINDOW`` bytes each, and are refilled as
   soon as they are half used. The caller consumes data as it arrives, and limits how much it keeps.
 - *Streams.* Only open streams are tracked. Frames for a stream that has already ended are ignored. A protocol violation

@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
     def _is_last(self, event: object) -> bool:
-        """Process an h11 event. Return whether the event completes the response or makes the response too large."""
+        """Process an h11 event. Return whether the event ends the response, or makes it exceed the size limit."""
         match event:
             case h11.Response():
                 self._status = event.status_code

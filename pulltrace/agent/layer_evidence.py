@@ -13,7 +13,7 @@ from pulltrace.agent.serving import Serving
 
 
 class LayerEvidence:
-    """The layer data of the current poll, and the owner of each layer."""
+    """The layer data from the current poll, and which pull owns each layer."""
 
     def __init__(self, facts: Facts, serving: Serving) -> None:
         self._facts = facts
@@ -28,7 +28,7 @@ class LayerEvidence:
         return len(self._owners)
 
     def take(self, seen: Observation, live: Collection[Pull]) -> None:
-        """Start processing a poll, given its lists. ``live`` contains the pulls whose leases the poll lists."""
+        """Start processing the lists received in one poll. ``live`` contains the pulls whose leases the poll lists."""
         self._received = seen.received
         self._assign_owners(seen.ingests, live)
         self._held = frozenset().union(*(pull.resources.content for pull in live))
@@ -40,7 +40,7 @@ class LayerEvidence:
         self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
 
     def is_alone(self, pull: Pull) -> bool:
-        """Return whether no other pull is fetching or unpacking a layer of this pull."""
+        """Return whether no other pull is fetching or unpacking one of this pull's layers."""
         chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
         return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
 
@@ -104,7 +104,7 @@ class LayerEvidence:
 
     def _may_have_fetched(self, pull: Pull, digest: str) -> bool:
         """Return whether the pull's lease contains the blob. Also return true if no live pull's lease contains the
-        blob. In that case, the blob's bytes are counted only for the first pull that needs the blob.
+        blob. In that case, the blob's bytes are counted only for the first pull that needs it.
         """
         return digest in pull.resources.content or digest not in self._held
 
@@ -124,7 +124,7 @@ class LayerEvidence:
 
     def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
         """Record the progress of a layer that the snapshotter fetches. The layer's bytes are attributed to the first
-        pull that needs the layer.
+        pull that needs it.
         """
         digest = progress.layer.digest
         self._owners.setdefault(digest, pull.lease.id)

@@ -34,7 +34,7 @@ class Absence(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """A layer's progress within one pull. The layer's state only moves forward, unless newer data corrects the state.
+    """A layer's progress within one pull. The layer's state only moves forward, unless newer data corrects it.
     Downloaded bytes remain in the total even after containerd stops listing the layer's content.
 
     ``cached_before`` is true if every byte was on the node before the pull could fetch layers. ``committed_in`` is the
@@ -120,8 +120,8 @@ class Progress:
             self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
 
     def see_collected(self) -> None:
-        """Record that the layer was on the node but has been garbage-collected, and that the pull therefore fetches the
-        layer again.
+        """Record that the layer was on the node but has been garbage-collected, so that the pull has to fetch it
+        again.
         """
         if self.cached_before:
             self._forget()

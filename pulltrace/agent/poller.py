@@ -141,7 +141,7 @@ class Poller:
         self.tracker.after_poll(now, unanswered)
 
     def _with_files(self, seen: Observation) -> Observation:
-        """If a snapshotter is fetching layers, add how many bytes of each layer SOCI has written so far."""
+        """If a snapshotter is fetching layers, add the number of bytes that SOCI has written so far for each layer."""
         if self._soci_root and self.tracker.served and seen.received is None:
             return replace(seen, received=self._soci_root.received())
         return seen

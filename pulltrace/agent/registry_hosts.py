@@ -22,8 +22,8 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""The number of seconds for which the content of a file is reused before the file is read again. containerd itself
-reads the file for each pull.
+"""The number of seconds for which the content of a file is reused before it is read again. containerd itself reads the
+file for each pull.
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")

@@ -280,7 +280,7 @@ def redact(text: str, token: str) -> str:
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
     """Return as many of the first ``most`` pulls as fit into one report. If the first pull alone is too large for a
-    report, return only the first pull.
+    report, return only that pull.
     """
     fitting: _Encoded = {}
     room = _ROOM

@@ -1,7 +1,7 @@
 """Decide which snapshotter a pull uses, and whether containerd or the snapshotter fetches the layers. Sans-I/O.
 
-If a snapshotter fetches a layer itself, containerd has no ingest, no blob and no prepared snapshot for this layer. The
-pull's lease lists the layer only once the layer is complete.
+If a snapshotter fetches a layer itself, containerd has no ingest, blob or prepared snapshot for it. The pull's lease
+lists the layer only once the layer is complete.
 """
 
 from pulltrace.agent.layers import Absence, Progress

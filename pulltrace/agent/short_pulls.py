@@ -35,7 +35,7 @@ class ShortPulls:
         self._accounted: dict[str, float] = {}
 
     def account(self, targets: Iterable[str], now: float) -> None:
-        """Record that the pulls of the image with these targets (digests) have been reported up to ``now``."""
+        """Record that all pulls of the image with these targets (digests) up to ``now`` have been reported."""
         for target in targets:
             self._accounted.pop(target, None)
             self._accounted[target] = now

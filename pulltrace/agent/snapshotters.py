@@ -1,4 +1,4 @@
-"""Describe a node's snapshotters, and derive from a snapshot's labels how the layer was delivered. Sans-I/O.
+"""Model a node's snapshotters, and derive from a snapshot's labels how the layer was delivered. Sans-I/O.
 
 Labels must match in full: ``containerd.io/snapshot/remote`` marks a streamed layer, but
 ``containerd.io/snapshot/remote/namespace`` marks a layer that SOCI fetched in full.
@@ -60,7 +60,7 @@ class Snapshotters:
 def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
     """Return how the layer was delivered, according to its snapshot's labels.
 
-    A local snapshotter's labels prove nothing, because an image's annotations also become labels.
+    A local snapshotter's labels prove nothing: an image's annotations also become labels, so an image can imitate them.
     """
     if snapshotter in LOCAL:
         return Delivery.UNKNOWN

@@ -32,7 +32,7 @@ class SociRoot:
         self._warned = False
 
     def received(self) -> dict[str, int] | None:
-        """Return how many bytes of each layer being fetched are on disk; None if the number of bytes cannot be
+        """Return how many bytes of each layer being fetched are on disk, or None if these numbers cannot be
         determined.
         """
         try:

@@ -39,8 +39,8 @@ def looks_dead(
     - the pull has made no progress for too long.
 
     The last case does not apply while an older pull is making progress. The newer pull may be waiting for a download
-    slot, or for a layer that the older pull is downloading. Nor does the last case apply while the snapshotter fetches
-    the layers, because containerd does not show the progress of those layers.
+    slot, or for a layer that the older pull is downloading. The last case also does not apply while the snapshotter is
+    fetching the layers, because containerd does not show the progress of those layers.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd's start time may be in the future. A start time in the future is ignored.

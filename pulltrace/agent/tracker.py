@@ -259,7 +259,7 @@ class Tracker:
         """Create a placeholder lease for each growing ingest that has no lease, because some clients pull without
         leases.
 
-        If an ingest does not grow and does not belong to a live lease, it is left over from an interrupted pull.
+        An ingest that does not grow and does not belong to a live lease is left over from an interrupted pull.
         """
         known = seen.resources.keys() - self._dead
         held = {ref for lease in seen.leases if lease.id in known for ref in seen.resources[lease.id].ingests}
