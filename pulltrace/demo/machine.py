@@ -90,13 +90,13 @@ class Machine:
         self.chains = Locks()
         """Locks keyed by chain id, which ensure that only one pull at a time unpacks a given layer."""
         self.elapsed = 0.0
-        """The number of seconds of work that the current step simulates."""
+        """The number of seconds of work simulated by the current step."""
         self._collect_at = math.inf
         """The time of the next garbage collection, or infinity if none is due."""
         self.use(self.version)
 
     def use(self, version: str) -> None:
-        """From now on, behave like the given version of containerd."""
+        """Start to behave like the given version of containerd."""
         self.version = version
         major, minor = version.removeprefix("v").split(".")[:2]
         self.slots_per_node = (int(major), int(minor)) >= (2, 1)

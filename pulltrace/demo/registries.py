@@ -97,7 +97,9 @@ class Registries:
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many bytes of the blob the registry sends next, if the node can receive ``count`` bytes."""
+        """Return how many bytes of the blob the registry sends next, given that the node can receive ``count``
+        bytes.
+        """
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 
