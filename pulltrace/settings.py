@@ -1,8 +1,8 @@
 """Read the ``PULLTRACE_*`` variables into immutable settings. All mistakes are reported together, each with the name of
 the variable concerned.
 
-Each field's metadata contains the variable's name, its parser, and its default as a user would write it. The settings
-classes are the only list of variables. Tests compare the docs and the chart with this list. An empty value counts as
+Each field's metadata contains the variable's name, its parser, and its default as a user would write it. The variables
+are listed only in the settings classes. Tests compare the docs and the chart with this list. An empty value counts as
 unset.
 """
 
@@ -153,8 +153,8 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that conflicts with this variable, and ``along`` names a
-    variable that this variable requires.
+    """Declare a variable. ``without`` is the name of a variable that conflicts with this one, and ``along`` is the name
+    of a variable that this one requires.
     """
     return field(
         metadata={
