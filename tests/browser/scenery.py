@@ -44,7 +44,7 @@ def layer(name: str, size: int, state: str, done: int = 0, *, start: float | Non
 
 def pull(pull_id: str, node: str, image: str, status: str, *, now: float, ago: float = 30.0, **more: Any) -> Json:
     """Return a pull that began ``ago`` seconds before ``now``. ``more`` contains additional fields of the pull's JSON,
-    and replaces existing fields.
+    and overrides existing fields.
     """
     total, done = more.get("totalBytes", 100 * MB), more.get("downloadedBytes", 0)
     return {

@@ -115,7 +115,7 @@ async def test_a_pull_that_is_being_unpacked_is_not_shown_as_limited_by_the_regi
     await expect(row(page, "unpacked")).not_to_contain_text("registry 4.0")
 
 
-async def test_a_queued_pull_has_an_estimate(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_shows_an_estimate_for_a_queued_pull(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     await server.put(
         pull("runs", "worker-1", NGINX, "downloading", now=at, ago=30, etaSeconds=3000.0),
