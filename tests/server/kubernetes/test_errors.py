@@ -32,13 +32,13 @@ def test_there_are_at_least_sixty_example_messages_and_they_cover_every_reason()
         "host/eof@sha256:" + "429" * 21 + "4",
     ],
 )
-def test_the_name_of_an_image_does_not_affect_the_reason(image):
+def test_the_name_of_an_image_does_not_affect_the_failure_reason(image):
     message = f'failed to pull and unpack image "{image}": failed to do request: Head "https://{image}": something new'
     assert classify(message) is ErrorReason.UNKNOWN
 
 
 @pytest.mark.parametrize("name", ["acme/app:429", "acme/app:401", "acme/timeout:1", "acme/certificate:1", "acme/eof:2"])
-def test_an_unquoted_image_name_in_a_runtime_message_does_not_affect_the_reason(name):
+def test_an_unquoted_image_name_in_a_runtime_message_does_not_affect_the_failure_reason(name):
     image = f"docker.io/{name}"
     containerd = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
     assert classify(containerd) is ErrorReason.NOT_FOUND

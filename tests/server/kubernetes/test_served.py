@@ -86,8 +86,7 @@ async def test_pods_images_and_metrics_are_served_over_http(start, api):
         api.put("pods", arrival.pod)
     server = await start(api)
     await server.until("/readyz", lambda body: body == "ok")
-    # Event times are in whole seconds, so an event in the same second as the server's start would appear to precede
-    # the start.
+    # Event times are in whole seconds, so an event in the same second as the server's start would appear to precede it.
     api.put("events", failing.failed("app", time.time() + 1, NOT_FOUND))
     api.put("events", queued.pulling("app", time.time()))
     body = await server.until("/api/v1/pods", lambda body: len(body["pods"]) == 2)

@@ -172,7 +172,7 @@ def test_a_failure_that_the_kubelet_reported_is_kept_if_an_older_report_arrives_
     assert (sim.one.status, sim.one.attempt) == (PullPhase.FAILED, 1)
     sim.report(pull("lease-1", at=NOW + 0.2, status=PullPhase.FAILED, ended_at=NOW + 1), at=3)
     assert (sim.one.status, sim.one.error) == (PullPhase.FAILED, NOT_FOUND)
-    # The agent observes the next attempt before the kubelet's event about it arrives.
+    # The agent observes the next attempt before the kubelet event about it arrives.
     sim.report(pull("lease-2", layer("a", 5 * MIB), at=NOW + 11), at=12)
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 

@@ -65,7 +65,7 @@ def test_waiting_pods_and_pods_that_have_stopped_waiting_are_listed_separately(s
     assert ([item.pod_name for item in sim.one.pods], sim.one.waited[0].pod_name) == (["web-2"], "web-1")
 
 
-def test_a_pull_on_a_node_without_an_agent_is_unobserved(sim):
+def test_a_pull_on_a_node_without_an_agent_is_shown_as_unobserved(sim):
     sim.hub._agents_due = NOW + 15
     one = PodEvents(pod("web-1", "node-9", {"app": "nginx:1.27"}, at=NOW))
     sim.apply(seen(one), event(one.pulling("app", NOW + 20)), at=20)

@@ -51,7 +51,7 @@ def test_a_retry_is_the_next_attempt_of_the_same_arrival_even_without_kubernetes
     assert [status.attempt for status in sim.shown] == [2, 1], "a success ends the arrival"
 
 
-def test_a_different_manifest_counts_as_a_different_image_if_there_is_no_kubernetes() -> None:
+def test_without_kubernetes_a_different_manifest_counts_as_a_different_image() -> None:
     sim = SimulatedHub()
     sim.report(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
     sim.report(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)

@@ -1,4 +1,6 @@
-"""Invariants for any reports in any order: numbers add up, nothing is lost, and no pull ends twice."""
+"""Tests for invariants that must hold for any reports in any order: numbers add up, nothing is lost, and no pull ends
+twice.
+"""
 
 import asyncio
 import json

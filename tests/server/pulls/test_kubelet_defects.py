@@ -135,7 +135,7 @@ def test_a_pull_that_began_before_a_pod_existed_does_not_belong_to_that_pod(sim)
 
 
 def test_a_completed_pull_is_published_only_once_its_byte_count_is_known(sim, caplog):
-    """The kubelet's event arrives before the agent's first report of the pull."""
+    """The kubelet event arrives before the agent's first report of the pull."""
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.report(at=0)

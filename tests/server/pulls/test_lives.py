@@ -109,8 +109,8 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How many pods found the image on the node after their own pull had failed, because another pod had pulled it.
-        Finding the image also ends the pod's arrival.
+        """How many pods, after their own pull had failed, found the image on the node because another pod had pulled
+        it. Finding the image also ends the pod's arrival.
         """
         self.images = set[str]()
         """Images that are on the node."""

@@ -96,7 +96,7 @@ def test_a_short_pull_gets_its_full_name_even_if_it_is_reported_before_the_kubel
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_image_name_from_the_first_report_onwards(sim):
-    """A poll sees the pull before the kubelet's event arrives. No pod is waiting, because the container already
+    """A poll sees the pull before the kubelet event arrives. No pod is waiting, because the container already
     exists.
     """
     one = web("first")
@@ -171,8 +171,8 @@ def test_the_attempts_of_an_earlier_pull_are_not_counted_for_a_later_one(sim):
 
 
 def test_a_replica_that_waited_for_the_same_pull_does_not_get_its_own_row(sim):
-    """The kubelet calls the runtime again for the replica, and the agent reports the resulting pull before the
-    kubelet's event arrives.
+    """The kubelet calls the runtime again for the replica, and the agent reports the resulting pull before the kubelet
+    event arrives.
     """
     two = web("second"), web("third")
     for one in two:
