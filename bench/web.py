@@ -119,7 +119,7 @@ async def _json(body: Any) -> web.Response:
 
 
 async def _file(request: web.Request) -> web.Response:
-    """Respond as the real server does: with a file that is in memory and already compressed."""
+    """Respond as the real server does: with a compressed file that is already in memory."""
     name = request.match_info["file"] or "index.html"
     if not (STATIC / name).is_file():
         return web.Response(status=404)

@@ -31,7 +31,7 @@ def test_helm_lint_finds_no_problems(given: Path | None) -> None:
 
 
 @each_preset
-def test_server_pods_meet_the_restricted_standard_and_agents_have_minimal_rights(preset: Path) -> None:
+def test_server_pods_meet_the_restricted_pod_security_standard_and_agents_have_minimal_privileges(preset: Path) -> None:
     rendered = render(load(preset))
     for kind in ("Deployment", "DaemonSet"):
         for name, workload in rendered.objects.items():
@@ -211,7 +211,7 @@ def test_no_object_contains_a_cluster_domain() -> None:
     assert "cluster.local" not in json.dumps(render(values()).objects)
 
 
-def test_network_policies_name_the_ports_of_the_pods_rather_than_those_of_the_service() -> None:
+def test_network_policies_use_the_ports_of_the_pods_rather_than_those_of_the_service() -> None:
     rendered = render(
         values(
             {

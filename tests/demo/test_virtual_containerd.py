@@ -156,7 +156,7 @@ def test_a_shared_layer_is_listed_as_an_ingest_in_the_first_lease_and_later_as_a
     assert sources == "one"
 
 
-def test_two_pulls_with_different_bases_both_hold_the_blob_of_a_shared_layer(node, push, until):
+def test_the_leases_of_two_pulls_with_different_bases_both_hold_the_blob_of_a_shared_layer(node, push, until):
     first_ref, first = push("one:1", ("one", 1), ("shared", 8))
     second_ref, second = push("two:1", ("two", 16), ("shared", 8))
     pulls = [node.pull(first_ref), node.pull(second_ref)]

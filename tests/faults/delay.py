@@ -47,7 +47,7 @@ class Delay:
 
 
 def _open(namespace: str, name: str) -> int:
-    """Open a device of this name in a network namespace."""
+    """Open a device with this name in a network namespace."""
     with entered(namespace):
         end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))

@@ -60,8 +60,8 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return a command prefix that runs a program in this namespace. The program runs under the
-        pid of the command.
+        """Return a command prefix that runs a program in this namespace. The program runs under the pid of the
+        command.
         """
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 

@@ -123,7 +123,7 @@ async def pods(lab: Lab) -> list[dict[str, Any]]:
 
 
 async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
-    """Return the name and state of each node that the server knows."""
+    """Return the name and state of each node that the server knows about."""
     async with session.get("/api/v1/nodes") as answer:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 

@@ -256,8 +256,8 @@ class APIServer:
             return known
 
     async def service_account_token(self, namespace: str, name: str, **spec: Any) -> str:
-        """Create a token for an existing service account, as the kubelet does for a pod. ``spec`` sets fields in the
-        ``spec`` of the TokenRequest.
+        """Create a token for an existing service account, as the kubelet does for a pod. ``spec`` contains the fields
+        to set in the ``spec`` of the TokenRequest.
         """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}

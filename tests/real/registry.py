@@ -6,7 +6,7 @@ Example:
 
     async with Registry() as registry:
         ref = registry.push("team/app:1.0", make_image(make_layer(8 * MIB)))
-        registry.limit(2 * MIB)            # bytes per second, for all blobs together
+        registry.limit(2 * MIB)            # bytes per second, across all blobs
         registry.blob(digest).hold(at=3 * MIB)
 """
 
