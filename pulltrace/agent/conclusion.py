@@ -237,7 +237,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
-        """Return whether polls saw only blobs that were already on the node, none of which is an index or manifest.
+        """Return whether polls saw only blobs that were already on the node, and no index or manifest among them.
 
         A pull's lease lists a manifest before any other blob. Therefore, a lease without a manifest belongs to a client
         that imported the blobs again.
@@ -282,7 +282,7 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair new images, in chronological order, with the pulls of which only the lease was seen. Do nothing unless
+        """Pair new images, in chronological order, with the pulls for which polls saw only the lease. Do nothing unless
         there are as many new images as pulls.
         """
         if self.is_doubtful(pull):

@@ -64,8 +64,8 @@ class Serving:
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
         """Return the reason why a layer has no blob, or None if the reason is uncertain.
 
-        While the pull is live, a blob is certain to be missing only if containerd reported its absence after the
-        snapshot was committed.
+        While the pull is live, a blob counts as missing only if containerd reported its absence after the snapshot was
+        committed.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None

@@ -67,9 +67,9 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Assign the image of the unseen pull ``short`` to ``pull``, of which only the lease is known.
+    """Assign the image of the unseen pull ``short`` to ``pull``, for which only the lease is known.
 
-    The agent only guesses that the two are the same pull.
+    The agent only guesses that the two pulls are the same.
     """
     pull.resources, pull.record, pull.source = short.resources, short.record, short.source
     pull.traced = pull.guessed = True

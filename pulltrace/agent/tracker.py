@@ -184,7 +184,7 @@ class Tracker:
         """Add the pulls that began and ended between two polls. The tracker treats all these pulls as ending in the
         current poll.
 
-        A pull that has just ended, and of which polls saw only the lease, may be one of these short pulls.
+        If polls saw only the lease of a pull that has just ended, that pull may be one of these short pulls.
         """
         if not self._changes:
             return
