@@ -99,7 +99,7 @@ class SimulatedContainerd:
         await self.close()
 
     def behave(self, behaviour: Behaviour) -> None:
-        """Change how the server responds. Pending calls now get their responses, unless the new behaviour is
+        """Change how the server responds. This also lets pending calls get their responses, unless the new behaviour is
         ``SILENT``.
         """
         self._behaviour = behaviour
