@@ -101,7 +101,7 @@ async def test_a_search_for_cancelled_pulls_finds_a_pull_with_a_cancelled_attemp
     await expect(page.get_by_text(re.compile(r"^Attempt 1 · .* · cancelled at 38 %$"))).to_be_visible()
 
 
-async def test_a_long_text_about_the_limiting_factor_does_not_overlap_the_next_column(
+async def test_a_long_explanation_of_the_limiting_factor_does_not_overlap_the_next_column(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

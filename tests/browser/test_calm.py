@@ -195,7 +195,7 @@ async def test_a_cancelled_pull_is_not_listed_as_a_problem_and_can_be_found_by_i
     await expect(strip).not_to_contain_text("nvidia/cuda")
 
 
-async def test_the_page_of_a_quiet_cluster_shows_the_most_recent_pull(
+async def test_the_page_shows_the_most_recent_pull_if_the_cluster_is_quiet(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_quiet(server)

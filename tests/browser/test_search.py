@@ -95,7 +95,9 @@ async def test_the_search_box_suggests_tokens_and_creates_them_from_typed_text(
     await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
 
 
-async def test_the_page_scrolls_to_a_suggestion_below_the_fold(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_scrolls_to_a_suggestion_that_is_out_of_view(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url, height=400)
     await scene_is_complete(page)

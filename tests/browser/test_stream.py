@@ -341,7 +341,7 @@ async def test_a_page_that_has_lost_its_connection_shows_when_its_figures_were_l
     await expect(strip).not_to_contain_text("As of")
 
 
-async def test_the_page_of_a_quiet_cluster_shows_when_its_figures_were_last_updated(
+async def test_the_page_shows_when_its_figures_were_last_updated_if_the_cluster_is_quiet(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_quiet(server)
