@@ -173,7 +173,7 @@ async def test_curl_receives_each_event_as_soon_as_it_happens(server, tmp_path, 
             await nginx.end(15)
 
 
-async def test_the_headers_name_the_encoding_and_the_last_event_can_be_decompressed(server) -> None:
+async def test_the_headers_state_the_encoding_and_the_last_event_can_be_decompressed(server) -> None:
     served = await server(limits=Limits(report_interval=0.0, tick=0.02))
     url = f"{served.url}/api/v1/events"
     async with served.client.get(url, headers={"Accept-Encoding": "identity"}) as plain:

@@ -179,7 +179,7 @@ async def test_a_client_with_an_unusable_last_event_id_gets_a_reset_and_the_full
     assert names == ["hello", "reset", ""]
 
 
-async def test_the_removal_of_a_pull_is_published(server) -> None:
+async def test_a_client_receives_an_event_when_a_pull_is_removed(server) -> None:
     served = await server(limits=FAST, HISTORY_TTL="1s")
     node = Node(served)
     await node.report(pull("l", layer("a", 7)))

@@ -93,8 +93,8 @@ async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # `make fuzz` runs all phases. The positive_data_acceptance check is off because JSON Schema accepts 3.0 as an
-    # integer, whereas the server does not.
+    # `make fuzz` also runs the coverage and stateful phases. The positive_data_acceptance check is off because JSON
+    # Schema accepts 3.0 as an integer, whereas the server does not.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

@@ -46,7 +46,7 @@ def ahead(sim):
     return row.bound.figures.get("deletedPodsAhead") if row.bound.figures else None, row.bound.why
 
 
-def test_the_queued_pull_of_a_deleted_pod_is_counted_as_ahead_until_it_begins(sim):
+def test_the_queued_pull_of_a_deleted_pod_counts_as_ahead_in_the_queue_until_it_begins(sim):
     assert ahead(sim) == (1.0, "Queued behind a pull of a deleted pod on this node.")
     big = pull("lease-0", layer("z", MIB), at=NOW + 5, repository="team/big", image_ref="registry.io/team/big:1")
     sim.report(big, at=12)

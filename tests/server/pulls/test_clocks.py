@@ -7,7 +7,7 @@ from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 DONE = PullPhase.COMPLETED
 
 
-def test_times_from_a_clock_that_is_hours_off_are_corrected() -> None:
+def test_timestamps_from_a_node_whose_clock_is_hours_off_are_corrected() -> None:
     sim = SimulatedHub()
     ahead = 5 * 3600.0
     begun = layer("a", MIB, started_at=to_time(NOW + ahead))

@@ -80,7 +80,7 @@ def test_a_finished_pull_is_sent_only_once_even_if_details_are_added_later() -> 
     assert len(feed.since(0) or []) == 1
 
 
-def test_a_removal_is_sent_to_clients_that_missed_it() -> None:
+def test_a_client_that_missed_a_removal_receives_it_later() -> None:
     feed = Feed(100)
     change(feed, "a")
     change(feed, "b")

@@ -191,7 +191,7 @@ def test_the_median_and_maximum_duration_of_an_image_include_a_pull_that_the_nod
     assert (row.median_seconds, row.worst_seconds) == (60.0, 100.0)
 
 
-def test_the_slowest_node_of_an_image_accounts_for_pulls_that_are_ahead_in_the_queue():
+def test_the_choice_of_the_slowest_node_of_an_image_takes_pulls_ahead_in_the_queue_into_account():
     one = SimulatedHub()
     one.report(pull("l", layer("a", 1)))
     example = one.one
