@@ -62,8 +62,8 @@ def image_of(content: Collection[str], documents: Mapping[str, Document | None])
 
 
 def unread(content: Collection[str], documents: Mapping[str, Document | None], image: Image | None) -> set[str]:
-    """Return the lease's committed blobs that may be documents, because they have not been read and are not known to be
-    layers.
+    """Return those of the lease's committed blobs that may be documents: they have not been read, and are not known to
+    be layers.
     """
     layers = {layer.digest for layer in image.layers} if image else set()
     return {digest for digest in content if digest not in documents and digest not in layers}
@@ -87,7 +87,7 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
     """Return the registry host and repository from which all these documents were pulled; None unless there is exactly
     one such pair.
 
-    A blob's labels name every repository from which it has been pulled. Each pull adds its own repository to the
+    A blob's labels list every repository from which it has been pulled. Each pull adds its own repository to the
     labels, even if the blob was already on the node.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]

@@ -66,7 +66,7 @@ class ContainerdError(Exception):
 
 
 def find_socket() -> str | None:
-    """Return the path of the first known socket that exists on this machine; None if none of them exists."""
+    """Return the path of the first known socket that exists on this machine, or None if there is none."""
     return next((path for path in SOCKETS if os.path.exists(path)), None)  # noqa: PTH110  # pathlib costs 1 MiB here
 
 

@@ -41,7 +41,7 @@ def _is_known(pull: Pull) -> bool:
 def _may_be_stale(pull: Pull, now: float) -> bool:
     """Return whether the pull's lease might have become stale simply because time has passed.
 
-    All other signs of a stale lease appear in the lists of ingests and leases.
+    All other signs of a stale lease are visible in the lists of ingests and leases.
     """
     return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 

@@ -162,7 +162,7 @@ class Progress:
         """
         if self.complete and not self.unpacked:
             self.phase = LayerPhase.EXTRACTING
-            # ``now`` is the time when the poll began, and the blob may have been committed later.
+            # ``now`` is the time when the poll began, but the blob may have been committed later.
             self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
 
     def see_snapshots(

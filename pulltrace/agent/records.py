@@ -138,8 +138,8 @@ class RecordLedger:
         since = min(oldest, unseen_since)
         writes = {name: seen for name, seen in self._writes.items() if seen[-1].at >= since}
         self._writes = dict(list(writes.items())[-MAX_NAMES:])
-        # A lease may still be listed in one poll after its pull has written the record, so a removed record is kept for
-        # two polls.
+        # A lease may still be listed for one poll after its pull has written the record, so a removed record is kept
+        # for two polls.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
 
 

@@ -293,7 +293,7 @@ def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
 
 
 def _drop_oldest(ends: _Encoded, room: int) -> None:
-    """Drop the oldest finished pulls until at most ``MAX_ENDS`` are left and these fit into ``room`` bytes."""
+    """Drop the oldest finished pulls until at most ``MAX_ENDS`` are left and they fit into ``room`` bytes."""
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))

@@ -48,7 +48,7 @@ class Serving:
 
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
         """Return whether the snapshotter fetches the layers. If a snapshotter can fetch layers, it is assumed to do so
-        unless there are signs that containerd fetches them.
+        unless there are signs that containerd is fetching them itself.
 
         ``alone`` is false if this pull is waiting for another pull to fetch or unpack some of this pull's layers.
         """

@@ -20,8 +20,8 @@ long.
 """
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""Maximum time, in seconds, that a pull can take to resolve its reference. After this time, the pull must have been
-cancelled, so its lease is stale.
+"""Maximum time, in seconds, that a pull can take to resolve its reference. By then, containerd must have cancelled the
+pull, so its lease is stale.
 """
 
 
