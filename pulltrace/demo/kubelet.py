@@ -24,7 +24,7 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""The kubelet's wait after a failed sync, in seconds, and the maximum jitter as a fraction of that wait."""
+"""How long the kubelet waits after a failed sync, in seconds, and the maximum jitter as a fraction of that time."""
 SYNC_SOON = 1.0
 """The next sync begins this many seconds after the kubelet notices that a sandbox or container has started."""
 START_TAKES = 0.4
@@ -247,8 +247,8 @@ class Kubelet:
         self.outbox.append(Said("events", event))
 
     def _write(self, pod: _Pod) -> None:
-        """Report a copy of the pod's current status. Later changes to the status are reported only by the next call of
-        this method.
+        """Report a copy of the pod's current status. Later changes to the status are not reported until the next call
+        of this method.
         """
         if not pod.deleted:
             self.outbox.append(Said("pods", copy.deepcopy(pod.reports.pod)))

@@ -16,7 +16,7 @@ from pulltrace.demo.store import Lease, Store
 CONTAINERD_1 = "1.7.27"
 CONTAINERD_2 = "v2.2.1"
 COLLECT_AFTER = 0.2
-"""The time, in seconds, from a lease's deletion to the garbage collection of its content."""
+"""The time, in seconds, between the deletion of a lease and the garbage collection of its content."""
 
 SLOTS = 3
 """The maximum number of concurrent blob downloads: containerd's default for ``max_concurrent_downloads``."""

@@ -68,7 +68,9 @@ class Pull:
                 thread.close()
 
     def _run(self) -> Thread:
-        """Resolve the reference, fetch the index, manifest and config in order, then fetch and unpack the layers."""
+        """Resolve the reference, fetch the index, manifest and config in order, and finally fetch and unpack the
+        layers.
+        """
         yield from self._wait(2 * self.node.registries.manner(self._host).latency)
         yield from _until(lambda: self.reference.name not in self.node.registries.silent)
         image = self.node.registries.resolve(str(self.reference))

@@ -114,7 +114,9 @@ class Store:
             content.updated_at = max(now, content.created_at)
 
     def record(self, name: str, image: Image, now: float, *, by_cri: bool = True) -> None:
-        """Create or update an image record. ``by_cri`` is false if the writer is not the CRI plugin."""
+        """Create or update an image record. ``by_cri`` is false if something other than the CRI plugin writes the
+        record.
+        """
         created_at = self.records[name].created_at if name in self.records else now
         self.records[name] = Record(name, image, created_at, now)
         for listener in self.listeners:
