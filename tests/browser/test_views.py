@@ -1,4 +1,4 @@
-"""Tests for all four views: sorting, the keyboard, the help, the theme, hostile texts and arbitrary window widths."""
+"""Tests for all four views: sorting, the keyboard, the help, the theme, hostile strings and arbitrary window widths."""
 
 import re
 import time
