@@ -1,4 +1,6 @@
-"""Tests for traces that are received by a real OpenTelemetry Collector or by a small receiver in this process."""
+"""Tests for traces, which are received either by a real OpenTelemetry Collector or by a small receiver in this
+process.
+"""
 
 import asyncio
 import http.server

@@ -1,5 +1,5 @@
-"""Tests for the compressed stream. Every kind of client receives the same events as without gzip, and a truncated
-stream can still be decompressed.
+"""Tests that every kind of client receives the same events from the compressed stream as from the uncompressed one, and
+that a truncated stream can still be decompressed.
 """
 
 import asyncio

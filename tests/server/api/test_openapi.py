@@ -1,4 +1,6 @@
-"""The OpenAPI document is valid, contains exactly the server's routes, and describes the responses correctly."""
+"""Tests that the OpenAPI document is valid, contains exactly the server's routes, and describes the responses
+correctly.
+"""
 
 import asyncio
 import json

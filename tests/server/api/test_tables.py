@@ -1,4 +1,4 @@
-"""Tests for the text tables that terminals get, and for requests that wait until images are ready."""
+"""Tests for the text tables that are sent to terminals, and for requests that wait until images are ready."""
 
 import asyncio
 

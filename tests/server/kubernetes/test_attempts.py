@@ -1,4 +1,6 @@
-"""The end of an attempt is final and reported only once, regardless of the order of pods, events and reports."""
+"""Tests that the end of an attempt is final and reported only once, regardless of the order of pods, events and
+reports.
+"""
 
 import copy
 import heapq

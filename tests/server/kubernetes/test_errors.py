@@ -1,4 +1,6 @@
-"""Error messages from real clusters are classified, and values are parsed from the kubelet's messages."""
+"""Tests that error messages from real clusters are classified, and that values are parsed from the kubelet's
+messages.
+"""
 
 import tomllib
 from pathlib import Path

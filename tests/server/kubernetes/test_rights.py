@@ -1,4 +1,4 @@
-"""The chart grants sufficient permissions, and each missing permission is reported."""
+"""Tests that the chart grants sufficient permissions, and that each missing permission is reported."""
 
 import pytest
 

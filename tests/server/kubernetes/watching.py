@@ -27,7 +27,9 @@ class Following:
         self._news.set()
 
     async def until(self, condition: Callable[["Following"], object], seconds: float = 60) -> None:
-        """Wait until a condition is true. The condition is checked after every change and ten times a second."""
+        """Wait until a condition is true. The condition is checked after every change, and at least ten times per
+        second.
+        """
         async with asyncio.timeout(seconds):
             while not condition(self):
                 self._news.clear()

@@ -41,7 +41,9 @@ def test_a_pod_that_is_deleted_while_queued_has_no_row_until_its_pull_begins(sim
 
 
 def ahead(sim):
-    """Return how many deleted pods' pulls are ahead of the queued pull, and the sentence about the queue."""
+    """Return how many of the pulls ahead of the queued pull belong to deleted pods, and the sentence about the
+    queue.
+    """
     (row,) = [row for row in sim.shown if row.image_ref == NEW]
     return row.bound.figures.get("deletedPodsAhead") if row.bound.figures else None, row.bound.why
 

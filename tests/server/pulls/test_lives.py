@@ -1,10 +1,10 @@
 """The server observes pods and their pulls through three delayed channels, but must never publish a state that it later
 has to retract.
 
-A kubelet pulls, backs off and retries, as real kubelets do. The three channels are the kubelet's events, the statuses
-of the node's pods, and the reports from the node's agent. Each channel delivers messages in order, but with an
-arbitrary delay. Whatever the delays, each attempt ends exactly once, percentages and attempt numbers never decrease,
-and the final rows match what happened.
+The simulated kubelet pulls, backs off and retries, as real kubelets do. The three channels are the kubelet's events,
+the statuses of the node's pods, and the reports from the node's agent. Each channel delivers messages in order, but
+with an arbitrary delay. Whatever the delays, each attempt ends exactly once, percentages and attempt numbers never
+decrease, and the final rows match what happened.
 """
 
 import heapq
@@ -303,6 +303,6 @@ def test_a_published_state_never_has_to_be_retracted(lives, events_late, statuse
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
                 "what arrived is published"
             )
-    # As long as nothing distinguishes the simultaneous pulls for two pods, each pull may be shown under the other pod.
-    # In that case, both rows may show the end of the same pull.
+    # As long as nothing distinguishes the simultaneous pulls for two pods, each pull may be shown for the wrong pod. In
+    # that case, both rows may show the end of the same pull.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

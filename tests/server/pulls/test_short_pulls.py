@@ -1,5 +1,5 @@
-"""Each pull that is shorter than the time between two polls has exactly one row, in whatever order events and reports
-arrive.
+"""Tests that each pull that is shorter than the time between two polls has exactly one row, regardless of the order in
+which events and reports arrive.
 """
 
 from itertools import permutations
