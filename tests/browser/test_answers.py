@@ -153,9 +153,7 @@ async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: Scripted
     await expect(page.get_by_text("A pod is waiting for this image on edge-1")).to_be_visible()
 
 
-async def test_the_images_view_names_the_node_that_is_still_pulling(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_the_images_view_shows_which_node_is_still_pulling(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     await show(
         server,
@@ -304,7 +302,7 @@ async def test_repeated_pulls_of_an_image_on_a_node_share_a_row(server: Scripted
     await expect(page.locator("[data-toggle=d2]")).to_have_attribute("aria-expanded", "true")
 
 
-async def test_a_search_keeps_its_spaces_while_it_is_being_typed(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_spaces_in_a_search_are_kept_while_it_is_being_typed(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await scene_is_complete(page)

@@ -258,7 +258,7 @@ async def test_no_retry_is_shown_for_an_image_that_no_pod_is_waiting_for(
     await expect(page.get_by_text("retry")).to_have_count(0)
 
 
-async def test_an_open_row_names_the_pods_that_waited_for_a_cancelled_pull(
+async def test_an_open_row_lists_the_pods_that_waited_for_a_cancelled_pull(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     now = time.time()

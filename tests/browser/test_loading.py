@@ -13,7 +13,7 @@ from .scripted import ScriptedServer
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_no_figure_is_shown_as_zero_while_the_page_is_connecting(
+async def test_no_value_is_shown_as_zero_while_the_page_is_connecting(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

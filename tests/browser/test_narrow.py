@@ -127,7 +127,7 @@ async def test_the_page_shows_an_estimate_for_a_queued_pull(server: ScriptedServ
     await expect(row(page, "last").locator("[data-column=left]")).to_have_text(re.compile(r"^> 5[01]:\d\d$"))
 
 
-async def test_the_strip_wraps_a_reference_only_between_its_components(
+async def test_the_strip_wraps_an_image_reference_only_between_its_components(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

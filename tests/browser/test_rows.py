@@ -34,7 +34,7 @@ async def is_whole(name: Locator, part: str) -> bool:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-async def test_a_long_name_is_cut_in_the_middle_and_an_open_row_shows_all_of_it(
+async def test_a_long_name_is_shortened_in_the_middle_and_an_open_row_shows_all_of_it(
     server: ScriptedServer, open_page: OpenPage, width: int
 ) -> None:
     waiting = [pod("shop", POD, "app", IMAGE, OWNER)]
@@ -147,7 +147,7 @@ async def test_the_layers_of_a_cancelled_pull_are_shown(server: ScriptedServer, 
     await expect(page.locator("figcaption")).not_to_contain_text("failed")
 
 
-async def test_the_note_about_missing_layers_names_the_cancelled_attempt(
+async def test_the_note_about_missing_layers_mentions_the_cancelled_attempt(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()

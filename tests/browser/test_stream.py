@@ -151,7 +151,7 @@ async def test_an_unreachable_server_is_shown_as_offline(server: ScriptedServer,
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"))
 
 
-async def test_a_tab_shows_after_waking_that_300_pulls_finished_while_it_slept(
+async def test_a_tab_that_wakes_up_shows_that_300_pulls_finished_while_it_was_asleep(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -199,7 +199,7 @@ async def test_the_page_offers_to_reload_only_once_if_reloading_does_not_help(op
         await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
 
 
-async def test_all_times_are_based_on_the_clock_of_the_server(
+async def test_all_times_on_the_page_are_based_on_the_clock_of_the_server(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clocks of the server and the browser are three hours apart, but a stall of 48 s is still shown as 48 s."""
