@@ -133,7 +133,7 @@ def test_the_same_pull_has_the_same_trace_and_span_ids_on_every_server(received,
         assert resource["service.name"] == "pulls-of-tests"
 
 
-def test_the_span_of_a_failed_pull_contains_the_reason_and_the_retry_is_in_the_same_trace(traces, received):
+def test_the_span_of_a_failed_pull_contains_the_reason_and_its_retry_is_in_the_same_trace(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)

@@ -238,7 +238,7 @@ async def test_layers_are_sent_only_for_the_requested_pulls(server) -> None:
     assert opened.pull["layers"], "the pull did not change, but its row was opened"
 
 
-async def test_a_stream_without_changes_sends_comments_with_an_id_for_resuming(server) -> None:
+async def test_a_stream_without_changes_sends_comments_with_an_id_from_which_clients_can_resume(server) -> None:
     served = await server(limits=Limits(keep_alive=0.2, report_interval=0.0, tick=0.02))
     node = Node(served)
     await node.report(pull("l", layer("a", 7)))

@@ -31,7 +31,7 @@ EXAMPLES = {
 }
 
 
-def test_the_document_contains_exactly_the_routes_and_methods_of_the_server() -> None:
+def test_the_openapi_document_contains_exactly_the_routes_and_methods_of_the_server() -> None:
     routes = api_routes(Hub(settings(), Metrics()), AnonymousAuthenticator(), lambda: None)
     routes = [route for route in routes if isinstance(route, Route)]
     known = {(route.path, method.lower()) for route in routes for method in route.methods or ()}
@@ -47,7 +47,7 @@ def test_every_operation_has_a_unique_id_and_a_documented_tag() -> None:
     assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that served this document"}]
 
 
-def test_descriptions_use_the_json_names_of_fields() -> None:
+def test_descriptions_in_the_openapi_document_use_the_json_names_of_fields() -> None:
     described = [
         schema["description"] for schema in DOCUMENT["components"]["schemas"].values() if "description" in schema
     ]
@@ -76,13 +76,13 @@ def test_the_api_page_shows_the_same_example_pull_as_the_document() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_the_golden_responses_match_the_document(path: str) -> None:
+def test_the_golden_responses_match_the_openapi_document(path: str) -> None:
     schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     example = json.loads((CONTRACT / EXAMPLES[path]).read_text())
     jsonschema.Draft202012Validator(schema | {"components": DOCUMENT["components"]}).validate(example)
 
 
-async def test_the_document_is_served_with_an_etag_that_clients_can_revalidate(server) -> None:
+async def test_the_openapi_document_is_served_with_an_etag_that_clients_can_revalidate(server) -> None:
     served = await server()
     answer = await served.get("/api/v1/openapi.json")
     assert (answer.status, await answer.json()) == (200, DOCUMENT)

@@ -131,7 +131,7 @@ async def test_a_body_larger_than_a_mebibyte_gets_413(server, body, headers) -> 
         pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="a node name with a line break"),
     ],
 )
-async def test_an_invalid_report_gets_400_and_the_response_names_the_field(server, body, says) -> None:
+async def test_an_invalid_report_gets_400_and_the_response_identifies_the_field(server, body, says) -> None:
     served = await server()
     answer = await served.post(body)
     assert answer.status == 400

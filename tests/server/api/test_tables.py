@@ -103,7 +103,7 @@ async def test_each_list_is_sent_as_a_table_if_a_header_or_a_parameter_requests_
         assert (response.status, response.content_type) == (200, "application/json")
 
 
-async def test_filters_also_apply_to_tables(server):
+async def test_filters_also_apply_to_text_tables(server):
     served = await filled(server)
     assert "acme/app" in await (await served.get("/api/v1/pulls?format=text&node=node-1")).text()
     assert "acme/app" not in await (await served.get("/api/v1/pulls?format=text&node=node-2")).text()

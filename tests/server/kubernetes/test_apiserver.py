@@ -94,7 +94,7 @@ async def test_an_image_volume_is_shown_like_a_container(cluster, writer):
         assert (asked.image, asked.failure.message, other.requested) == (NGINX, UNAUTHORIZED, False)
 
 
-async def test_the_server_selectors_exclude_irrelevant_objects(cluster, writer):
+async def test_the_selectors_of_the_watches_exclude_irrelevant_objects(cluster, writer):
     done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
     del elsewhere.pod["spec"]["nodeName"]
     done.pod["status"]["phase"] = "Failed"
@@ -126,7 +126,7 @@ async def test_a_watch_resumes_after_the_api_server_has_crashed(cluster, writer)
         await it.until(lambda it: all(it.up().values()) and not it.watches.problem, 60)
 
 
-async def test_a_watch_from_a_compacted_version_gets_410_and_lists_the_objects_again(cluster, writer, monkeypatch):
+async def test_a_watch_from_a_compacted_version_gets_410_and_the_objects_are_listed_again(cluster, writer, monkeypatch):
     monkeypatch.setattr(watch, "LONGEST_DELAY", 1.0)
     gone, stays = web("gone"), web("stays")
     for arrival in (gone, stays):

@@ -98,7 +98,7 @@ def test_ephemeral_containers_also_wait_for_their_images(cluster):
         pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
     ],
 )
-def test_an_image_that_the_kubelet_will_never_pull_has_no_next_retry(cluster, happens, reason, retries):
+def test_no_retry_is_shown_for_an_image_that_the_kubelet_will_never_pull(cluster, happens, reason, retries):
     arrival = PodEvents(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
     item = getattr(arrival, happens)("app", T)
     for change in (seen(arrival), event(item)):

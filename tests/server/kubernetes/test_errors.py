@@ -155,7 +155,7 @@ def test_http_on_an_https_port_and_https_on_an_http_port_count_as_tls_errors(mes
     assert classify(message) is reason
 
 
-def test_names_with_go_string_escapes_are_unescaped():
+def test_go_string_escapes_in_names_are_unescaped():
     for name, quoted in (
         ("nginx\u200b:1", r"nginx\u200b:1"),
         ('ngi"nx', r"ngi\"nx"),

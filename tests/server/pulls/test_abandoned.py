@@ -57,7 +57,7 @@ def test_the_queued_pull_of_a_deleted_pod_counts_as_ahead_in_the_queue_until_it_
     assert ahead(sim) == (None, "Queued behind team/big and 1 more on this node.")
 
 
-def test_a_deleted_pod_is_not_ahead_of_a_pull_that_was_requested_earlier(sim):
+def test_the_pull_of_a_deleted_pod_does_not_count_as_ahead_of_a_pull_that_was_requested_earlier(sim):
     last = web("last", "redis:7")
     sim.apply(seen(last), event(last.pulling("app", NOW + 10)), at=10.4)
     sim.apply(PodGone(last.pod["metadata"]["uid"]), at=10.5)

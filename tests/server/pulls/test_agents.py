@@ -28,7 +28,7 @@ def test_two_agents_with_the_same_node_name_are_reported_as_a_conflict_but_their
     assert {status.status for status in sim.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
 
 
-def test_a_single_late_report_from_a_replaced_agent_is_not_a_conflict() -> None:
+def test_a_single_late_report_from_a_replaced_agent_is_not_treated_as_a_conflict() -> None:
     agents = Agents()
     assert agents.accept("a", 1, NOW, 30)
     assert agents.accept("b", 1, NOW + 1, 30)

@@ -17,7 +17,7 @@ def sim():
     return Joined()
 
 
-def test_a_failure_that_no_agent_observed_shows_its_cause_and_its_retry_keeps_the_same_row(sim):
+def test_a_failure_that_no_agent_observed_shows_its_cause_and_its_retry_stays_in_the_same_row(sim):
     arrival = web()
     ids = set()
     for attempt, at in ((1, 0), (2, 11), (3, 32)):

@@ -42,7 +42,7 @@ def failure(at):
     return Failure(ErrorReason.NOT_FOUND, "not found", attempt=1, at=at, next_retry_at=None)
 
 
-def test_a_running_pull_is_not_corrected():
+def test_the_start_and_end_of_a_running_pull_are_not_corrected():
     running = Pull("lease", Node("n", NOW, NOW), PullState(), STARTED)
     assert correction(running, demand(pulled_at=ENDED)) is None
     assert explained_end(running, failure(ENDED)) is None
@@ -93,7 +93,7 @@ def test_reports_from_the_kubelet_neither_correct_nor_explain_a_cancelled_pull()
         (10.0, ENDED + 3, STARTED),  # the duration is about another pull
     ],
 )
-def test_the_duration_that_the_kubelet_reports_corrects_the_start_of_a_pull(seconds, pulled_at, start):
+def test_the_start_time_of_a_pull_is_corrected_using_the_duration_that_the_kubelet_reports(seconds, pulled_at, start):
     found = correction(ended(PullPhase.COMPLETED), demand(pulled_at=pulled_at, seconds=seconds))
     assert found == Correction(start, ENDED)
 

@@ -156,7 +156,7 @@ def test_a_failed_pull_gets_the_reason_that_the_kubelet_reports_later() -> None:
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
 
 
-def test_a_failure_whose_cause_stays_unknown_is_counted_as_unknown_after_a_while() -> None:
+def test_a_failure_is_eventually_counted_as_unknown_if_its_cause_stays_unknown() -> None:
     sim = SimulatedHub(cluster=Kubelet())
     sim.report(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0

@@ -32,7 +32,7 @@ def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attem
     feed.cut()
 
 
-def test_a_client_receives_each_pull_only_once_and_in_order_of_the_last_change() -> None:
+def test_a_client_receives_each_pull_only_once_and_in_the_order_in_which_the_pulls_last_changed() -> None:
     feed = Feed(100)
     for id_ in ("a", "b", "c", "a"):
         change(feed, id_)
@@ -148,7 +148,7 @@ def test_all_clients_share_one_encoded_copy_with_layers_and_one_without() -> Non
     assert frame.entries[0].data(layers=True) is frame.entries[0].data(layers=True)
 
 
-def test_the_encoded_bytes_of_old_frames_are_not_kept() -> None:
+def test_the_encoded_bytes_of_old_frames_are_discarded() -> None:
     feed = Feed(100)
     change(feed, "a")
     old = feed.frame.entries[0]

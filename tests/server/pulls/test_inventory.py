@@ -163,7 +163,7 @@ def test_the_time_to_ready_decreases_while_a_layer_is_being_unpacked() -> None:
     assert left(43) == (None, "unpacking takes longer than usual on this node")
 
 
-def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_layers_still_download() -> None:
+def test_a_slowly_unpacking_layer_does_not_hide_the_time_to_ready_while_other_layers_are_still_downloading() -> None:
     sim = SimulatedHub()
     unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 1)}
     first = layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))
@@ -192,7 +192,7 @@ def test_a_download_that_makes_no_progress_is_stalled_until_it_resumes() -> None
         pytest.param(layer("b", 0, fetched_by="another"), id="another pull's layer"),
     ],
 )
-def test_a_pull_is_not_stalled_while_it_unpacks_a_layer_or_waits_for_the_layer_of_another_pull(other) -> None:
+def test_a_pull_is_not_stalled_while_it_is_unpacking_a_layer_or_waiting_for_a_layer_of_another_pull(other) -> None:
     sim = SimulatedHub(STALL_TIMEOUT="5s")
     for second in range(1, 12):
         sim.report(pull("l", layer("a", MIB), other), at=second)
@@ -222,7 +222,7 @@ def test_pulls_keep_their_rows_when_their_agent_is_restarted() -> None:
     )
 
 
-def test_a_node_that_stops_reporting_becomes_late_then_lost_and_is_finally_forgotten() -> None:
+def test_a_node_that_stops_reporting_is_marked_as_late_then_as_lost_and_is_finally_forgotten() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("l", layer("a", 10 * MIB)), at=0, heartbeat_seconds=10.0)
 
@@ -242,7 +242,7 @@ def test_a_node_that_stops_reporting_becomes_late_then_lost_and_is_finally_forgo
     assert sim.shown == []
 
 
-def test_the_pulls_of_a_lost_node_are_live_again_when_the_node_returns() -> None:
+def test_the_pulls_of_a_lost_node_become_live_again_when_the_node_returns() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=0)
     before = sim.one.id

@@ -143,7 +143,7 @@ def test_an_image_that_is_already_present_does_not_delay_the_start_of_a_pod(sim,
     assert seconds(started) == {"scheduled": 2.0, "created": 1.0}
 
 
-def test_a_pod_is_queued_between_a_failed_pull_and_the_next_attempt(sim, web):
+def test_a_pod_counts_as_queued_between_a_failed_pull_and_the_next_attempt(sim, web):
     sim.apply(seen(web), event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, "timeout")), at=2)
     sim.at(30)
     assert sim.phases() == {"scheduled": 1.0, "queued": None}

@@ -43,7 +43,7 @@ def test_replacing_a_layer_updates_the_sums(layer, downloaded, total, state):
     assert sums == Sums.of([new])
 
 
-def test_layers_in_each_state_are_added_to_the_right_sums():
+def test_a_layer_in_each_state_is_counted_in_the_right_sums():
     layers = [LayerState(digest=str(number), total_bytes=10, state=state) for number, state in enumerate(LayerPhase)]
     sums = Sums.of(layers)
     assert (sums.total, sums.remote_bytes, sums.extracted_bytes, sums.to_unpack) == (80, 10, 10, 50)

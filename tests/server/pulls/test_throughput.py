@@ -83,7 +83,7 @@ def test_each_finished_attempt_is_counted_once_with_its_result() -> None:
     assert counted == {"completed": 2.0, "failed": 1.0, "canceled": 1.0}
 
 
-def test_the_throughput_of_a_mixed_pull_excludes_only_the_bytes_that_the_snapshotter_fetches() -> None:
+def test_the_throughput_excludes_only_the_bytes_that_the_snapshotter_fetches_if_containerd_fetches_the_rest() -> None:
     sim = SimulatedHub()
     for at, plain, lazy in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
         layers = layer("plain", plain, 100 * MIB), layer("lazy", lazy, 5000 * MIB, fetched_by=SNAPSHOTTER)

@@ -29,7 +29,7 @@ def estimate(usual, *, image="shop/web:1", registry="docker.io", node="a", size=
     )
 
 
-def test_the_usual_duration_on_the_same_node_is_the_median_and_the_90th_percentile():
+def test_the_usual_duration_on_the_same_node_consists_of_the_median_and_the_90th_percentile():
     usual = Usual()
     for seconds in (10, 12, 11, 10, 11, 12, 10, 11, 12, 40):
         record(usual, seconds)

@@ -211,7 +211,7 @@ def test_since_containerd_2_1_all_pulls_on_a_node_share_the_download_slots(versi
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_the_verdict_on_an_image_that_was_queued_still_names_the_pull_ahead_after_both_pulls_have_ended() -> None:
+def test_the_verdict_on_a_queued_image_still_identifies_the_pull_ahead_after_both_pulls_have_ended() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))
@@ -239,7 +239,7 @@ def test_the_verdict_on_an_image_that_was_queued_still_names_the_pull_ahead_afte
     assert sim.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
 
 
-def test_a_rate_limit_is_the_verdict_even_if_no_agent_observed_the_pull() -> None:
+def test_the_verdict_is_a_rate_limit_even_if_no_agent_observed_the_pull() -> None:
     sim = Joined()
     waiting = PodEvents(pod("a", "node-1", {"app": "nginx:1.27"}, at=NOW))
     url = "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
@@ -311,7 +311,7 @@ VIA = {"via": ["http://10.0.0.9:5000"]}
         (VIA, 10, 20, Factor.UNKNOWN),
     ],
 )
-def test_a_dead_mirror_is_the_limiting_factor_if_each_request_to_it_times_out(via, resolved, first_byte, by) -> None:
+def test_a_mirror_is_the_limiting_factor_if_each_request_to_it_times_out(via, resolved, first_byte, by) -> None:
     sim = SimulatedHub()
     for second in range(1, first_byte + 30):
         if second < resolved:
