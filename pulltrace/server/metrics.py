@@ -1,5 +1,5 @@
 """The Prometheus metrics. To keep the number of series small, no metric has a label for images or pods. Only the gauges
-about a node's agent have a label for nodes.
+that describe a node's agent have a node label.
 
 Counters count events. Gauges are created at each scrape from the hub's current state. The text is generated in a
 separate thread. With 5,000 nodes, generating the text in the event loop would delay all streams for too long.

@@ -43,7 +43,7 @@ class NodeStatus(JsonObject, frozen=True):
 
 
 class OwnerPulls(JsonObject, frozen=True):
-    """How many pulls one owner made from one registry in the last hour."""
+    """The number of pulls that one owner made from one registry in the last hour."""
 
     owner: str
     pulls: int

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Standard OpenTelemetry variables. If one of the variables is set, the server exports traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
-"""Standard OpenTelemetry variables with the values that turn the export off, even if a collector is named."""
+"""Standard OpenTelemetry variables with the values that turn the export off, even if a collector is configured."""
 
 END_WITHIN = 1.5
 """Maximum time, in seconds, that clients have to receive the last comment on their stream during shutdown."""
@@ -107,7 +107,7 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the trace exporter, or None if the environment variables do not name a collector.
+    """Return the trace exporter, or None if the environment variables do not configure a collector.
 
     The SDK is imported only if a collector is configured.
     """

@@ -36,7 +36,7 @@ class Certificate:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self | None:
-        """Return the certificate that the settings name, or None for plain HTTP."""
+        """Return the configured certificate, or None for plain HTTP."""
         if not settings.tls_cert_file or not settings.tls_key_file:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)

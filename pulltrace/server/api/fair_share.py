@@ -36,7 +36,9 @@ class FairShare:
 
 
 def address_of(host: str) -> str:
-    """Return the address by which a client is counted: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return the address under which a client is counted: an IPv4 address, or the /64 network of an IPv6
+    address.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -100,8 +100,8 @@ class Guard(asyncio.Protocol):
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
-        """Record that a stream begins on this connection. While the stream is open, the connection is closed if the
-        client sends any data.
+        """Record that a stream has started on this connection. While the stream is open, the connection is closed if
+        the client sends any data.
         """
         self._streaming = True
 

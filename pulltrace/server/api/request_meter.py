@@ -103,13 +103,13 @@ class RequestMeter:
         self._size = self._headers = self._body = self.open_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Part of the request target has arrived."""
+        """Process a part of the request target."""
         self._size += len(url)
         if self._size > self._limits.head:
             self._refuse(431, "head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header or a trailer has arrived."""
+        """Process a header or a trailer."""
         self._headers += 1
         self._size += len(name) + len(value) + 4
         if self._size > self._limits.head or self._headers > self._limits.headers:
@@ -128,7 +128,7 @@ class RequestMeter:
             self._refuse(429, "pipelined")
 
     def on_body(self, body: bytes) -> None:
-        """Part of the request content has arrived."""
+        """Process a part of the request content."""
         self._body += len(body)
         self._body_of_feed += len(body)
 

@@ -103,7 +103,7 @@ class Api(Protocol):
     async def review(self, token: str, audience: str) -> Review:
         """Review a token. The result names the account if the token is valid and was issued for this audience.
 
-        This method sends a POST request, but the API server stores nothing.
+        Although this method sends a POST request, the API server does not store anything.
         """
 
     async def close(self) -> None:

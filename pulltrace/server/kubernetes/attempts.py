@@ -68,9 +68,9 @@ class Failure:
     itself.
     """
     started_at: float | None = None
-    """When the kubelet began the failed attempt. None if no event reported the start."""
+    """When the kubelet began the failed attempt, or None if no event reported the start."""
     first_at: float | None = None
-    """The time of the first failure since the last success. None if no event reported this failure."""
+    """The time of the first failure since the last success, or None if no event reported it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class ImageRequest:
 
     @property
     def is_assumed(self) -> bool:
-        """Return whether the request is known only from the creation of its container."""
+        """Return whether the creation of the container is the only evidence of the request."""
         return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
 
     def position(self, raw: float, *, starts: bool = False) -> Position:

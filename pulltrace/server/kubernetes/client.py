@@ -119,7 +119,7 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
 class HttpApi:
     """A client for one API server. Create the client on the event loop on which it will be used.
 
-    ``renew`` reads the credentials again. On its own, kubernetes_asyncio rereads the credentials only once a minute,
+    ``renew`` reloads the credentials. On its own, kubernetes_asyncio rereads the credentials only once a minute,
     which is too late after a 401 response.
     """
 
@@ -230,7 +230,7 @@ class HttpApi:
         return _Response(call, self._refused)
 
     def _refused(self) -> None:
-        """Read the credentials again: the token is no longer valid, and the kubelet may have mounted a new one."""
+        """Reload the credentials: the token is no longer valid, and the kubelet may have mounted a new one."""
         if self._renew:
             with contextlib.suppress(
                 OSError, kubernetes_asyncio.config.ConfigException

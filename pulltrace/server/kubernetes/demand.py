@@ -43,7 +43,7 @@ class ImageDemand:
     attempt: int = 1
     """The number of the current or last attempt, counted from 1."""
     since_exact: bool = True
-    """True if ``since`` comes from an event rather than from a status. A status arrives later than the event."""
+    """True if ``since`` comes from an event rather than from a status. The status arrives after the event."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that were waiting for the image when it arrived."""
     pull_seconds: float | None = None

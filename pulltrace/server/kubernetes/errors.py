@@ -175,7 +175,8 @@ def _without_names(message: str) -> str:
 
 
 def about(message: str) -> tuple[str, str]:
-    """Return the image that a kubelet's message names, as written in the pod, and the cause or the remaining text.
+    """Return the image named in a kubelet message, as written in the pod, and the rest of the message (usually the
+    cause).
 
     Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. Both
     results are empty if the message is not about an image.
@@ -190,7 +191,7 @@ def about(message: str) -> tuple[str, str]:
 
 
 def cause_of(message: str) -> str:
-    """Return the cause that a waiting message contains, or the whole message if it contains no cause. The result is
+    """Return the cause given in a waiting message, or the whole message if it does not give a cause. The result is
     shortened.
     """
     return shorten(about(message)[1] or message)

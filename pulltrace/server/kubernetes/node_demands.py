@@ -1,4 +1,4 @@
-"""One node's pods that are waiting for images, and their requests. Sans-I/O.
+"""The pods on one node that are waiting for images, and their image requests. Sans-I/O.
 
 ``NodeDemands`` holds everything that is known about one node. ``cluster.Cluster`` decides which node a change belongs
 to.
@@ -49,7 +49,7 @@ counted.
 
 @dataclass(slots=True)
 class Budget:
-    """How many more image requests can be stored, for all nodes together."""
+    """How many more image requests can be stored across all nodes."""
 
     left: int = MAX_REQUESTS
     dropped: int = 0
@@ -208,7 +208,7 @@ class NodeDemands:
         return outcome
 
     def forget(self, key: str, now: float) -> Outcome:
-        """Forget a deleted pod. Its requests for images that have arrived or are being pulled are forgotten later."""
+        """Forget a deleted pod. Requests whose images have arrived or are being pulled are kept for now."""
         outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
@@ -271,9 +271,7 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the pod's request for an image if its container has been created, or if the pod no longer names the
-        image.
-        """
+        """End the pod's request for an image if its container has been created or the pod no longer uses the image."""
         outcome, key = Outcome(), pod.key
         # One container of the pod may already use the image, while another container needs a new pull.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
@@ -340,7 +338,7 @@ class NodeDemands:
         outcome.due.append((at + LINGER, place))
 
     def _pod_of(self, event: Event, image: str, place: Place) -> PodCorrelation:
-        """Return the event's pod if the pod is known. Otherwise, construct a pod from the names in the event."""
+        """Return the event's pod if the pod is known. Otherwise, create a minimal pod from the names in the event."""
         about_pod = event.involved_object
         container = about_pod.field_path.partition("{")[2].removesuffix("}")
         pod = self.pods.get(place[1])

@@ -47,8 +47,8 @@ SHORT_WATCH = 1.0
 the short watch delivered changes.
 """
 QUIET = 20.0
-"""Maximum time, in seconds, between two changes or bookmarks of a watch. After this time, the server requests the
-newest resource version from the API server.
+"""Maximum time, in seconds, that a watch may pass without a change or bookmark. After this time, the server requests
+the newest resource version from the API server.
 """
 YIELD_AFTER = 50
 """The number of objects that are processed before other tasks in the event loop get a turn."""

@@ -9,7 +9,7 @@ accepted, but each agent can mark only its own pulls as ended. The conflict is s
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""When a new agent appears, the previous agent is considered gone if it has not reported for this many seconds.
+"""When a new agent appears, the previous agent is considered gone if it has not sent a report for this many seconds.
 
 An agent that has reported more recently may still be running.
 """

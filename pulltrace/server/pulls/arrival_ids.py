@@ -17,7 +17,7 @@ def seed_of(demand: ImageDemand) -> str:
     """Return the seed from which the id of the demand's arrival is derived. The seed stays the same if the demand's
     pods are deleted.
     """
-    # If no event reported the start of a failed attempt, `since` can be the time of an earlier failure. That failure
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. That failure
     # may even belong to an arrival that has already ended.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"

@@ -19,7 +19,7 @@ For each client that stops reading its response, this process and the kernel eac
 """
 
 LEVEL = 3
-"""The zlib compression level. Higher levels take twice as long, but their result is only 10% smaller."""
+"""The zlib compression level. Higher levels take twice as long, but the output is only 10% smaller."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """A gzip header (RFC 1952, 2.3.1) without a file name, time or operating system."""
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 
 class Batch:
-    """Changes in the order in which clients receive them. The changes are also kept as compressed chunks."""
+    """The changes, in the order in which clients receive them. The changes are also kept as compressed chunks."""
 
     __slots__ = ("_is_retired", "_pieces", "entries")
 

@@ -47,7 +47,7 @@ class Clock:
     def set(self, skew: float) -> None:
         """Update ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
 
-        A single late report makes the clock look slow. The clock is therefore considered slow only after
+        A single late report makes the node's clock appear to be slow. The clock is therefore considered slow only after
         ``LATE_REPORTS`` consecutive late reports.
         """
         behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED

@@ -3,7 +3,7 @@
 Theory of operation
 ===================
 
-The agent reports when a pull started, and when and how it ended. Each of these values may be wrong:
+The agent reports when a pull started, and when and how it ended. Any of these values may be wrong:
 
 - The agent may have missed the start of a short pull. In that case, the reported start is too early.
 - The agent may have been restarted during the pull, or may have stopped reporting. In that case, the server infers a

@@ -66,7 +66,7 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if the server watches a cluster. In a cluster, a kubelet's event announces the start of each
+    ``announced`` is true if the server watches a cluster. In a cluster, a kubelet event announces the start of each
     pull.
     """
 

@@ -2,8 +2,7 @@
 Sans-I/O.
 
 Each pull appears in the feed once, at the revision of its latest state, and the feed is sorted by revision. The changes
-that a client missed are therefore at the end of the feed. A client never has to receive more entries than the feed
-contains.
+that a client missed are therefore at the end of the feed. A client is never sent more entries than the feed contains.
 
 Clients must never miss two kinds of entries: the final state of an attempt before a retry, and the removal of a pull.
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped

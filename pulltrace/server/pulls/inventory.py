@@ -219,7 +219,7 @@ class Inventory:
         """Return whether there is room for another pull. Without this check, several reports together could add more
         pulls than a single report may contain.
 
-        Each node may always have one pull, even if the memory for all nodes is used up.
+        Each node may always store one pull, even if the memory limit shared by all nodes has been reached.
         """
         if (state.status is not None and state.status.ended) or state.id in node.active or not node.active:
             return True

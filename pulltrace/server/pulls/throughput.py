@@ -8,7 +8,7 @@ STEP = 5.0
 """The length of one step, in seconds."""
 STEPS = 120
 MOST_REGISTRIES = 50
-"""Maximum number of registries to list. Bytes from all further registries count as ``other``."""
+"""Maximum number of registries to list. Bytes from all other registries count as ``other``."""
 
 
 class Throughput:

@@ -204,8 +204,8 @@ class Usual:
             (registry, UsualBasis.REGISTRY),
             ((None, node), UsualBasis.NODE),
         ):
-            # The duration of a small pull consists mostly of fixed costs. A small pull is therefore no basis for
-            # estimating a large one.
+            # The duration of a small pull consists mostly of fixed costs. The estimate for a large pull is therefore
+            # never based on a small one.
             large = [item for item in self._paces.get(key) if is_slow or item.size * SIMILAR_SIZE >= size]
             nearest = sorted(large, key=lambda item: _ratio(item.size, size))
             if found := self._of_others(nearest[: max(len(nearest) // 2, LEAST)], node, size, basis):

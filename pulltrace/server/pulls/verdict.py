@@ -1,9 +1,9 @@
-"""Name the factor that limits a pull, and explain it in a sentence that contains the figures. Sans-I/O.
+"""Identify the factor that limits a pull, and explain it in a sentence with the relevant figures. Sans-I/O.
 
 ``limiting`` determines what limits a pull at a given time, and a ``Verdict`` combines these results over time. For a
-live pull, the verdict names the factor that has been the limit for the last few seconds. For a finished pull, the
-verdict names the factor that was the limit for the largest part of the duration. If the measurements do not identify a
-single factor, the result is ``unknown``.
+live pull, the verdict identifies the factor that has limited it for the last few seconds. For a finished pull, the
+verdict identifies the factor that limited it for the largest part of its duration. If the measurements do not identify
+a single factor, the result is ``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long, in seconds, a factor must limit a pull before the factor is published. If a published factor has stopped
-being the limit, it is withdrawn after this many seconds.
+"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn this
+many seconds after it has stopped limiting the pull.
 """
 SHORT = 5.0
 """The minimum duration, in seconds, that a finished pull must have to get a verdict."""
@@ -47,7 +47,7 @@ NOTHING = Moment(Factor.UNKNOWN)
 
 @dataclass(slots=True)
 class _Held:
-    """How long a factor has been the limit, and the time-weighted means of its figures."""
+    """How long a factor has been limiting the pull, and the time-weighted means of its figures."""
 
     seconds: float = 0.0
     score: float = 0.0
@@ -76,7 +76,7 @@ class Verdict:
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
-        """The pull's bytes, layers and phase. The pull makes progress whenever its bytes, layers or phase change."""
+        """The pull's byte counts, layers and phase. A pull counts as making progress whenever one of them changes."""
         self.progress_at = 0.0
         """When the pull last made progress."""
         self.published: Bound | None = None

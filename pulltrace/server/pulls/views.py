@@ -41,7 +41,7 @@ def pods_waiting(
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
-    """Return how many pods ``pods_waiting`` would yield."""
+    """Return the number of pods that ``pods_waiting`` would yield."""
     wanted = {
         (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
