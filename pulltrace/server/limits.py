@@ -53,7 +53,7 @@ class Limits:
     """Maximum total size of all large reports that are being received at the same time."""
     bodies_per_address: int = 2 << 20
     lists: int = 16
-    """Maximum number of lists to send at once; further requests receive 503."""
+    """Maximum number of lists to send at once; additional requests receive 503."""
     lists_per_address: int = 4
     response_timeout: float = 120.0
     """Maximum time for sending a list."""

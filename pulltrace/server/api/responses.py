@@ -57,7 +57,7 @@ class SlicedResponse(Response):
 
     If ``headers`` contains a Content-Encoding, the body is sent unchanged.
 
-    ``share`` limits the number of concurrent responses. Further clients receive 503 and may retry. A client is
+    ``share`` limits the number of concurrent responses. Additional clients receive 503 and may retry. A client is
     disconnected if it reads nothing for ``client_timeout``, or takes longer than ``response_timeout`` to read the whole
     response.
     """

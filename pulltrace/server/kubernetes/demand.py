@@ -63,8 +63,8 @@ class ImageDemand:
 
     @property
     def requested(self) -> bool:
-        """Return whether the kubelet is known to have requested the image. A container whose image was not requested
-        may be waiting for a volume instead.
+        """Return whether the kubelet is known to have requested the image. A container whose image has not been
+        requested may be waiting for a volume instead.
         """
         return self.pulling or self.failure is not None or self.pulled_at is not None
 

@@ -42,7 +42,7 @@ ABANDONED = 3600.0
 """Maximum time, in seconds, that a deleted pod's pull may spend in the kubelet's queue."""
 
 MAX_REQUESTS = 20_000
-"""Maximum number of requests to store for all nodes together. Events and statuses beyond this limit are dropped and
+"""Maximum number of requests to store across all nodes. Events and statuses beyond this limit are dropped and
 counted.
 """
 
@@ -261,7 +261,7 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume that the pod has requested every image that its containers are no longer waiting for. For an image
+        """Assume that the pod has requested each image for which its containers are no longer waiting. For an image
         that is already present, the kubelet emits no Pulling event.
         """
         waits = {container.ref for container in after.containers} if after else set()

@@ -125,7 +125,7 @@ class ContainerState(_Object, frozen=True, gc=False):
 
 
 class ContainerStatus(_Object, frozen=True, gc=False):
-    """A container's status, as reported by its kubelet.
+    """A container's status, as reported by the kubelet.
 
     ``image_id`` is empty until the container is created for the first time.
     """
@@ -146,7 +146,7 @@ class Condition(_Object, frozen=True, gc=False):
 
 
 class PodStatus(_Object, frozen=True, gc=False):
-    """The pod's status, as reported by its kubelet.
+    """The pod's status, as reported by the kubelet.
 
     ``start_time`` is the time when the kubelet accepted the pod, before any pull.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 14
 """The approximate size of a chunk in bytes, before compression. The server can serve other clients between two chunks.
 
-For each client that stops reading its response, this process and the kernel each buffer one chunk.
+If a client stops reading its response, this process and the kernel each buffer one chunk for it.
 """
 
 LEVEL = 3

@@ -10,7 +10,7 @@ The agent reports when a pull started, and when and how it ended. Any of these v
   failure. The inferred end (``presumed``) is the time at which the server drew this conclusion, so it may be later than
   the actual end.
 - If the image is missing, the agent concludes that the pull failed (``agent.conclusion``). However, the image may have
-  been removed right after the pull. The agent never knows why a pull failed.
+  been removed right after the pull. The agent never learns why a pull failed.
 
 The kubelet reports the start of the next attempt, the reason for a failure, and the arrival of the image. Its times are
 in whole seconds, so they replace only an inferred end:
@@ -60,7 +60,7 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
     """Return the corrected values of a pull of the demand's image. Values that need no correction are returned
     unchanged.
 
-    Return None if the pull is still running, or if the kubelet has reported nothing about the pull's end.
+    Return None if the pull is still running, or if the kubelet has not reported that the pull ended.
     """
     started_at, ended_at = pull.started_at, pull.ended_at
     if ended_at is None:

@@ -180,7 +180,7 @@ class Hub:
             pass
 
     def _slices(self, now: float) -> Iterator[None]:
-        """Process a tick in slices, so that no request has to wait for the whole tick."""
+        """Process a tick in slices, so that requests do not have to wait for the whole tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self.node_revision += 1

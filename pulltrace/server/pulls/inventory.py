@@ -1,8 +1,8 @@
 """The pulls of all nodes, as reported by their agents. Sans-I/O.
 
-The time needed to process a report depends only on the report's size. A pull counts as ended when its agent no longer
-reports it. A node that stops reporting counts as late, and later as lost. This module is independent of Kubernetes;
-``correlation`` adds the image demands.
+The time needed to process a report depends only on the report's size. A pull is considered ended once its agent no
+longer reports it. A node that stops reporting counts as late, and later as lost. This module is independent of
+Kubernetes; ``correlation`` adds the image demands.
 """
 
 import heapq
@@ -53,7 +53,7 @@ class Merged(msgspec.Struct):
     """For each pull, the number of bytes that it has downloaded since the last report, and the number that a
     snapshotter has downloaded at an unknown time.
 
-    No byte is included in both counts.
+    No byte is counted twice.
     """
     stale: bool = False
     """True if the report was ignored because it was late or a duplicate."""

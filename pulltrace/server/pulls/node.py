@@ -68,8 +68,8 @@ class Pull:
     presumed: bool = False
     """True if the server inferred that the pull had ended. The agent may still correct an inferred end."""
     history: bool = False
-    """True if the pull ended before this server started. The previous server process has already counted and logged
-    such a pull.
+    """True if the pull ended before this server started. Such a pull has already been counted and logged by the
+    previous server process.
     """
     fresh: bool = False
     """True if the pull started after the node's previous report. In that case, the agent observed the entire download.
@@ -79,7 +79,7 @@ class Pull:
     arrival_id: str = ""
     """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
-    """The image that the pull presumably fetches, until the agent reports the full name."""
+    """The image that the pull is presumably fetching, until the agent reports the full name."""
     supposed_guessed: bool = False
     """True if the name in ``supposed`` is a guess."""
     released: bool = False

@@ -28,7 +28,7 @@ class Pace:
     per_connection: float
     total: float
     is_sustained: bool
-    """True if any download has lasted long enough to measure the node's speed."""
+    """True if at least one download has lasted long enough to measure the node's speed."""
     at: float
     """When the node last came close to the best rate."""
 

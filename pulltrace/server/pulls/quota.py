@@ -52,5 +52,5 @@ class Quota:
         return sorted(pulls.owners.items(), key=lambda owner: (-owner[1], owner[0]))
 
     def registries(self) -> Iterator[str]:
-        """Yield every registry whose pulls are stored."""
+        """Yield every registry for which pulls are stored."""
         yield from self._registries

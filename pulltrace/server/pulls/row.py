@@ -81,7 +81,7 @@ class Row:
         self.deleted_ahead = sum(requested <= since for requested in deleted_requests)
 
     def note_attempt(self, attempt: Attempt, latest: Attempt | None, *, lacks_cause: bool) -> None:
-        """Record when the arrival began to fail. If ``attempt`` follows ``latest``, also store ``latest``.
+        """Record the time at which the arrival began to fail. If ``attempt`` follows ``latest``, also store ``latest``.
 
         ``lacks_cause`` is true if the kubelet may still report why the attempt failed.
         """

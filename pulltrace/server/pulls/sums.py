@@ -38,8 +38,8 @@ class Sums(msgspec.Struct):
     """How many unfinished layers are being fetched by another pull or by the snapshotter."""
     by_snapshotter: int = 0
     exceeded: int = 0
-    """How many layers are larger than the manifest states. If any layer is larger than stated, the manifest's sizes are
-    wrong.
+    """The number of layers that are larger than the manifest states. If any layer is larger than stated, the manifest's
+    sizes are wrong.
     """
 
     @classmethod

@@ -60,7 +60,7 @@ ROUGH = frozenset({UsualBasis.REGISTRY, UsualBasis.NODE, UsualBasis.OTHER_NODES}
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The usual duration in seconds, derived from ``count`` earlier pulls."""
+    """The usual duration in seconds, based on ``count`` earlier pulls."""
 
     median: float
     p90: float | None
@@ -76,7 +76,7 @@ class _Sample:
     node: str
     registry: str
     size: int
-    """How many bytes had to be fetched."""
+    """The number of bytes that had to be fetched."""
     seconds: float
 
 

@@ -20,7 +20,9 @@ many seconds after it has stopped limiting the pull.
 SHORT = 5.0
 """The minimum duration, in seconds, that a finished pull must have to get a verdict."""
 SHARE = 0.4
-"""The verdict on a finished pull names a factor only if it was the limit for at least this fraction of the duration."""
+"""The verdict on a finished pull identifies a factor only if it limited the pull for at least this fraction of the
+duration.
+"""
 EVERY = 1.5
 """Minimum interval, in seconds, between judgements of a pull."""
 LONGEST_STEP = 10.0
@@ -90,7 +92,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is time to judge the pull again. It is enough to judge the pull at every other report."""
+        """Return whether it is time to judge the pull again. Judging the pull at every other report is sufficient."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
