@@ -55,7 +55,7 @@ class Arrival:
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     row: Row = field(default_factory=Row)
-    """What clients see of the arrival apart from its bytes."""
+    """Everything that clients see of the arrival, except its byte counts."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     _failed_at: float | None = None

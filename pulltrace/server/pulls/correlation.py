@@ -182,7 +182,7 @@ class _Open:
             arrival.note_queue(ahead, deleted_requests)
 
     def _settle_at(self, at: float) -> None:
-        """Schedule another ``join``. Without it, an idle node would keep the layers of its last pulls in memory."""
+        """Schedule another ``join``. Otherwise, an idle node would keep the layers of its last pulls in memory."""
         if at > self._settles_at:
             self._settles_at = at
             self.expiring.append(at)

@@ -1,7 +1,7 @@
 """The rules that determine a pull's limiting factor at a given time. Sans-I/O. ``docs/verdicts.md`` explains the rules.
 
 Each rule requires a measurement as proof: the node's load, or a comparison with a different registry or node, or with
-an earlier time. Without a measurement, the factor remains unknown.
+an earlier time. Without such a measurement, the factor remains unknown.
 """
 
 from pulltrace.server.models import Factor
@@ -16,8 +16,8 @@ BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 least ``DISK_PRESSURE`` percent of the time.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O at least this percentage of the time, the disk is the limiting factor. It need not be busy,
-because a cgroup may be throttling I/O.
+"""If tasks wait for I/O at least this percentage of the time, the disk is the limiting factor. The disk itself does not
+have to be busy, because a cgroup may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """The CPU is the limiting factor if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, but for I/O

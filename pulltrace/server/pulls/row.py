@@ -1,4 +1,5 @@
-"""What clients see of an arrival apart from its bytes: who waits for the image, and what happened before. Sans-I/O.
+"""Everything that clients see of an arrival, except its byte counts: who waits for the image, and what happened before.
+Sans-I/O.
 
 A row is the published side of an arrival. All attempts of the arrival share the row. The row records facts, but decides
 nothing about the attempts: ``arrival`` decides which attempt is the newest and how it ended, and ``status`` calculates
