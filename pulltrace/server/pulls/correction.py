@@ -60,7 +60,7 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
     """Return the corrected values of a pull of the demand's image. Values that need no correction are returned
     unchanged.
 
-    Return None if the pull is still running, or if the kubelet has not reported that the pull ended.
+    Return None if the pull is still running, or if the kubelet has not reported anything about its end.
     """
     started_at, ended_at = pull.started_at, pull.ended_at
     if ended_at is None:
