@@ -1,4 +1,5 @@
-/** Measure the built page, gzipped at level 9 as the server sends it, and fail if it exceeds the budget. Fonts are not counted. */
+/** Measure the built page, gzipped at level 9 as the server sends it, and fail if it exceeds the budget. Fonts are
+ * not counted. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 

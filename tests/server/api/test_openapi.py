@@ -22,6 +22,7 @@ from tests.server.build import settings
 
 LONG = os.environ.get("EXAMPLES", "")
 CONTRACT = Path(__file__).parents[2] / "contract"
+SETTINGS = Path(__file__).with_name("schemathesis.toml")
 DOCUMENT = json.loads(document())
 EXAMPLES = {
     "/api/v1/pulls": "pulls.json",
@@ -94,7 +95,8 @@ async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
     """Schemathesis generates valid and invalid requests from the document, except for the stream, which never ends."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(SETTINGS)]
+    command += ["run", f"{served.url}/api/v1/openapi.json"]
     # `make fuzz` also runs the coverage and stateful phases. The positive_data_acceptance check is off because JSON
     # Schema accepts 3.0 as an integer, whereas the server does not.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
