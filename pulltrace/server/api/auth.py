@@ -10,7 +10,7 @@ _LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """A report was rejected; the message contains the reason. ``kind`` is a label value in the metrics."""
+    """A report was rejected; the message contains the reason. ``kind`` is used as a label value in the metrics."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class Authenticator(Protocol):
     """Decides whether to accept a report, before the report's body is read."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
-        """Return the only node for which the client may report, or None if it is not limited to one node. Raises
+        """Return the only node for which the client may report, or None if the client may report for any node. Raises
         ``RefusedError``.
 
         ``authorization`` is the value of the ``Authorization`` header, or empty if the header is missing. ``address``

@@ -91,7 +91,7 @@ class EventsRoute:
         """Schedule a garbage collection, unless one is already scheduled. The scheduled collection will also free this
         client's data.
 
-        A task group that failed is part of a reference cycle, which keeps unsent data in memory. Only the garbage
+        A failed task group is part of a reference cycle, which keeps unsent data in memory. Only the garbage
         collector can free such a reference cycle.
         """
         if self._collection is None:

@@ -1,4 +1,4 @@
-"""A fixed number of slots, with a short queue for clients that wait for a slot. The queue alternates between client
+"""A fixed number of slots, with a short queue of clients that are waiting for one. The queue alternates between client
 addresses.
 """
 
@@ -46,7 +46,7 @@ class FairQueue:
             self._share.release(address)
 
     def release(self) -> None:
-        """Give back a slot. The free slot goes to the next address in turn."""
+        """Release a slot, which then goes to the next address in turn."""
         if not self._waiting:
             self._free += 1
             return

@@ -28,7 +28,7 @@ class FairShare:
         return True
 
     def release(self, address: str, number: int = 1) -> None:
-        """Give back slots that an address has reserved."""
+        """Release slots that an address has reserved."""
         self.count -= number
         self._taken[address] -= number
         if not self._taken[address]:

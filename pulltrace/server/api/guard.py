@@ -1,7 +1,7 @@
 """The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
 uvicorn accepts any protocol factory through its ``http`` option. The guard rejects requests that are too large, arrive
-too slowly, or exceed the limits on the number of requests. uvicorn does not receive the data that caused a rejection.
+too slowly, or exceed the limits on the number of requests. Data that causes a rejection is not passed to uvicorn.
 The guard responds with 431, 413, 408 or 503. If a response is already being sent, the guard just closes the connection.
 HTTP/1.1 connections are passed to uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11
 protocol, because HTTP/1.0 clients do not understand chunked responses.
@@ -43,7 +43,7 @@ class Listener:
         self.share = share
         self.refused = refused
         self.open_bytes = 0
-        """The total size of all unfinished requests in bytes, excluding their content."""
+        """The total size, in bytes, of all unfinished requests, excluding their bodies."""
         self.guards: set[Guard] = set()
 
     def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
@@ -161,8 +161,8 @@ class Guard(asyncio.Protocol):
         self._meter.open_bytes = 0
         self._meter.close()
         self._refused = True
-        # The options and uvicorn's protocol form a reference cycle with the guard. If this reference cycle were not
-        # broken here, only the garbage collector could free these objects.
+        # The options and uvicorn's protocol form a reference cycle with the guard. If it were not broken here, only the
+        # garbage collector could free these objects.
         self._options.clear()
         self._first.clear()
         self._http = None
@@ -260,7 +260,7 @@ class Guard(asyncio.Protocol):
 
 
 class Counting:
-    """An ASGI application that notifies the connection's guard when a response ends."""
+    """Wraps an ASGI application, and notifies the connection's guard when a response is complete."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -116,7 +116,7 @@ def document() -> bytes:
 
 
 def _named(paths: Json) -> Json:
-    """Add an id, a tag and the response 431 to each operation, and examples to some responses."""
+    """Add an id, a tag and a 431 response to each operation, and examples to some responses."""
     for (path, method), (operation, tag) in _OPERATIONS.items():
         paths[path][method] |= {"operationId": operation, "tags": [tag]}
         paths[path][method]["responses"]["431"] = _error("The request target and headers are too large")

@@ -22,7 +22,7 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The filters of one request. An item must match at least one value of every parameter.
+    """The filters of one request. For every parameter, an item must match at least one of the given values.
 
     A parameter without a value matches every item.
     """
@@ -34,7 +34,8 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """The ids of the pulls whose layers are included. If ``all_layers`` is true, this field is ignored."""
+    """The ids of the pulls whose layers are included in the response. If ``all_layers`` is true, this field is ignored.
+    """
 
     @property
     def is_filtered(self) -> bool:
@@ -105,7 +106,7 @@ class Page:
     def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
         """Return the ids of this page and the cursor of the next page. On the last page, the cursor is empty.
 
-        ``found`` contains pairs of a cursor and an id, in descending order. If items are added or removed between two
+        ``found`` contains (cursor, id) pairs in descending order. If items are added or removed between two
         requests, all other items are still listed exactly once.
         """
         start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
@@ -129,7 +130,7 @@ def cursor(pull: PullStatus) -> str:
 
 
 def pod_fits(pod: PodWait, wanted: Query) -> bool:
-    """Return whether a waiting pod matches the filters. A single container must match both the image and the status."""
+    """Return whether a waiting pod matches the filters. The image and status filters must match the same container."""
     if wanted.node and pod.node_name not in wanted.node:
         return False
     if (wanted.namespace and pod.namespace not in wanted.namespace) or (wanted.pod and pod.pod_name not in wanted.pod):

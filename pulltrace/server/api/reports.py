@@ -19,7 +19,8 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies up to this size, in bytes, are not counted, because uvicorn buffers this much of every request anyway."""
+"""Bodies up to this size, in bytes, do not count towards the limit, because uvicorn buffers this much of any request.
+"""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 

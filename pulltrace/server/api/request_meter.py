@@ -52,15 +52,15 @@ class RequestMeter:
         trailers of its unfinished body.
         """
         self.begun = 0
-        """How many requests' heads have been received completely."""
+        """The number of requests whose heads have been received completely."""
         self.finished = 0
-        """How many requests have received a response. The owner of the meter increments this attribute."""
+        """The number of requests that have been answered. The owner of the meter increments this attribute."""
         self.version = ""
         """The HTTP version of the most recent request."""
 
     @property
     def pending(self) -> int:
-        """How many requests are waiting for their responses."""
+        """The number of requests that have not been answered yet."""
         return self.begun - self.finished
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class RequestMeter:
     # The parser's callbacks. An exception in a callback makes `feed_data` fail.
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Process the start of a request."""
         self.part = Part.HEAD
         self._size = self._headers = self._body = self.open_bytes = 0
 
@@ -116,7 +116,7 @@ class RequestMeter:
             self._refuse(431, "head_too_large")
 
     def on_headers_complete(self) -> None:
-        """The head is complete."""
+        """Process the end of a request's head."""
         version = self._parser.get_http_version()
         if self.begun and version != self.version:
             self._refuse(400, "malformed")
@@ -133,7 +133,7 @@ class RequestMeter:
         self._body_of_feed += len(body)
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """Process the end of a request."""
         self.part = Part.NONE
         self.open_bytes = 0
 

@@ -69,7 +69,7 @@ class _Api:
         return self._list(request, {"pulls": pulls}, tag, {"next": following} if following else {})
 
     def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
-        """Encode pulls one after another while the response is being sent. Pulls that are removed while the response is
+        """Encode pulls one at a time while the response is being sent. Pulls that are removed while the response is
         being sent are omitted.
         """
         for id_ in ids:

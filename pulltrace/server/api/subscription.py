@@ -111,7 +111,7 @@ class Subscription:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _encode(self, data: bytes) -> bytes:
-        """Encode data for this client alone, in the client's content encoding."""
+        """Encode data for this client only, using the client's content encoding."""
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:

@@ -1,7 +1,7 @@
 """Features for ``curl``, ``watch`` and scripts: tables, and requests that wait until images are ready.
 
 ``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, the lists of pods and images are sent
-once everything that matches is ready. In that case, the response status is 200. It is 504 if the wait times out, and
+once everything that matches is ready. The response status is 200 if everything is ready, 504 if the wait times out, and
 404 if nothing matches within ten seconds.
 """
 

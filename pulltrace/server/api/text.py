@@ -1,4 +1,4 @@
-"""Lists as aligned tables for terminals, at most 100 columns wide. Sans-I/O.
+"""Format lists as aligned tables for terminals, at most 100 columns wide. Sans-I/O.
 
 ``Accept: text/plain`` or ``?format=text`` selects these tables. Each table has one header line, followed by one line
 for each object.
@@ -13,7 +13,7 @@ from pulltrace.server.responses import ContainerWait, ImageRollout, NodeStatus, 
 WIDTH = 100
 _GAP = 2
 _LEAST = 8
-"""The minimum width of a shortened cell."""
+"""The minimum width to which a cell can be shortened."""
 _ORDER = list(WaitState)
 
 
@@ -117,7 +117,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def size(count: float) -> str:
-    """Format bytes in decimal units: ``1.2GB``."""
+    """Format a number of bytes in decimal units: ``1.2GB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.1f}{unit}" if count < 9.95 and unit != "B" else f"{count:.0f}{unit}"

@@ -1,4 +1,4 @@
-"""Authenticate an agent by its service account token: the API server confirms the node to which the token is bound.
+"""Authenticate an agent by its service account token: the API server confirms which node the token is bound to.
 
 An agent with a service account token can report only for its own node. The kubelet requests tokens that are valid for
 one hour. The token's audience is Pulltrace, so the token cannot be used for the API server itself.
@@ -27,9 +27,9 @@ AUDIENCE = "pulltrace"
 """The audience of the tokens that the chart requests for the agents."""
 
 FRESH = 300.0
-"""Lifetime of a review, in seconds. Until a review expires, a revoked token may still be accepted."""
+"""How long, in seconds, the result of a review is reused. During this time, a revoked token may still be accepted."""
 HELD = 900.0
-"""Lifetime of a review, in seconds, while the API server is unreachable or busy."""
+"""How long, in seconds, the result of a review is reused while the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
 """Time, in seconds, after which a refused token may be reviewed again."""
 PAUSE = 5.0
@@ -144,8 +144,8 @@ class TokenReviewAuthenticator:
             task.exception()  # retrieve the exception, even if no client is waiting for it any more
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Return the token's claims. Refuse tokens that are obviously invalid, without a review by the API server:
-        expired tokens, and tokens that were issued for a different purpose.
+        """Return the token's claims. Without asking the API server, refuse tokens that are obviously invalid because
+        they have expired or were issued for a different purpose.
         """
         try:
             payload = token.split(b".")[1]
