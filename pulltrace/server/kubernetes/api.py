@@ -12,7 +12,7 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 
 
 class KubeError(Exception):
-    """The API server cannot be used. The message states the reason in one line."""
+    """The API server cannot be used. The message gives the reason in one line."""
 
 
 class GoneError(KubeError):
@@ -36,8 +36,8 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores the remaining events that
-# are not about pulls.
+# The selector excludes frequent kubelet events that are unrelated to image pulls. `Cluster` ignores all other unrelated
+# events.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -93,15 +93,15 @@ class Api(Protocol):
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
         """Yield the changes after ``version``, until the API server ends the watch.
 
-        The first batch is empty and shows that the watch is connected. Later batches are empty if nothing has changed
-        for a while.
+        The first batch is empty, and indicates that the watch has been established. Later batches are empty if nothing
+        has changed for a while.
         """
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
         """Return a collection's newest resource version, read from etcd rather than from a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Review a token. The result names the account if the token is valid and was issued for this audience.
+        """Review a token. The result contains the account if the token is valid and was issued for this audience.
 
         Although this method sends a POST request, the API server does not store anything.
         """

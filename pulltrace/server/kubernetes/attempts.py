@@ -27,8 +27,8 @@ failure that events have already reported. A status counts as a separate failure
 failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,
 because kubelets limit how many events they send.
 
-``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, no matter how often they
-are repeated, because the kubelet does not pull anything.
+``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, however many times they
+are reported, because the kubelet does not try to pull anything.
 """
 
 import math
@@ -75,7 +75,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class PullFacts:
-    """The duration and the image size from the kubelet's message about a successful pull."""
+    """A pull's duration and image size, taken from the kubelet's message about the successful pull."""
 
     seconds: float | None = None
     """The duration of the pull, not counting the time in the kubelet's queue."""
@@ -83,7 +83,7 @@ class PullFacts:
 
 
 class Position(Enum):
-    """Where an event's time lies relative to the last start and the last end."""
+    """How an event's time compares with the times of the last start and the last end."""
 
     BEFORE_START = "before the last start"
     BEFORE_END = "before the last end"
@@ -169,7 +169,7 @@ class ImageRequest:
         if position is Position.BEFORE_START:
             return
         if self.pulled_at is not None and position is Position.AFTER_BOTH and raw > self.start:
-            # The image was already present: the container restarts, and its pull policy is Always.
+            # The image was already present: a container whose pull policy is Always is restarting.
             self._earlier_pulls, self.attempt, self._statuses = times - 1, 1, 0
         times -= self._earlier_pulls
         if position is Position.BEFORE_END:
@@ -210,7 +210,7 @@ class ImageRequest:
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
     def take_refusal(self, raw: float | None, at: float, message: str, reason: str, first: float | None = None) -> None:
-        """Process a failure before the pull: the kubelet did not even call containerd. If ``raw`` is None, the failure
+        """Process a failure that occurred before the kubelet called containerd. If ``raw`` is None, the failure
         comes from a container status; otherwise, it comes from an event.
         """
         if raw is not None:
@@ -362,7 +362,7 @@ class ImageRequest:
         return next_try(max(failed_at, self._synced_at), attempt, failed_at)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
-        """Prefer the longer text, because event messages are truncated after 1,024 characters."""
+        """Use the longer of two messages, because event messages are truncated to 1,024 characters."""
         known = self.failure
         if known is None or len(message) <= len(known.message):
             return

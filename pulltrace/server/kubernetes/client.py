@@ -125,8 +125,8 @@ class HttpApi:
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Python 3.13 and newer reject certificate authorities without certain extensions of RFC 5280. The authorities
-        # of older EKS clusters lack these extensions.
+        # Python 3.13 and newer reject certificate authorities that lack certain extensions of RFC 5280, such as those
+        # of older EKS clusters.
         configuration.disable_strict_ssl_verification = True
         configuration.connection_pool_maxsize = 0  # no limit, because each watched namespace needs two connections
         self._client = ApiClient(configuration)
@@ -136,7 +136,7 @@ class HttpApi:
 
     @classmethod
     def at(cls, url: str) -> "HttpApi":
-        """Return a client for an API server that needs no credentials, such as the demo's."""
+        """Return a client for an API server that needs no credentials, such as the one in the demo."""
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
@@ -230,7 +230,7 @@ class HttpApi:
         return _Response(call, self._refused)
 
     def _refused(self) -> None:
-        """Reload the credentials: the token is no longer valid, and the kubelet may have mounted a new one."""
+        """Reload the credentials, because the token is no longer valid and the kubelet may have mounted a new one."""
         if self._renew:
             with contextlib.suppress(
                 OSError, kubernetes_asyncio.config.ConfigException
@@ -276,7 +276,7 @@ class _Response:
             body = await _read(response, LONGEST_ERROR)
         except (aiohttp.ClientError, OSError) as error:
             raise KubeError(_unreachable(error)) from error
-        # kubernetes_asyncio reads the token again once a minute, and reading it may fail
+        # kubernetes_asyncio rereads the token once a minute, which may fail
         except kubernetes_asyncio.config.ConfigException as error:
             raise KubeError(f"no credentials for the API server: {error}") from error
         finally:

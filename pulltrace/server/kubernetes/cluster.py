@@ -1,4 +1,4 @@
-"""Track which pods are waiting for which images on which nodes, what has failed, and when the next attempt is due.
+"""Track which pods are waiting for which images on which nodes, which pulls have failed, and when each will be retried.
 Sans-I/O.
 
 The cluster's state is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and
@@ -91,7 +91,7 @@ class Cluster:
                 return set().union(*(self._forget(key, now) for key in gone))
 
     def expire(self, now: float) -> set[str]:
-        """Forget requests for images that arrived a while ago, and requests of pods that never appeared.
+        """Forget requests for images that arrived a while ago, and requests from pods that never appeared.
 
         Return the nodes whose requests changed.
         """
@@ -110,7 +110,7 @@ class Cluster:
         """Return the images that a node's kubelet needs, in the order of the kubelet's requests.
 
         While the server is listing a namespace's events, the images of the pods in that namespace are omitted, because
-        a pod's status does not contain the attempt's number.
+        a pod's status does not contain the attempt number.
         """
         known = self._nodes.get(node)
         if not known:
@@ -174,7 +174,7 @@ class Cluster:
         return {name} if self._took(node, key, node.forget(key, now)) else set()
 
     def _took(self, node: NodeDemands, key: str, outcome: Outcome) -> bool:
-        """Apply the result of a change to a pod on this node. Return whether something visible changed."""
+        """Apply the result of a change to a pod on this node. Return whether anything visible has changed."""
         for due, place in outcome.due:
             heapq.heappush(self._due, (due, node.name, place))
         if node.knows(key):

@@ -14,7 +14,8 @@ from pulltrace.server.kubernetes.errors import WAITING_REASONS, about, shorten
 from pulltrace.server.kubernetes.objects import ContainerStatus, Kind, Pod, Waiting
 from pulltrace.server.models import PodCorrelation
 
-# The kubelet's waiting reasons before a container's first start (kubelet_pods.go). The reason may also be empty.
+# The waiting reasons that the kubelet reports before a container first starts (kubelet_pods.go). The reason may also be
+# empty.
 _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
 
 
@@ -28,8 +29,8 @@ class ImageDemand:
     pods: tuple[PodCorrelation, ...]
     """Containers that are currently waiting."""
     since: float
-    """When the kubelet emitted Pulling for the current attempt. If no Pulling event has arrived, this is the time at
-    which the container was first seen waiting.
+    """The time of the kubelet's Pulling event for the current attempt. If no such event has arrived, this is the time
+    at which the container was first seen waiting.
     """
     pulling: bool
     """True if the kubelet's latest event about the image is Pulling, rather than Pulled or Failed.
@@ -39,11 +40,11 @@ class ImageDemand:
     failure: Failure | None
     """The last failure, kept until the image is present, even while a new attempt is running."""
     pulled_at: float | None
-    """When the kubelet emitted Pulled or the container was created."""
+    """The time of the kubelet's Pulled event, or the time at which the container was created."""
     attempt: int = 1
     """The number of the current or last attempt, counted from 1."""
     since_exact: bool = True
-    """True if ``since`` comes from an event rather than from a status. The status arrives after the event."""
+    """True if ``since`` comes from an event rather than from a container status, which arrives later."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that were waiting for the image when it arrived."""
     pull_seconds: float | None = None
@@ -51,9 +52,9 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """True if no pull was reported, and the image is known only from the creation of a container."""
+    """True if no pull was reported and the creation of a container is the only evidence of the request."""
     starts: tuple[float, ...] = ()
-    """When the kubelet emitted Pulling for each pod whose pull has not ended, earliest first."""
+    """The times of the kubelet's Pulling events for all pods whose pulls have not ended, earliest first."""
     abandoned: bool = False
     """True if all pods that requested the image were deleted. The kubelet pulls the image anyway."""
     awaited: bool = False
@@ -134,7 +135,7 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
         waiting = _waiting(status)
         if waiting:
             if _failed_image(waiting, volumes):
-                # the status is about the volume: the container's own image has not been requested yet
+                # the status refers to the volume, because the container's own image has not been requested yet
                 waiting = Waiting()
             ref, message = normalise(spec.image), _short_message(waiting)
             containers.append(WaitingContainer(spec.name, spec.image, ref, kind, waiting.reason, message))
@@ -204,8 +205,8 @@ def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> 
 
 
 def first_start(requests: Mapping[str, ImageRequest]) -> float:
-    """Return the time of the kubelet's first request for the image, by the node's clock. The result is the start of the
-    earliest running attempt. If no attempt is running, the result is the start of the earliest attempt.
+    """Return the time of the kubelet's first request for the image, by the node's clock. This is the start of the
+    earliest running attempt or, if no attempt is running, of the earliest attempt.
     """
     every = requests.values()
     return min(request.start for request in [request for request in every if request.pulling] or every)
@@ -231,7 +232,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        # Either the image must be pulled again, or a pod in back-off has not noticed yet that the image is present.
+        # Either the image must be pulled again, or a pod is still in back-off although the image is now present.
         pulled_at = None
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(

@@ -133,7 +133,8 @@ _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
 _DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote these names
 
 COMBINED = "(combined from similar events): "
-"""client-go gives the newest event this prefix if more than ten events differ only in their text (events_cache.go)."""
+"""client-go adds this prefix to the newest event if more than ten events differ only in their text (events_cache.go).
+"""
 
 # The kubelet's events and waiting messages that contain an image and a cause (image_manager.go).
 _ABOUT_IMAGE = re.compile(
@@ -178,7 +179,7 @@ def about(message: str) -> tuple[str, str]:
     """Return the image named in a kubelet message, as written in the pod, and the rest of the message (usually the
     cause).
 
-    Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. Both
+    Since version 1.32, kubelets repeat the cause during back-off: ``Back-off pulling image "x": ErrImagePull: …``. Both
     results are empty if the message is not about an image.
     """
     match = _ABOUT_IMAGE.match(message.removeprefix(COMBINED))
@@ -236,8 +237,8 @@ def back_off(attempt: int) -> float:
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate the time of the kubelet's next retry. The kubelet retries at its first sync after the back-off. The
-    times of later syncs are extrapolated from the last known sync.
+    """Estimate the time of the kubelet's next retry. The kubelet retries when it first syncs the pod after the
+    back-off. The times of later syncs are extrapolated from the last known sync.
     """
     due = failed_at + back_off(attempt)
     left = due - synced_at

@@ -1,7 +1,7 @@
 """The pods on one node that are waiting for images, and their image requests. Sans-I/O.
 
-``NodeDemands`` holds everything that is known about one node. ``cluster.Cluster`` decides which node a change belongs
-to.
+``NodeDemands`` contains everything that is known about the pods on one node. ``cluster.Cluster`` decides which node a
+change belongs to.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 from pulltrace.server.models import PodCorrelation
 
 Place: TypeAlias = tuple[str, str]
-"""A pair of a normalised image reference and a pod's key (``Pod.key``)."""
+"""A normalised image reference, paired with a pod's key (``Pod.key``)."""
 
 
 LINGER = 120.0
@@ -63,7 +63,7 @@ class Outcome:
     changed: bool = False
     """True if anything visible has changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """When requests must be examined again: pairs of a time and the request's key."""
+    """The times at which requests must be examined again, each paired with the request's key."""
 
 
 class RequestIndex:
@@ -131,8 +131,8 @@ class NodeDemands:
         return key in self.pods or bool(self.requests.images(key))
 
     def demands(self, unreadable: set[str | None]) -> Sequence[ImageDemand]:
-        """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd's leases are in
-        the same order.
+        """Return the images that the kubelet needs, in the order of the kubelet's requests. containerd creates its
+        leases in the same order.
 
         Images that the kubelet might not have requested yet come last. Events in the ``unreadable`` namespaces cannot
         be read, so every container that is waiting there is assumed to be waiting for its image.
@@ -208,7 +208,7 @@ class NodeDemands:
         return outcome
 
     def forget(self, key: str, now: float) -> Outcome:
-        """Forget a deleted pod. Requests whose images have arrived or are being pulled are kept for now."""
+        """Forget a deleted pod. Its requests are kept for now if their images have arrived or are being pulled."""
         outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
@@ -321,7 +321,7 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """A pull that began at ``start`` has ended, so forget the deleted pods' pulls that began earlier.
+        """Forget the deleted pods' pulls that began before ``start``, because a pull that began at ``start`` has ended.
 
         After a restart, a kubelet never reports the end of its earlier pulls. If a forgotten pull is still running, it
         keeps the image name that was inferred for it.

@@ -45,8 +45,8 @@ class Labels(_Object, frozen=True, gc=False):
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation that the server uses. The annotation of a mirror pod contains the uid that the kubelet uses
-    for the static pod.
+    """The only annotation that the server uses. On a mirror pod, it contains the uid that the kubelet uses for the
+    static pod.
     """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
@@ -168,7 +168,7 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """The pod's uid in the kubelet's events. For a static pod, this uid differs from the mirror pod's uid in the
+        """The pod's uid, as used in kubelet events. For a static pod, this uid differs from the mirror pod's uid in the
         API.
         """
         annotations = self.metadata.annotations

@@ -1,5 +1,5 @@
 """The server's connection to Kubernetes: the cluster's state and the watches that update it, or the reason why nothing
-is watched.
+is being watched.
 
 The rest of the server works without a cluster, in which case pulls are shown as the agents report them. This module
 logs why there is no cluster.
@@ -27,7 +27,7 @@ class ClusterSource:
         self.cluster = Cluster()
         self._take: Callable[[Change], None] = lambda change: None
         self.api: Api | None = None
-        """The API server, for requests other than watches; None without a cluster."""
+        """The API server, for requests other than watches; None if there is no cluster."""
         self._watches: Watches | None = None
         self._absent = "not running in a cluster, and KUBECONFIG names none"
 
@@ -50,7 +50,7 @@ class ClusterSource:
 
     @property
     def on(self) -> bool:
-        """Return whether the server watches a cluster."""
+        """Return whether the server is watching a cluster."""
         return self._watches is not None
 
     @property
@@ -64,7 +64,7 @@ class ClusterSource:
         return self._watches.problem if self._watches else self._absent
 
     def not_ready(self) -> str | None:
-        """Return which of the first lists is still incomplete, or None if the server is ready."""
+        """Return which of the initial lists is still incomplete, or None if the server is ready."""
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:

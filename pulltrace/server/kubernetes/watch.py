@@ -75,9 +75,7 @@ class Watches:
 
     @property
     def not_ready(self) -> str | None:
-        """Return the reason why the first lists are incomplete. Return None if the lists are complete or cannot be
-        read.
-        """
+        """Return the reason why the initial lists are incomplete, or None if they are complete or cannot be read."""
         for follow in self._follows:
             if not follow.settled.is_set():
                 return f"the first list of {follow} is not complete{f': {follow.problem}' if follow.problem else ''}"
