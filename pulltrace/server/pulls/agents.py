@@ -2,8 +2,8 @@
 Sans-I/O.
 
 Each agent gets a new boot id when it starts, and numbers its reports. Late reports from a replaced agent are ignored.
-If two agents report alternately, two machines have the same node name. In a conflict, the reports from both agents are
-accepted, but each agent can mark only its own pulls as ended. The conflict is shown to users.
+If two agents report alternately, two machines must be using the same node name. In a conflict, the reports from both
+agents are accepted, but each agent can mark only its own pulls as ended. The conflict is shown to users.
 """
 
 from dataclasses import dataclass, field

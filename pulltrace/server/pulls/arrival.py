@@ -2,8 +2,8 @@
 
 A ``Pull`` is one attempt, as reported by an agent. An ``ImageDemand`` describes an image that the kubelet needs. Pulls
 and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
-``Arrival.next_status`` turns that attempt into the status to publish. ``row`` contains everything else that clients see
-of the arrival. These rules ensure that clients never see the same attempt end twice:
+``Arrival.next_status`` turns that attempt into the status to publish. ``row`` contains everything else about the
+arrival that clients see. These rules ensure that clients never see the same attempt end twice:
 
 - Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows the
   pull as live, that report is either outdated or refers to the next attempt. ``matching`` distinguishes these cases.
@@ -55,7 +55,7 @@ class Arrival:
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     row: Row = field(default_factory=Row)
-    """Everything that clients see of the arrival, except its byte counts."""
+    """Everything about the arrival that clients see, except its byte counts."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     _failed_at: float | None = None
@@ -73,8 +73,8 @@ class Arrival:
     _failure: Failure | None = None
     """The kubelet's report of why ``pull`` failed."""
     _arrived_at: float | None = None
-    """When the server received the kubelet's event that the image is present. None if no such event arrived, or if an
-    agent has reported the pull.
+    """When the server received the kubelet event that reports the image as present. None if no such event arrived, or
+    if an agent has reported the pull.
     """
     _basis: Any = None
     """The values on which the last decision was based, or None if that decision also depended on the time."""
@@ -91,7 +91,7 @@ class Arrival:
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether containers were waiting for the image but none is waiting any longer."""
+        """Return whether containers were waiting for the image but none are waiting now."""
         return self.demand is None and bool(self.row.waited)
 
     @property
@@ -102,7 +102,7 @@ class Arrival:
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """Return the sort key for the arrivals of one image: by the start of the newest attempt, with running pulls
+        """Return the key that sorts the arrivals of one image by the start of the newest attempt, with running pulls
         last.
         """
         published = self.row.status.started_at.timestamp() if self.row.status else None
@@ -167,8 +167,8 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """The newest pull turned out to belong to a different image, ``name``. Return whether the attempt is
-        nevertheless running and the kubelet still needs its image.
+        """Return whether the newest pull turned out to belong to a different image, ``name``, while the kubelet is
+        still pulling this arrival's image.
         """
         needed = self.demand is not None and self.demand.pulling and not self._has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
@@ -189,7 +189,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the demand shows that the image is needed again although it had already arrived."""
+        """Return whether the demand shows that the image is needed again even though it had already arrived."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -283,7 +283,7 @@ class Arrival:
         if latest and not self._is_pull_newest:
             if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
                 return None
-            # the pull did not fail after all, and the kubelet's retry waits for this pull
+            # the pull did not fail after all, and the kubelet's retry is waiting for this pull
             self._pull_number = latest.number
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
@@ -366,7 +366,7 @@ class Arrival:
         return is_unexplained(pull.reason, pull.error) and not pull.presumed and self.row.is_requested
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the final state of a requested attempt. Its pods were deleted before the pull began."""
+        """Return the final state of a requested attempt whose pods were deleted before the pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None

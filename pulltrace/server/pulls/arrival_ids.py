@@ -1,9 +1,9 @@
 """The ids of arrivals. Sans-I/O.
 
-The API and the dashboard identify an arrival by its id. The id is derived from a seed. The seed is the agent's id of
-the first pull. If the kubelet's request arrived earlier, the seed is the image and the time of the request. When the
-server restarts, its sources report the same values again, so an arrival usually keeps its id. Clients must not depend
-on the format of the id.
+The API and the dashboard identify an arrival by its id. The id is derived from a seed: the agent's id for the first
+pull or, if the kubelet's request arrived earlier, the image and the time of that request. When the server restarts, its
+sources report the same values again, so an arrival usually keeps its id. Clients must not depend on the format of the
+id.
 """
 
 import base64
@@ -17,8 +17,8 @@ def seed_of(demand: ImageDemand) -> str:
     """Return the seed from which the id of the demand's arrival is derived. The seed stays the same if the demand's
     pods are deleted.
     """
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. That failure
-    # may even belong to an arrival that has already ended.
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, possibly one
+    # that belongs to a previous arrival of the image.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 

@@ -53,11 +53,11 @@ class Correction(NamedTuple):
     started_at: float
     ended_at: float
     succeeded: bool = False
-    """True if the image arrived although the pull was considered failed."""
+    """True if the image arrived even though the pull was considered failed."""
 
 
 def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
-    """Return the corrected values of a pull of the demand's image. Values that need no correction are returned
+    """Return the corrected values for a pull of the image in ``demand``. Values that need no correction are returned
     unchanged.
 
     Return None if the pull is still running, or if the kubelet has not reported anything about its end.

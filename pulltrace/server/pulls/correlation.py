@@ -48,7 +48,7 @@ class Changed(NamedTuple):
 
     arrival: Arrival
     status: PullStatus | None
-    """None if the arrival no longer exists. An arrival ends if no pod waits for the image any longer, or if the arrival
+    """None if the arrival no longer exists. An arrival ends if no pod is waiting for the image any longer, or if it
     turns out to be part of another arrival.
     """
 
@@ -257,7 +257,7 @@ class _Open:
         self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
-        """Return whether a pull's tag is still unknown but may arrive in a later event from the kubelet."""
+        """Return whether a pull's tag is still unknown but may arrive in a later kubelet event."""
         if not self._context.announced or name.is_full:
             return False
         within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
@@ -358,7 +358,7 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
     """Return whether a demand must be shown even though it has no arrival."""
     if demand.pulled_at is None:
         return demand.requested
-    # The pull was so short that the kubelet's events for its start and its end arrived together.
+    # The pull was so short that the kubelet events for its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 

@@ -132,8 +132,8 @@ class Feed:
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor from which a client can resume. The feed no longer contains all the changes after an older
-        cursor.
+        """The oldest cursor from which a client can resume. For any older cursor, some of the later changes have
+        already been dropped from the feed.
         """
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None

@@ -168,7 +168,7 @@ class Hub:
         self.startup.apply(change, now)
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Publish changes at regular intervals until cancelled."""
         while True:
             await asyncio.sleep(self.limits.tick)
             for _ in self._slices(self._clock()):
@@ -180,7 +180,7 @@ class Hub:
             pass
 
     def _slices(self, now: float) -> Iterator[None]:
-        """Process a tick in slices, so that requests do not have to wait for the whole tick."""
+        """Run a tick in slices, so that requests do not have to wait for the whole tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self.node_revision += 1
@@ -307,7 +307,8 @@ class Hub:
                     continue
                 self.startup.observe(status, arrival.pull)
                 before = self.feed.get(arrival.id)
-                # Failures that the kubelet reported before this server started were counted by the previous server.
+                # Failures that the kubelet reported before this server started were counted by the previous server
+                # process.
                 ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < self._born
                 if not arrival.history and (before or not ended_earlier):
                     complete = (

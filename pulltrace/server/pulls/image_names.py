@@ -175,7 +175,7 @@ def _assign_by_order(
             continue
         best = fits[min(fits)]
         _, candidate, demand = min(best, key=itemgetter(0))
-        # The kubelet's event may report that a pull has ended before the agent does.
+        # A kubelet event may report the end of a pull before the agent does.
         may_be_over = pull.ended_at is None and Fit.OVER in fits
         guessed = len(best) > 1 or (may_be_over and len(fits) > 1) or name.repository is None
         names[pull.key] = Name.of(candidate.image, guessed=guessed)
@@ -192,8 +192,8 @@ def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return the time of the kubelet's earliest request for the image that no other live pull is serving. Return None
-    if no such request was made before this pull started.
+    """Return the time of the kubelet's earliest request for the image, ignoring requests that other live pulls are
+    serving. Return None if no such request was made before this pull started.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even for pods that are waiting for
     the same image. ``taken`` contains the start times of the image's other live pulls.
@@ -276,7 +276,7 @@ def was_running(pull: Pull, demand: ImageDemand) -> bool:
 def ended_together(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether an unnamed pull failed at the same time as the kubelet's attempt.
 
-    An image that cannot be resolved leaves nothing in containerd, so the pull and the attempt can be matched only by
+    An image that cannot be resolved leaves no trace in containerd, so the pull and the attempt can be matched only by
     time.
     """
     failure = demand.failure
@@ -308,8 +308,9 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
 def _of_same_digest(
     pull: Pull, name: Name, by_digest: Mapping[str | None, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
 ) -> Name | None:
-    """If the agent does not know the pull's repository yet, return the demanded image that the node has already pulled
-    with the same manifest digest. The name is a guess, because several tags may have the same digest.
+    """If the agent does not know the pull's repository yet, return the name of an image that the kubelet needs and that
+    the node has already pulled with the same manifest digest. The name is a guess, because several tags may have the
+    same digest.
 
     The agent learns the repository of a cached image only in the poll after the one that found the image's manifest.
     """

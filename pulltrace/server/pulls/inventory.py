@@ -208,7 +208,7 @@ class Inventory:
             node.clock.set(report.timestamp.timestamp() - now)
 
     def _unpacking_of(self, snapshotter: str) -> Unpacking:
-        """Return the unpacking speed of the nodes with this snapshotter."""
+        """Return the unpacking speed of the nodes that use this snapshotter."""
         if snapshotter not in self._unpacking and len(self._unpacking) >= MOST_SNAPSHOTTERS:
             snapshotter = ""
         if snapshotter not in self._unpacking:
@@ -339,7 +339,7 @@ class Inventory:
 
 
 def _heartbeat(report: AgentReport) -> float:
-    """Return the interval between an idle agent's reports, in seconds, as stated by the agent."""
+    """Return the interval, in seconds, at which an idle agent reports, according to the agent itself."""
     return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
 
 
@@ -347,7 +347,8 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     """Derive the unpacking speed from newly unpacked layers. A layer is unpacked only after it has been downloaded and
     the layer below it has been unpacked.
 
-    All times are containerd's own, so even layers that take less time than a polling interval are measured.
+    All times come from containerd itself, so even layers that are unpacked within a single polling interval are
+    measured.
     """
     if not before or not after or before is after or len(before) != len(after):
         return

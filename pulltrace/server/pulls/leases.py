@@ -1,9 +1,9 @@
-"""Assign pulls that are known only from their leases to images that the kubelet is pulling. Sans-I/O.
+"""Assign each pull that is known only from its lease to an image that the kubelet is pulling. Sans-I/O.
 
 A lease does not contain an image name. An empty lease may belong to a pull that is resolving its reference, or to a
-container that is being created. A pull that is known only from an assigned lease is therefore published only as
-resolving. The end of such an attempt is known only from the kubelet. Even if a lease was assigned to the wrong image,
-no published state has to be corrected.
+container that is being created. Even after its lease has been assigned, such a pull is therefore published only as
+resolving, and only the kubelet's reports can end the attempt. No published state has to be corrected if a lease was
+assigned to the wrong image.
 """
 
 from collections.abc import Iterable, Sequence

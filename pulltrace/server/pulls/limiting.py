@@ -26,7 +26,7 @@ at most ``IDLE_DISK`` percent of the time.
 FASTER = 3.0
 """A comparison of two rates proves a limit only if one rate is at least this many times the other."""
 LARGE_LAYER = 0.5
-"""A layer is dominant if it contains at least this fraction of the image's bytes to fetch."""
+"""A layer is dominant if it contains at least this fraction of the bytes that must be fetched for the image."""
 DROPPED = 0.67
 """If the rate falls to this fraction or less when only the last layer remains, the pull is limited by its single
 connection.
@@ -173,7 +173,7 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 def _no_slot(pull: Pull) -> Moment | None:
     """Return ``Factor.SLOTS`` with its figures if other pulls occupy all download slots, otherwise None. Call this only
-    for a pull that is not downloading any layer itself.
+    for a pull that is not downloading any layers itself.
 
     Since containerd 2.1, all pulls on a node share the download slots.
     """

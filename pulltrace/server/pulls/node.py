@@ -83,7 +83,7 @@ class Pull:
     supposed_guessed: bool = False
     """True if the name in ``supposed`` is a guess."""
     released: bool = False
-    """True if this pull's lease seems to belong to an attempt whose end the kubelet has reported."""
+    """True if this pull's lease seems to belong to an attempt that, according to the kubelet, has ended."""
     repeats: bool = False
     """True if the kubelet started this pull for another pod that is waiting for the same image. A repeated pull has no
     row of its own in the list.
@@ -124,7 +124,7 @@ class Pull:
         self._phase_since = self.started_at
 
     def update(self, state: PullState, now: float) -> tuple[int, int]:
-        """Process the latest state.
+        """Process the latest state that the agent reported.
 
         Return how many bytes the pull itself has fetched since the previous state, and how many a snapshotter has
         fetched at an unknown time.
@@ -150,8 +150,8 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # If a snapshotter fetches a layer, all bytes are counted once the layer is complete. The layer's speed
-                # is therefore unknown.
+                # If a snapshotter fetches a layer, all of its bytes are counted when the layer is complete. The layer's
+                # speed is therefore unknown.
                 untimed += counted
             elif layer.fetched_by:
                 other += grown
@@ -172,7 +172,7 @@ class Pull:
     def _take_layers(self, before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
         """Return the changed layers, and update the sums.
 
-        Keep the existing objects of unchanged layers, so that later identity comparisons detect that nothing has
+        Keep the existing objects for unchanged layers, so that later identity comparisons detect that nothing has
         changed.
         """
         if not before or not after or len(before) != len(after):
@@ -295,7 +295,7 @@ class Node:
     live_bytes: int = 0
     history_bytes: int = 0
     fleet_unpacking: Unpacking = field(default_factory=Unpacking)
-    """The unpacking speed of all nodes with the same snapshotter."""
+    """The unpacking speed across all nodes that use the same snapshotter."""
     load: NodeLoad | None = None
     """The node's load at its last report."""
     go_agent: bool = False

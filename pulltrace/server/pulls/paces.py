@@ -30,7 +30,7 @@ class Pace:
     is_sustained: bool
     """True if at least one download has lasted long enough to measure the node's speed."""
     at: float
-    """When the node last came close to the best rate."""
+    """When the node last came close to its best rate."""
 
 
 @dataclass(frozen=True, slots=True)

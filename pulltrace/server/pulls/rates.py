@@ -90,7 +90,7 @@ class Speed:
 
 @dataclass(slots=True)
 class Unpacking:
-    """A node's unpacking speed: compressed bytes per second over its recent layers. Older layers count less."""
+    """A node's unpacking speed: compressed bytes per second over its recent layers. Older layers have less weight."""
 
     _bytes: float = 0.0
     _seconds: float = 0.0

@@ -1,9 +1,8 @@
-"""Everything that clients see of an arrival, except its byte counts: who waits for the image, and what happened before.
-Sans-I/O.
+"""Everything about an arrival that clients see, except its byte counts: the waiting containers and the earlier
+attempts. Sans-I/O.
 
-A row is the published side of an arrival. All attempts of the arrival share the row. The row records facts, but decides
-nothing about the attempts: ``arrival`` decides which attempt is the newest and how it ended, and ``status`` calculates
-the figures.
+A row contains what is published about an arrival, and is shared by all of the arrival's attempts. The row only records
+facts: ``arrival`` decides which attempt is the newest and how it ended, and ``status`` calculates the figures.
 """
 
 from collections.abc import Sequence
@@ -55,7 +54,7 @@ class Row:
 
     @property
     def waiting_text(self) -> str:
-        """Return how many containers are still waiting, as the end of an error message."""
+        """Return a suffix for an error message that states how many containers are still waiting."""
         if not self.pods:
             return GIVEN_UP
         count = len(self.pods)

@@ -87,7 +87,7 @@ class _Pod:
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:
-        """Return the time the pod spent in each phase until it started, or until now."""
+        """Return the time the pod spent in each phase until it started or, if it has not started, until now."""
         end = now if self.started_at is None else self.started_at
         spans = [
             (max(start, self.scheduled_at), min(stop, end), phase)

@@ -19,15 +19,16 @@ from pulltrace.server.pulls.usual import ROUGH
 from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 OVERDUE = 1.5
-"""If a layer's unpacking takes this many times longer than expected, the remaining time is no longer estimated."""
+"""If unpacking a layer takes more than this many times as long as expected, the remaining time is no longer estimated.
+"""
 OVERDUE_SECONDS = 10.0
-"""A layer's unpacking is overdue if it exceeds the expected time by at least this many seconds."""
+"""A layer's unpacking is overdue only if it also takes at least this many seconds longer than expected."""
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 
 
 class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
-    """All facts about an image's arrival except its byte counts: its name, the pods that wait for it, and why it
+    """All facts about an arrival except its byte counts: the image's name, the pods that are waiting for it, and why it
     failed.
     """
 
@@ -215,7 +216,7 @@ def _percent(pull: Pull, to_fetch: int) -> float:
 def _seconds_left(pull: Pull, to_download: int, unpacked: int, now: float) -> float | None:
     if pull.sums.by_snapshotter:
         return None
-    # The agent of v0.1.0 does not observe unpacking.
+    # The v0.1.0 agent does not observe unpacking.
     to_unpack = 0 if pull.node.go_agent else pull.sums.to_unpack - unpacked
     return seconds_left(to_download, pull.arriving.rate(now), to_unpack, _unpack_rate(pull))
 
@@ -225,8 +226,8 @@ def _unpack_rate(pull: Pull) -> float | None:
 
 
 def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
-    """Return estimates for the layers that are being unpacked: how many bytes have already been unpacked, and whether a
-    layer is taking much longer than expected.
+    """Return estimates for the layers that are being unpacked: how many bytes have already been unpacked, and whether
+    any layer is taking much longer than expected.
 
     Unpacking cannot be observed. The estimates are therefore derived from the time since each layer's unpacking began.
     """
@@ -269,7 +270,9 @@ def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
 
 
 def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
-    """Return the layers. The statuses of unchanged layers are reused, because most layers are waiting or complete."""
+    """Return the status of each layer. The statuses of unchanged layers are reused, because most layers are waiting or
+    complete.
+    """
     known = pull.published_layers
     if pull.published_as != pull_id:
         known.clear()

@@ -13,7 +13,7 @@ MOST_REGISTRIES = 50
 
 class Throughput:
     """Counts downloaded bytes and finished attempts. Keeps a ring buffer of ``STEPS`` sums for each recently used
-    registry and for each result of an attempt.
+    registry and for each possible result of an attempt.
     """
 
     def __init__(self, now: float) -> None:
@@ -51,8 +51,8 @@ class Throughput:
         return first * STEP, dict(sorted(rates.items()))
 
     def totals(self, now: float) -> tuple[Counter[str], Counter[str]]:
-        """Return the bytes by registry, and the finished attempts by result, since the first step of the series. The
-        current step is included.
+        """Return the number of bytes per registry, and the number of finished attempts per result, since the first step
+        of the series. The current step is included.
         """
         self._advance(now)
         downloaded, ended = (

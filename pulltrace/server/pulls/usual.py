@@ -128,7 +128,7 @@ class _Scaled(NamedTuple):
 
 
 class _Samples(deque[_Sample]):
-    """The latest pulls with the same key."""
+    """The latest pulls that share a key."""
 
     cost: _Cost | None = None
     """The cost of these pulls, or None until the cost has been calculated."""
@@ -263,8 +263,8 @@ class Usual:
 
 
 def _moved(seconds: float, here: float, there: float) -> float:
-    """Return how long a pull takes on this node if it took ``seconds`` on a different node. ``here`` and ``there`` are
-    the usual durations, in seconds, of a pull of this size on this node and on the other node.
+    """Return how long a pull would take on this node if it took ``seconds`` on a different node. ``here`` and ``there``
+    are the usual durations, in seconds, of a pull of this size on this node and on the other node.
 
     The part of ``seconds`` that exceeds ``there`` is not scaled up, because the registry may have caused it.
     """

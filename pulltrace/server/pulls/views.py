@@ -52,7 +52,7 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
 
 
 def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
-    """For each registry, count the nodes on which an unusually slow pull is live or has ended after ``since``."""
+    """For each registry, count the nodes on which an unusually slow pull is running or ended after ``since``."""
     nodes: dict[str | None, set[str]] = {}
     for pull in pulls:
         if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
