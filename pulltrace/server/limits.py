@@ -31,7 +31,7 @@ class Limits:
     client_timeout: float = 30.0
     """How long a client may go without accepting data before it is disconnected, in seconds."""
     keep_alive: float = 15.0
-    """Maximum interval between comments in a stream without changes."""
+    """Maximum interval between keep-alive comments while a stream has no changes to send."""
     tick: float = 0.25
     """The interval between stream frames."""
 

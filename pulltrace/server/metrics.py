@@ -1,8 +1,9 @@
 """The Prometheus metrics. To keep the number of series small, no metric has a label for images or pods. Only the gauges
 that describe a node's agent have a node label.
 
-Counters count events. Gauges are created at each scrape from the hub's current state. The text is generated in a
-separate thread. With 5,000 nodes, generating the text in the event loop would delay all streams for too long.
+Counters are incremented as events occur, whereas gauges are created at each scrape from the hub's current state. The
+text is generated in a separate thread. With 5,000 nodes, generating the text in the event loop would delay all streams
+for too long.
 """
 
 import time
@@ -26,7 +27,7 @@ MAX_REGISTRIES = 20
 KEPT = 3600.0
 """How long, in seconds, an unused registry keeps its label while other registries are waiting for one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
-"""The buckets of the kubelet's own image pull histogram, so that it can be compared with Pulltrace's."""
+"""The buckets of the kubelet's own image pull histogram, so that the two histograms can be compared."""
 
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
@@ -43,7 +44,7 @@ class Gauges:
     active: dict[PullPhase, int]
     stalled: int
     nodes: list[tuple[str, NodeState, float]]
-    """The name and state of each node, and the time of its last report."""
+    """For each node, its name, its state and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
     """Kubernetes API resources, and whether each of them is being watched. The list is empty if the server does not
     watch a cluster.
@@ -180,7 +181,7 @@ class Metrics:
         self._fetched[host].inc(count)
 
     def dropped(self, count: int) -> None:
-        """Count pulls and layers that exceeded a limit."""
+        """Count pulls and layers that were dropped because of a limit."""
         if count:
             self._dropped.inc(count)
 

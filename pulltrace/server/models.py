@@ -4,7 +4,7 @@ Each class corresponds to one JSON object in ``docs/api.md``, and follows the ru
 ``PullEvent`` contains a ``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event
 of a pull is a ``PullRemovedEvent``. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent
 has a default. ``responses`` contains the objects that clients request one at a time. Agents do not import these
-modules. This reduces the memory use on every node by half a mebibyte.
+modules. This saves half a mebibyte of memory on every node.
 """
 
 from enum import StrEnum
@@ -40,7 +40,7 @@ class Factor(StrEnum):
 
 
 class UsualBasis(StrEnum):
-    """The kind of earlier pulls from which a pull's usual duration is derived."""
+    """The kind of earlier pulls that a pull's usual duration is based on."""
 
     IMAGE = "image"
     REPOSITORY = "repository"
@@ -116,8 +116,8 @@ class EarlierAttempt(JsonObject, frozen=True):
     """An attempt that ended before the current one began. If ``error_reason`` is ``canceled``, the attempt was
     cancelled. Otherwise, the attempt failed.
 
-    ``started_at`` is absent if no agent and no event reported the start. ``percent`` is the percentage of the attempt's
-    bytes that had been downloaded when the attempt ended. ``error`` is shortened.
+    ``started_at`` is absent if neither an agent nor an event reported the start. ``percent`` is the percentage of the
+    attempt's bytes that had been downloaded when the attempt ended. ``error`` is shortened.
     """
 
     attempt: int
@@ -142,12 +142,12 @@ class PullStatus(JsonObject, frozen=True):
     were waiting for the image but no longer are. ``eta_missing`` explains why a running pull has no estimate. The
     ``unobserved`` status means that the kubelet requested the image on a node whose agent does not report.
     ``usual_seconds`` is the median duration of ``usual_count`` similar earlier pulls. ``usual_basis`` is the kind of
-    earlier pull on which ``usual_seconds`` is based. If the earlier pulls were of other images, the usual duration is
+    earlier pulls that ``usual_seconds`` is based on. If the earlier pulls were of other images, the usual duration is
     only an estimate. ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. It is set only if the
-    pull takes at least twice ``usual_seconds`` and at least ten seconds longer, and if enough similar pulls are known.
-    ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries them.
-    ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the time
-    is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
+    pull takes at least twice as long as usual and at least ten seconds longer than usual, and if enough similar pulls
+    are known. ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries
+    them. ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the
+    time is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
     """
 
     id: str

@@ -50,10 +50,10 @@ class OwnerPulls(JsonObject, frozen=True):
 
 
 class RegistryStatus(JsonObject, frozen=True):
-    """One registry, with the figures of all nodes combined.
+    """One registry, with figures combined across all nodes.
 
-    ``pulls_last_hour`` counts all finished attempts, including attempts with only cached layers, because registries
-    also count attempts of this kind. ``owners`` lists the owners with the most pulls.
+    ``pulls_last_hour`` counts all finished attempts, including those for which every layer was cached, because
+    registries count these as well. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str
@@ -228,7 +228,7 @@ class RolloutNodes(JsonObject, frozen=True):
 
 
 class ImageRollout(JsonObject, frozen=True):
-    """One image on all nodes. Each node is counted according to its newest pull.
+    """The rollout of one image across all nodes. Each node is counted according to its newest pull.
 
     ``completed_pulls`` counts all completed pulls that the server keeps. Durations are based only on the pulls that
     fetched at least one byte.

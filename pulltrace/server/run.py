@@ -61,7 +61,8 @@ class ListenError(Exception):
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
-    """Serve until cancelled. ``on_ready`` receives the ports of the API and the metrics once both accept connections.
+    """Serve until cancelled. ``on_ready`` is called with the ports of the API and the metrics once both accept
+    connections.
 
     ``ListenError``, ``CertificateError`` or ``KubeError`` is raised before any request is served.
     """
