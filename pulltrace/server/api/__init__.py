@@ -1,1 +1,1 @@
-"""HTTP: the routes, agent authentication, the event stream and the page."""
+"""The HTTP layer: the routes, agent authentication, the event stream and the page."""

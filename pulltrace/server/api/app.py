@@ -38,7 +38,7 @@ SECURITY_HEADERS = {
 def create_app(
     hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None], cors_origin: str | None = None
 ) -> ASGIApp:
-    """Return the application for port 8080. Browsers allow pages from ``cors_origin`` to read the responses."""
+    """Return the application for port 8080. Pages from ``cors_origin`` are allowed to read its responses (CORS)."""
     app = Starlette(
         middleware=_cors(cors_origin) if cors_origin else [],
         routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),

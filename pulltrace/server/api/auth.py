@@ -20,7 +20,7 @@ class RefusedError(Exception):
 
 
 class Authenticator(Protocol):
-    """Decides whether to accept a report, before the report's body is read."""
+    """Decides, before a report's body is read, whether to accept the report."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
         """Return the only node for which the client may report, or None if the client may report for any node. Raises

@@ -26,8 +26,8 @@ NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <a href="api/v1/images?format=text">images</a>, <a href="api/v1/nodes?format=text">nodes</a></p>
 """
 _FOREVER = "public, max-age=31536000, immutable"
-"""The Cache-Control header for assets. Vite puts a hash of each asset's content into its file name, so an asset never
-changes.
+"""The Cache-Control header for assets. Vite puts a hash of each asset's content into its file name, so the content of a
+given file never changes.
 """
 _NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 

@@ -72,7 +72,7 @@ class EventsRoute:
     def _slot(self, guard: Guard) -> Iterator[None]:
         """Reserve one of the server's stream slots until the ``with`` block ends.
 
-        A connection that carries a stream must not carry another request. If the client sent a second request, the
+        A connection that carries a stream must not carry any other requests. If the client sent a second request, the
         server would not notice the connection being closed.
         """
         if guard.is_pipelined:

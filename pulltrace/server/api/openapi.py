@@ -64,8 +64,8 @@ _OPERATIONS = {
     ("/healthz", "get"): ("getHealth", "server"),
     ("/readyz", "get"): ("getReadiness", "server"),
 }
-"""Maps each path and method to the operation's id and tag. Code generators name client functions after the operation
-ids.
+"""Maps each path and method to the id and the tag of the operation. Code generators name client functions after the
+operation ids.
 """
 _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
 

@@ -54,7 +54,7 @@ class RequestMeter:
         self.begun = 0
         """The number of requests whose heads have been received completely."""
         self.finished = 0
-        """The number of requests that have been answered. The owner of the meter increments this attribute."""
+        """The number of requests that have been answered. The meter's owner increments this attribute."""
         self.version = ""
         """The HTTP version of the most recent request."""
 

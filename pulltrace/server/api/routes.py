@@ -1,4 +1,4 @@
-"""The routes of the API (``docs/api.md``). The lists and the stream both contain the feed's state."""
+"""The routes of the API (``docs/api.md``). Both the lists and the stream are generated from the feed."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator

@@ -15,7 +15,7 @@ from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import to_time
 
 BEFORE_EVERYTHING = -1
-"""A cursor that is older than every change. A client with this cursor gets a reset and the full state."""
+"""A cursor that is older than every change. A client with this cursor gets a reset event and the full state."""
 GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 
 

@@ -35,7 +35,7 @@ REFUSED_FOR = 30.0
 PAUSE = 5.0
 """Minimum time, in seconds, between a failed review and the next review."""
 MOST_AT_ONCE = 32
-"""Maximum number of concurrent reviews. It prevents a flood of forged tokens from overloading the API server."""
+"""Maximum number of concurrent reviews. The limit prevents a flood of forged tokens from overloading the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
 """Maximum time, in seconds, that a review can wait in the queue."""
