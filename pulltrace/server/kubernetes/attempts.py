@@ -51,7 +51,7 @@ from pulltrace.server.models import PodCorrelation
 from pulltrace.wire import ErrorReason
 
 STATUS_LATE = 30.0
-"""Maximum time, in seconds, after an event during which a status may still describe an earlier attempt."""
+"""How long after an event, in seconds, a container status may still describe an earlier attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Failure:
     """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
-    """The estimated time of the kubelet's next retry, based on its back-off. None if the kubelet will not retry by
-    itself.
+    """The estimated time of the kubelet's next retry, based on its back-off. None if the kubelet will not retry on its
+    own.
     """
     started_at: float | None = None
     """When the kubelet began the failed attempt, or None if no event reported the start."""
@@ -78,7 +78,7 @@ class PullFacts:
     """A pull's duration and image size, taken from the kubelet's message about the successful pull."""
 
     seconds: float | None = None
-    """The duration of the pull, not counting the time in the kubelet's queue."""
+    """The duration of the pull, excluding the time spent in the kubelet's queue."""
     image_bytes: int | None = None
 
 

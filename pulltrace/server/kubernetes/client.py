@@ -25,14 +25,15 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""The number of objects per page. A page of pods is about 2 MB long and takes about ten milliseconds to decode."""
+"""The number of objects per page. A page of pods is about 2 MB in size and takes about ten milliseconds to decode."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
 """Minimum timeout of a watch, in seconds. The maximum timeout is twice as long. client-go uses the same range."""
 SILENCE = 150.0
-"""Time, in seconds, without data after which a watch is considered dead. Bookmarks arrive about once a minute."""
+"""How long, in seconds, a watch can go without data before it is considered dead. Bookmarks arrive about once a minute.
+"""
 IDLE = 5.0
 """Time, in seconds, for which a watch waits for data before it yields an empty batch."""
 LONGEST_LINE = 8 * 2**20

@@ -56,7 +56,7 @@ class ImageDemand:
     starts: tuple[float, ...] = ()
     """The times of the kubelet's Pulling events for all pods whose pulls have not ended, earliest first."""
     abandoned: bool = False
-    """True if all pods that requested the image were deleted. The kubelet pulls the image anyway."""
+    """True if all pods that requested the image were deleted. The kubelet still pulls the image."""
     awaited: bool = False
     """True if a container is waiting even though the image is already present. The kubelet has not requested the image
     for that container yet.
@@ -223,7 +223,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     # Use the earliest running request, because the pull began with this request. If no request is running, use the
     # latest request.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # If a pod got the image before the newest request began, an earlier pull served that pod.
+    # A pod that got the image before the newest request began was served by an earlier pull.
     current = [
         request
         for request in every
@@ -256,8 +256,8 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
 
 
 def _newest(failures: Sequence[Failure]) -> Failure | None:
-    """Combine the failures of all pods: the newest failure, with the highest attempt number, the earliest retry and
-    the earliest first failure.
+    """Combine the failures of all pods into one: the newest failure, but with the highest attempt number, the earliest
+    retry time and the earliest time of a first failure.
     """
     if not failures:
         return None

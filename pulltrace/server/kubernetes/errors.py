@@ -80,7 +80,8 @@ _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
     for reason, pattern in (
         (ErrorReason.DISK_FULL, r"no space left on device|disk quota exceeded|not enough space"),
-        # Errors on the node may also contain "not found" or "denied", but are not the registry's fault.
+        # Errors that occur on the node may also contain "not found" or "denied", but they are not caused by the
+        # registry.
         (ErrorReason.CANCELED, rf"(?:{_NODE}).*(?:{_CANCELED})"),
         (ErrorReason.UNKNOWN, _NODE),
         (

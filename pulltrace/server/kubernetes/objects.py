@@ -26,7 +26,7 @@ Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 class _Object(Struct, rename="camel", frozen=True, gc=False):
     """The base class of all JSON objects.
 
-    The classes set ``gc=False``, because decoded objects form no reference cycles.
+    The classes set ``gc=False``, because decoded objects do not form reference cycles.
     """
 
 

@@ -55,7 +55,9 @@ YIELD_AFTER = 50
 
 
 class Watches:
-    """All watches of one cluster. ``take`` receives each change. It runs on the event loop, so it must not block."""
+    """All watches of one cluster. ``take`` is called with each change. It is called on the event loop, so it must not
+    block.
+    """
 
     def __init__(self, api: Api, namespaces: Iterable[str] | None, take: Callable[[Change], None]) -> None:
         self._api = api
