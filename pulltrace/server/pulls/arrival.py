@@ -204,7 +204,7 @@ class Arrival:
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
-        """Record the kubelet's reason for a failed attempt if the agent does not know the reason."""
+        """If the agent does not know why an attempt failed, record the reason that the kubelet reported."""
         ended_at = explained_end(self.pull, failure) if self.pull else None
         if self.pull and ended_at is not None:
             self.pull.ended_at, self._failure = ended_at, failure
@@ -357,9 +357,7 @@ class Arrival:
         )
 
     def _lacks_cause(self, attempt: Attempt) -> bool:
-        """Return whether this attempt failed after the kubelet requested it, and the kubelet has not reported the
-        reason yet.
-        """
+        """Return whether the kubelet requested this failed attempt but has not yet reported why it failed."""
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return False

@@ -4,7 +4,7 @@ Sans-I/O.
 Each pull appears in the feed once, at the revision of its latest state, and the feed is sorted by revision. The changes
 that a client missed are therefore at the end of the feed. A client is never sent more entries than the feed contains.
 
-Clients must never miss two kinds of entries: the final state of an attempt before a retry, and the removal of a pull.
+Two kinds of entries must reach every client: the final state of an attempt before a retry, and the removal of a pull.
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
 tombstone, the client is reset.
 

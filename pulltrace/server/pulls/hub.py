@@ -1,4 +1,4 @@
-"""The hub owns and writes all state. The hub receives reports, joins them with image demands, and publishes the result
+"""The hub owns and updates all state. The hub receives reports, joins them with image demands, and publishes the result
 at each tick.
 
 A report marks its node as changed. At each tick, the hub joins the reports from the marked nodes with the image
@@ -215,7 +215,7 @@ class Hub:
         await self._frame.wait()
 
     def close(self) -> None:
-        """Mark the server as closing, and wake all clients for the last time."""
+        """Mark the server as stopping, and wake all clients one last time."""
         self.closing = True
         self._wake()
 

@@ -1,5 +1,5 @@
-"""Determine which image a pull is for: the agent knows the repository and digest, and the kubelet's image request has
-the tag. Sans-I/O.
+"""Determine which image a pull is for: the agent knows the repository and digest, and the kubelet's image request
+contains the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. While the pull is running, a demand with the same
 digest is an exact match. If an earlier pull on this node had the same digest, the pull is assigned to the demand for

@@ -1,8 +1,8 @@
 """The pulls of all nodes, as reported by their agents. Sans-I/O.
 
 The time needed to process a report depends only on the report's size. A pull is considered ended once its agent no
-longer reports it. A node that stops reporting counts as late, and later as lost. This module is independent of
-Kubernetes; ``correlation`` adds the image demands.
+longer reports it. A node that stops reporting counts as late at first, and as lost after a longer time. This module is
+independent of Kubernetes; ``correlation`` adds the image demands.
 """
 
 import heapq
@@ -173,12 +173,12 @@ class Inventory:
 
     @property
     def _is_too_much(self) -> bool:
-        """Return whether there are too many finished pulls, or all pulls together use too much memory."""
+        """Return whether there are too many finished pulls, or whether all pulls together use too much memory."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _due(self, pull: Pull) -> float:
         """Return the time at which to forget a finished pull. The time can change, because the kubelet may report a
-        later end of the pull.
+        later end time for the pull.
         """
         return (pull.ended_at or 0.0) + self._ttl
 

@@ -38,8 +38,8 @@ far.
 DIAL_TIMEOUT = 30.0
 """How long, in seconds, containerd tries to connect to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. The tolerance covers the polling interval and
-the duration of the request itself.
+"""Maximum deviation from ``DIAL_TIMEOUT``, in seconds, at which a wait still counts as a connection timeout. The
+tolerance covers the polling interval and the duration of the request itself.
 """
 MIRROR_WAITS = 2
 """Minimum number of waits of about ``DIAL_TIMEOUT`` each before a mirror is considered dead."""

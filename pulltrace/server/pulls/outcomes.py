@@ -21,7 +21,7 @@ PATIENCE = 5.0
 """How long, in seconds, to wait for the reason for a failure, or for the byte counts of a successful pull."""
 
 Exporter = Callable[[PullStatus, list[Interval]], None]
-"""A function that is called with each finished attempt and its observed phases."""
+"""A function that is called with each finished attempt and the phases observed for it."""
 
 _log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ class Paces:
         self._registries: dict[str, dict[str, Pace]] = {}
         self._peers: dict[str, tuple[float, Peers]] = {}
         self.unpacking: dict[str, Unpacking] = {}
-        """The unpacking speed of each node."""
+        """Each node's unpacking speed."""
 
     def record(
         self, node: str, registry: str, per_connection: float, total: float, now: float, *, is_sustained: bool = True
@@ -106,7 +106,7 @@ class Paces:
         return 1 / self.best(node) + (1 / unpacking.rate if unpacking and unpacking.rate else 0.0)
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
-        """Return the registry with the node's highest rate per connection, not counting ``registry`` itself. Return
+        """Return the registry with the node's highest rate per connection, excluding ``registry`` itself. Return
         None if there is no recent rate.
         """
         best: tuple[str, Pace] | None = None
@@ -117,7 +117,7 @@ class Paces:
         return best
 
     def peers(self, registry: str, now: float) -> Peers:
-        """Return how fast nodes fetch from a registry. The result is cached for ten seconds."""
+        """Return statistics on how fast nodes fetch from a registry. The result is cached for ten seconds."""
         cached = self._peers.get(registry)
         if cached and now - cached[0] < _PEERS_EVERY:
             return cached[1]

@@ -91,12 +91,12 @@ class Row:
             self.failing_since = failing_since(self.failing_since, attempt, self.earlier)
 
     def clear(self) -> None:
-        """Drop the containers and the failures, because they belong to a different image."""
+        """Drop the recorded containers and failures, because they belong to a different image."""
         self.pods = self.waited = self.earlier = ()
         self.failing_since = None
 
     def context(self, id_: str, name: Name, attempt: Attempt, ahead: tuple[str, ...]) -> ArrivalContext:
-        """Return what ``status`` publishes together with the figures of this attempt."""
+        """Return the facts that ``status`` publishes together with this attempt's figures."""
         failure = attempt.failure
         return ArrivalContext(
             id=id_,

@@ -30,7 +30,7 @@ class Throughput:
         self._count(self._sums, registry, count)
 
     def end(self, result: str, now: float) -> None:
-        """Count a finished attempt by its result."""
+        """Count a finished attempt under its result."""
         self._advance(now)
         self._count(self._ended, result, 1)
 

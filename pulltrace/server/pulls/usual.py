@@ -12,10 +12,10 @@ The most similar pulls are used, in this order of preference:
 If the known pulls of the repository are too few to tell whether a pull is slow, pulls of similar size are preferred.
 Pulls without bytes to fetch are not recorded.
 
-A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's most recent pulls from a registry.
-These costs are used to adjust the durations of pulls that had a different size or ran on a different node. If a slow
-node has not completed a pull of similar size, the cost per byte is derived from the node's download and unpacking
-rates.
+A pull's duration is modelled as a fixed cost plus a cost per byte. Both costs are fitted to each node's most recent
+pulls from a registry. These costs are used to adjust the durations of pulls that had a different size or ran on a
+different node. If a slow node has not completed a pull of similar size, the cost per byte is derived from the node's
+download and unpacking rates.
 
 Memory is limited: only the most recent pulls of each image, each repository, and each pair of registry and node are
 kept. If there are too many keys, the least recently used key is dropped.
@@ -100,8 +100,8 @@ class _Cost:
 
     @classmethod
     def fit(cls, samples: Sequence[_Sample]) -> "_Cost":
-        """Derive the cost from earlier pulls. The pulls are sorted by size, and each pull of the smaller half is
-        compared with one of the larger half. The cost per byte is the median of the results, weighted by the difference
+        """Derive the cost from earlier pulls. The pulls are sorted by size, and each pull in the smaller half is
+        compared with one in the larger half. The cost per byte is the median of the results, weighted by the difference
         in size. A few small pulls or a single stalled pull therefore have little influence on the result.
         """
         by_size = sorted(samples, key=attrgetter("size"))

@@ -161,8 +161,8 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
 
 
 def queued(ahead: Sequence[str], deleted: int = 0) -> Bound:
-    """Return the verdict on a queued image. The images ``ahead`` are being pulled, and the pulls of ``deleted`` deleted
-    pods are ahead of it in the queue.
+    """Return the verdict on a queued image. ``ahead`` lists the images that are being pulled, and ``deleted`` is the
+    number of pulls ahead in the queue that belong only to deleted pods.
     """
     if not ahead and not deleted:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
