@@ -43,7 +43,7 @@ class NodeStatus(JsonObject, frozen=True):
 
 
 class OwnerPulls(JsonObject, frozen=True):
-    """The number of pulls that one owner made from one registry in the last hour."""
+    """One owner's number of pulls from one registry in the last hour."""
 
     owner: str
     pulls: int

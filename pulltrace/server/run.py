@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Standard OpenTelemetry variables. If one of the variables is set, the server exports traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
-"""Standard OpenTelemetry variables with the values that turn the export off, even if a collector is configured."""
+"""Standard OpenTelemetry variables, and the values that disable exporting even if a collector is configured."""
 
 END_WITHIN = 1.5
 """Maximum time, in seconds, that clients have to receive the last comment on their stream during shutdown."""

@@ -82,7 +82,7 @@ class _Ids(IdGenerator):
     """Derives trace and span ids from the pull's id, so that every server exports a pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Set which pull, and which part of it, the next span describes."""
+        """Set which pull, and which part of that pull, the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
