@@ -49,7 +49,7 @@ def create_app(
 
 
 class _Shortcut:
-    """Handles reports without Starlette's router and error handlers (see ADR 15)."""
+    """Handles reports directly, bypassing Starlette's router and error handlers (see ADR 15)."""
 
     def __init__(self, app: Starlette) -> None:
         self._app = app

@@ -122,8 +122,8 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Yield the changes in pieces, in the form sent to this client. A piece is shared by all clients whose
-        ``layers_of`` contains none of the piece's pulls.
+        """Yield the changes in pieces, in the form sent to this client. Clients share a piece unless their
+        ``layers_of`` contains one of the piece's pulls.
         """
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
