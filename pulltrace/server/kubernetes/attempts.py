@@ -22,10 +22,10 @@ Pulled     ignored                     ignored                        the image 
 If two events have the same time, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
 A kubelet writes the ``ErrImagePull`` status at the pod's next sync, at least ten seconds after the event. If the
-kubelet is pulling another image for the same pod, the status arrives even later. A status therefore usually repeats a
-failure that events have already reported. A status counts as a separate failure only if statuses have reported more
-failures than events have *and* the kubelet has had time for another attempt. An event about a failure may be lost,
-because kubelets limit how many events they send.
+kubelet is pulling a different image for the same pod at that time, the status arrives even later. A status therefore
+usually repeats a failure that events have already reported. A status counts as a separate failure only if statuses have
+reported more failures than events have *and* the kubelet has had time for another attempt. An event about a failure may
+be lost, because kubelets limit how many events they send.
 
 ``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, however many times they
 are reported, because the kubelet does not try to pull anything.
@@ -370,7 +370,7 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Derive the attempt's number from the kubelet's count of Pulling events, which is the most reliable source."""
+        """Derive the attempt's number from its most reliable source, the kubelet's count of Pulling events."""
         if times <= self.attempt:
             return
         self.attempt = times

@@ -59,7 +59,7 @@ class Cluster:
 
     @property
     def dropped(self) -> int:
-        """How many image requests were dropped because of the limit."""
+        """How many image requests were dropped because the limit had been reached."""
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:

@@ -43,10 +43,11 @@ the same reason repeatedly.
 """
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Waiting reasons after which the kubelet does not retry until the pod or the node is changed."""
+"""Waiting reasons after which the kubelet does not retry unless someone changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
-"""Maximum length of the text to search. Real messages are shorter, but a tenant of the cluster could write megabytes.
+"""Maximum length of the text to search. Real messages are shorter, but a tenant of the cluster could write a message of
+several megabytes.
 """
 
 _HTTP_5XX = (

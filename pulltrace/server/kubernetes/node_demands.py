@@ -53,7 +53,7 @@ class Budget:
 
     left: int = MAX_REQUESTS
     dropped: int = 0
-    """How many image requests were not added because of the limit."""
+    """How many image requests were dropped because the limit had been reached."""
 
 
 @dataclass(slots=True)
@@ -273,7 +273,7 @@ class NodeDemands:
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
         """End the pod's request for an image if its container has been created or the pod no longer uses the image."""
         outcome, key = Outcome(), pod.key
-        # One container of the pod may already use the image, while another container needs a new pull.
+        # One container of the pod may already be using the image while another container needs a new pull.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
         users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
         users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]

@@ -39,14 +39,14 @@ class OwnerReference(_Object, frozen=True, gc=False):
 
 
 class Labels(_Object, frozen=True, gc=False):
-    """The only label that the server uses."""
+    """An object's labels, reduced to the only one that the server uses."""
 
     pod_template_hash: str = field(name="pod-template-hash", default="")
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation that the server uses. On a mirror pod, it contains the uid that the kubelet uses for the
-    static pod.
+    """An object's annotations, reduced to the only one that the server uses. On a mirror pod, it contains the uid that
+    the kubelet uses for the static pod.
     """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")

@@ -222,7 +222,7 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # A single failure may only mean that a proxy closed an idle connection. Two failures in a row count as an
+        # A single failure may simply mean that a proxy closed an idle connection. Two failures in a row count as an
         # outage, which is logged once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
