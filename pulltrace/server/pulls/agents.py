@@ -1,4 +1,4 @@
-"""The agents that report for one node. Normally, there is only one agent, which is replaced from time to time.
+"""The agents that report for one node. Normally, a node has only one agent at a time, which is replaced occasionally.
 Sans-I/O.
 
 Each agent gets a new boot id when it starts, and numbers its reports. Late reports from a replaced agent are ignored.

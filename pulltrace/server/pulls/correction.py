@@ -80,8 +80,8 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
 
 
 def explained_end(pull: Pull, failure: Failure) -> float | None:
-    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. If the end time was only
-    inferred, it is corrected.
+    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. The end time is corrected
+    if it was only inferred.
 
     Return None if the failure belongs to a different pull, or if this pull has not failed or already has a reason.
     """

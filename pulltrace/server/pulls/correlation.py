@@ -31,7 +31,7 @@ waited and why the pull failed.
 
 ANNOUNCED_WITHIN = 2.0
 """Maximum time, in seconds, from the start of a pull to the arrival of the kubelet's event. During this time, a pull
-without a tag is hidden.
+without a tag is not shown.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
@@ -88,8 +88,8 @@ class Correlation:
     ) -> list[Changed]:
         """Return one node's changes since the last call, in the order in which they must be published.
 
-        ``pulls`` are the pulls that are running or have ended recently. ``agent`` is the state of the node's agent, or
-        None if the node has no agent.
+        ``pulls`` contains the pulls that are running or have ended recently. ``agent`` is the state of the node's
+        agent, or None if the node has no agent.
         """
         open_ = self._nodes.get(node)
         if open_ is None:
@@ -391,7 +391,7 @@ def _suppose(pull: Pull, name: Name) -> None:
 def _is_settled(arrival: Arrival, now: float) -> bool:
     """Return whether the arrival completed so long ago that it can no longer change.
 
-    A failed arrival never settles, because it waits for the next attempt.
+    A failed arrival never settles, because it is waiting for the next attempt.
     """
     pull = arrival.pull
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.learned_at is None:

@@ -6,7 +6,7 @@ that a client missed are therefore at the end of the feed. A client is never sen
 
 Two kinds of entries must reach every client: the final state of an attempt before a retry, and the removal of a pull.
 The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
-tombstone, the client is reset.
+tombstone, the client receives the full state again.
 
 Most pulls in the feed have finished, and clients rarely request the layers of such pulls. A finished pull's layers are
 therefore compressed once its frame is no longer the newest one.
@@ -67,7 +67,7 @@ class Entry:
             self.pull = structs.replace(self.pull, layers=None)
 
     def shown(self, *, layers: bool) -> PullStatus | None:
-        """Return the pull in the form that lists and streams encode, with or without its layers. Return None for a
+        """Return the pull as lists and streams encode it, with or without its layers. Return None for a
         removal.
         """
         if self.pull is None:

@@ -70,7 +70,7 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many image requests were dropped because of the limit."""
+        """How many image requests were dropped because the limit had been reached."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""

@@ -324,7 +324,7 @@ def _of_same_digest(
 def _confused(
     pulls: Sequence[Pull], names: Mapping[str, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
 ) -> set[str]:
-    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. When such a pull failed,
+    """Return the keys of the pulls whose assumed names contradict the kubelet's reports. When such a pull failed,
     the kubelet reported a failure for a different image but not for the assumed one.
     """
     found = set[str]()

@@ -50,8 +50,8 @@ class Merged(msgspec.Struct):
     withdrawn: list[Pull] = []
     """Pulls that were known only from their leases and are no longer reported by the agent."""
     fetched: list[tuple[Pull, int, int]] = []
-    """For each pull, the number of bytes that it has downloaded since the last report, and the number that a
-    snapshotter has downloaded at an unknown time.
+    """For each pull, the number of bytes that it downloaded since the last report, and the number of bytes that a
+    snapshotter downloaded at an unknown time.
 
     No byte is counted twice.
     """

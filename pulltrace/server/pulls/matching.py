@@ -205,9 +205,9 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether this pull overlapped the arrival's newest pull without having a different manifest digest. The two
-    pulls then belong to different pods and share a row. If only one pod requested the image, a pull that began earlier
-    must be a pull of a different tag.
+    """Return whether this pull and the arrival's newest pull overlapped in time and are not known to have different
+    manifest digests. The two pulls then belong to different pods and share a row. If only one pod requested the image,
+    a pull that began earlier must be a pull of a different tag.
     """
     demand, first = arrival.demand, arrival.pull
     if not (demand or pull.repeats) or first is None or first is pull or first.is_only_lease:

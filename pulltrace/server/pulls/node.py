@@ -241,7 +241,9 @@ class Pull:
 
     @property
     def is_only_lease(self) -> bool:
-        """Return whether only the pull's lease is known. The lease may belong to a container rather than a pull."""
+        """Return whether the lease is all that is known about the pull. The lease may belong to a container rather than
+        a pull.
+        """
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False

@@ -14,7 +14,7 @@ measure of the speed.
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""Maximum estimate of the remaining time, in seconds. Longer estimates are not published."""
+"""The longest estimate of a remaining time, in seconds, that is published."""
 
 
 class Speed:

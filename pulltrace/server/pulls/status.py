@@ -1,8 +1,8 @@
 """The published figures for one attempt: totals, percentage, rate, remaining time, and whether it has stalled.
 Sans-I/O.
 
-Layers that another pull fetches count towards the total and the downloaded bytes, because their arrival is progress.
-Shared layers do not count towards the rate, so the sum of all pulls' rates counts each byte only once.
+Layers that another pull fetches are included in the total and in the downloaded bytes, because their arrival counts as
+progress. Shared layers do not count towards the rate, so the sum of all pulls' rates counts each byte only once.
 """
 
 from functools import lru_cache
@@ -28,8 +28,8 @@ _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 
 
 class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
-    """All facts about an arrival except its byte counts: the image's name, the pods that are waiting for it, and why it
-    failed.
+    """All facts about an arrival except its byte counts: the image's name, the pods that are waiting for it, and why
+    the pull failed.
     """
 
     id: str

@@ -122,7 +122,7 @@ class _Scaled(NamedTuple):
 
     seconds: float
     is_compared: bool
-    """True if there is any data on the other node's speed."""
+    """True if the speeds of the two nodes could be compared, or if the pull ran on this node."""
     is_firm: bool
     """True if enough pulls of similar size are known to determine the node's speed."""
 
@@ -246,7 +246,8 @@ class Usual:
         if sample.node == node and is_similar:
             return _Scaled(seconds, is_compared=True, is_firm=True)
         # Nodes are compared by their pulls from this registry, so a slow registry does not make a node look slow. If
-        # one of the nodes has not used this registry yet, all pulls of the two nodes are compared.
+        # one of the nodes has not used this registry yet, the comparison covers the two nodes' pulls from all
+        # registries.
         for registry in (sample.registry, None):
             here, other = self._paces.cost((registry, node)), there
             if registry is None:
