@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Traces:
-    """Exports each finished pull. ``close`` sends the last spans."""
+    """Exports each finished pull. ``close`` sends the remaining spans."""
 
     def __init__(self) -> None:
         self._ids = _Ids()
