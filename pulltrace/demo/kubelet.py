@@ -136,6 +136,7 @@ class Kubelet:
         self.runs = True
         for pod in self._pods:
             pod.back_offs.clear()
+            pod.reports.kubelet_restarts()
             pod.changed = False
             pod.worker = self._work(pod)
 

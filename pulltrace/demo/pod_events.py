@@ -68,6 +68,11 @@ class PodEvents:
     pod: Object
     _counts: dict[str, tuple[int, float]] = field(default_factory=dict)
     _last_error: dict[str, str] = field(default_factory=dict)
+    _restarts: int = 0
+
+    def kubelet_restarts(self) -> None:
+        """The kubelet restarts. It forgets its earlier events, so it creates new ones and counts from 1 again."""
+        self._restarts += 1
 
     def pulling(self, container: str, at: float) -> Object:
         """The kubelet requests the image from the runtime, or queues the request."""
@@ -151,7 +156,7 @@ class PodEvents:
 
     def _event(self, container: str, reason: str, message: str, at: float) -> Object:
         meta, spec = self.pod["metadata"], self.pod["spec"]
-        digest = hashlib.sha256(f"{container}/{reason}/{message}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{self._restarts}/{container}/{reason}/{message}".encode()).hexdigest()[:16]
         count, first = self._counts.get(digest, (0, at))
         self._counts[digest] = (count + 1, first)
         kind = (

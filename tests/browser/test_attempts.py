@@ -205,7 +205,7 @@ async def test_an_estimated_usual_duration_is_marked_as_an_estimate(
     page = await open_page(f"{server.url}?open=slow")
     await expect(row(page, "slow")).to_contain_text(re.compile(r"15. usual ≈ 4 s"))
     words = re.compile(
-        r"Slower than usual: 15. the usual ≈ 4 s on this node, estimated from other registries on this node\."
+        r"Slower than usual: 15. the usual ≈ 4 s at this node.s speed, estimated from other registries on this node\."
     )
     await expect(page.get_by_text(words)).to_be_visible()
 

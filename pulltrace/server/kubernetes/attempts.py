@@ -96,6 +96,7 @@ class ImageRequest:
     """
 
     __slots__ = (
+        "_before_restart",
         "_earlier_pulls",
         "_end",
         "_failed_raw",
@@ -141,6 +142,7 @@ class ImageRequest:
         self._failing_since: float | None = None  # time of the first failed attempt since the last success
         self._present_raw = -math.inf  # raw time of the last event before the image was present
         self._earlier_pulls = earlier_pulls  # how many of the counted Pulling events belong to earlier pulls
+        self._before_restart = 0  # how many attempts the kubelet made before its last restart
         self._statuses = 0  # how many failures statuses have reported
         self._last_status = ("", "")
         self._synced_at = -math.inf  # when the kubelet last synced the pod but had to wait before retrying
@@ -303,6 +305,8 @@ class ImageRequest:
         # the attempt's number.
         after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
         self.attempt = max(times, after)
+        if times <= 1:  # a restarted kubelet counts its events from 1 again, and has forgotten its back-off
+            self._before_restart = self.attempt - 1
         self.start, self.since, self.since_exact = raw, at, True
         self.pulling, self.pulled_at, self.facts = True, None, PullFacts()
 
@@ -330,7 +334,7 @@ class ImageRequest:
         if self.pulling:
             return at >= self.since + FIRST_BACK_OFF
         sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # maximum delay of a status after its event
-        return at >= known.at + back_off(known.attempt) + sync
+        return at >= known.at + back_off(self._tries(known.attempt)) + sync
 
     def _failed_attempt(self, at: float) -> int:
         """Return the number of the attempt that failed at time ``at``."""
@@ -359,7 +363,11 @@ class ImageRequest:
         self._failed_raw = raw
 
     def _next_try(self, attempt: int, failed_at: float) -> float:
-        return next_try(max(failed_at, self._synced_at), attempt, failed_at)
+        return next_try(max(failed_at, self._synced_at), self._tries(attempt), failed_at)
+
+    def _tries(self, attempt: int) -> int:
+        """Return how many attempts the kubelet has made since it started, up to the given attempt."""
+        return max(attempt - self._before_restart, 1)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
         """Use the longer of two messages, because event messages are truncated to 1,024 characters."""

@@ -5,6 +5,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.errors import LONGEST_SYNC
 from pulltrace.server.kubernetes.node_demands import ABANDONED, LINGER, UNSEEN_POD
 from pulltrace.server.kubernetes.objects import EventsHeard, Pod, PodGone, PodsListed
 from pulltrace.wire import ErrorReason
@@ -344,6 +345,21 @@ def test_a_pod_that_is_recreated_on_a_different_node_waits_only_there():
     assert [waiting.node for waiting in cluster.waiting()] == ["n2"]
     cluster.apply(PodsListed(None, frozenset()), 1_700_000_000.0 + 1)
     assert not list(cluster.waiting())
+
+
+def test_the_back_off_starts_again_when_the_kubelet_restarts_but_the_attempts_are_still_counted(cluster):
+    arrival, at = web(), T
+    for attempt in range(1, 8):
+        if attempt == 5:
+            arrival.kubelet_restarts()
+        cluster.apply(event(arrival.pulling("app", at)), at)
+        cluster.apply(event(arrival.failed("app", at + 1, NOT_FOUND)), at + 1)
+        cluster.apply(seen(arrival), at + 1)
+        failure = only(cluster).failure
+        assert failure.attempt == attempt
+        since_start = attempt if attempt < 5 else attempt - 4
+        assert 0 <= failure.next_retry_at - failure.at - 10 * 2 ** (since_start - 1) <= LONGEST_SYNC
+        at += 100
 
 
 @pytest.mark.parametrize("dropped", [True, False])

@@ -90,11 +90,11 @@ def test_the_security_page_lists_the_limits() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "SECURITY.md").read_text())
     limits = Limits()
     for words in (
-        f"{limits.live_bytes // MIB} MiB of running pulls",
-        f"{limits.history_bytes // MIB} MiB of finished pulls per node",
-        f"{limits.all_bytes // MIB} MiB for all nodes",
-        f"A running pull counts as {LIVE_PULL:,} bytes, and each of its layers as {LIVE_LAYER:,}",
-        f"A finished pull counts as {ENDED_PULL:,} bytes, and each of its layers as {ENDED_LAYER:,}",
+        f"{limits.live_bytes // MIB} MiB for running pulls",
+        f"{limits.history_bytes // MIB} MiB for finished pulls per node",
+        f"{limits.all_bytes // MIB} MiB across all nodes",
+        f"A running pull counts as {LIVE_PULL:,} bytes, and each of its layers counts as {LIVE_LAYER:,}",
+        f"A finished pull counts as {ENDED_PULL:,} bytes, and each of its layers counts as {ENDED_LAYER:,}",
     ):
         assert words in text
 

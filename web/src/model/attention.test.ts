@@ -160,6 +160,25 @@ describe('a stalled pull', () => {
   })
 })
 
+it('the strip includes a pull that blocks a queue for a minute although no pod is waiting for it', () => {
+  const bound = { by: 'queue', why: '', figures: {} } as const
+  const queued = aPull({ id: 'b', status: 'queued', bound, startedAt: T0 + 1 })
+  const blocks = aPull({ etaSeconds: 90, updatedAt: now })
+  expect(found([blocks, queued])).toMatchObject([
+    {
+      subject: blocks.imageRef,
+      what: 'blocks the queue of worker-01. No pod waits for it; 1 pull queues behind it.',
+      advice: expect.stringContaining('It will probably end in 1:30. The kubelet does not cancel it;'),
+      rowKey: blocks.id,
+    },
+  ])
+  const spared = [
+    { ...blocks, startedAt: T0 + 1 },
+    { ...blocks, pods: [pod('api-1')] },
+  ]
+  expect(spared.flatMap(pull => found([pull, queued]))).toEqual([])
+})
+
 it('the strip includes a pull on a node without an agent', () => {
   expect(found([aPull({ status: 'unobserved' })])[0]).toMatchObject({
     kind: 'unobserved',

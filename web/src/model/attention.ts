@@ -16,7 +16,9 @@ import {
 } from './failureGroups'
 import { count, duration, joined, listed, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
+import { timeLeftWords } from './limit'
 import { hasEnded, pullState } from './pullState'
+import { blockedWords, type LivePulls, livePulls } from './queue'
 import { type Context, standing, waiterCount, waitersOf } from './standing'
 
 export interface Concern {
@@ -50,6 +52,7 @@ export function concerns(
   return [
     ...failures.map(group => failure(group, context, now)),
     ...images(found.stalled).map(group => stall(group, found, now)),
+    ...blockers(found, now),
     ...(unobserved.length > 0 ? unobserved.map(blindNodes) : images(found.unobserved).map(blindPulls)),
     ...(silent.length > 0 ? [silence(silent, now)] : []),
     ...images(found.cancelled).map(group => cancellation(group, context)),
@@ -64,6 +67,7 @@ interface Found {
   readonly cancelled: readonly Pull[]
   readonly unobserved: readonly Pull[]
   readonly moving: readonly Pull[]
+  readonly live: LivePulls
 }
 
 function sorted(pulls: readonly Pull[], context: Context): Found {
@@ -74,6 +78,7 @@ function sorted(pulls: readonly Pull[], context: Context): Found {
     cancelled: live.filter(pull => pullState(pull) === 'cancelled'),
     unobserved: live.filter(({ status }) => status === 'unobserved'),
     moving: live.filter(pull => !hasEnded(pull) && pull.stalledSince === undefined && pull.bytesPerSec > 0),
+    live: livePulls(pulls),
   }
 }
 
@@ -223,6 +228,33 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
   return nodeNames(areStalled).length > 1 || areStalled.length > group.length
     ? `No pull from ${registry} receives data: check the registry.`
     : ''
+}
+
+/** A pull that has just started may soon be over, so it is not a problem yet. */
+const SHORT_MS = 60_000
+
+/** The pulls that block their node's queue although no pod is waiting for them. */
+function blockers({ live }: Found, now: number): readonly Concern[] {
+  return [...live.values()].flat().flatMap(pull => {
+    const words =
+      now - pull.startedAt < SHORT_MS || pull.stalledSince !== undefined ? '' : blockedWords(pull, live)
+    const left = timeLeftWords(pull, now)
+    return words === ''
+      ? []
+      : {
+          key: `blocked ${pull.id}`,
+          kind: 'stalled',
+          subject: named(pull),
+          what: `blocks the queue of ${pull.nodeName}. ${words}.`,
+          advice: joined(
+            ' ',
+            left !== undefined && `It will probably end in ${left}.`,
+            'The kubelet does not cancel it; with serializeImagePulls: false, it would not block other pulls.',
+          ),
+          query: `node:${pull.nodeName}`,
+          rowKey: pull.id,
+        }
+  })
 }
 
 /** Current servers list such nodes, whereas older servers list only the pulls on them. */

@@ -182,7 +182,7 @@ describe('the sentence in the open row', () => {
   it('compares a slow pull with its usual duration first', () => {
     const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9 })
     expect(explanation('', slow, undefined, [], now)).toBe(
-      'Slower than usual: 2.9× the usual 20 s on this node.',
+      'Slower than usual: 2.9× the usual 20 s at this node’s speed.',
     )
     const disk = { ...slow, bound: { by: 'disk', why: 'The disk is busy.', figures: {} } } as const
     expect(explanation('Blocked', disk, undefined, [], now)).toMatch(
@@ -218,19 +218,19 @@ it('a retry states its reason, and a new pull states that the earlier attempt wa
 it('a usual duration based on other pulls is marked as an estimate', () => {
   const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9, usualBasis: 'node' })
   expect(slowSentence(slow)).toBe(
-    'Slower than usual: 2.9× the usual ≈ 20 s on this node, estimated from other registries on this node.',
+    'Slower than usual: 2.9× the usual ≈ 20 s at this node’s speed, estimated from other registries on this node.',
   )
   expect(usualWords({ ...slow, usualBasis: 'image' }, 20)).toBe('20 s')
 })
 
 it.each([
-  [{ usualCount: 1 }, ' on this node (1 pull)'],
-  [{ usualCount: 5 }, ' on this node (median of 5 pulls)'],
+  [{ usualCount: 1 }, ' at this node’s speed (1 pull, too few to call a pull slow)'],
+  [{ usualCount: 5 }, ' at this node’s speed (median of 5 pulls)'],
   [
     { usualCount: 5, usualBasis: 'repository' },
-    ' on this node, estimated from other tags (median of 5 pulls)',
+    ' at this node’s speed, estimated from other tags (median of 5 pulls)',
   ],
-  [{}, ' on this node'],
+  [{}, ' at this node’s speed'],
 ] as const)('the number of earlier pulls and their kind explain the usual duration: %j', (change, words) => {
   expect(basisWords(aPull({ usualSeconds: 20, ...change }))).toBe(words)
 })

@@ -162,15 +162,19 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of a usual duration: ` on this node, estimated from other tags (median of 5 pulls)`. */
+const FEWEST_TO_COMPARE = 3
+
+/** The basis of a usual duration: ` at this node’s speed, estimated from other tags (median of 5 pulls)`. The server
+ * adjusts the durations of pulls on other nodes. */
 export function basisWords({ usualBasis = 'image', usualCount = 0 }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]
   const median = usualCount > 1 ? 'median of ' : ''
+  const tooFew = usualCount < FEWEST_TO_COMPARE ? ', too few to call a pull slow' : ''
   return joined(
     '',
-    ' on this node',
+    ' at this node’s speed',
     basis && `, estimated from ${basis}`,
-    usualCount > 0 && ` (${median}${count(usualCount, 'pull')})`,
+    usualCount > 0 && ` (${median}${count(usualCount, 'pull')}${tooFew})`,
   )
 }
 

@@ -38,7 +38,7 @@ it('says what was in progress at a moment, how fast, and what has become of it',
     ended('later', 1, 5),
   ]
   expect(momentWords(AT, pulls, samples)).toBe(
-    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. Queued and failed pulls whose pods were deleted later are not listed.`,
+    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. Pulls that were queued then are listed only if they are still queued. Failed pulls whose pods were deleted later are not listed.`,
   )
 })
 

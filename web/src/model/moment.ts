@@ -82,7 +82,7 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
           )}.`,
         ]
       : []),
-    'Queued and failed pulls whose pods were deleted later are not listed.',
+    'Pulls that were queued then are listed only if they are still queued. Failed pulls whose pods were deleted later are not listed.',
     ...(oldest !== undefined && at < oldest
       ? [`The list contains no pull that ended before ${timeOfDay(oldest)}.`]
       : []),

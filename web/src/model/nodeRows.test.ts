@@ -80,6 +80,14 @@ it('blames a pull without pods for the queue behind it', () => {
   const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
   expect(row?.limit).toEqual({
     word: 'a pull that no pod waits for',
-    why: 'No pod waits for it; 1 pull queues behind it',
+    why: 'No pod waits for it; 1 pull queues behind it.',
   })
+  const network = { by: 'network', why: 'Other nodes are faster.', figures: {} } as const
+  const [slow] = nodeRows(
+    [node],
+    [{ ...aPull(), bound: network }, ...pulls.slice(1)],
+    { query: parseQuery(''), sort: undefined },
+    context,
+  )
+  expect(slow?.limit?.word).toBe('the node’s network, a pull that no pod waits for')
 })

@@ -3,7 +3,7 @@ import type { Sort } from '../url/urlState'
 import type { ClusterNode, LimitName, NodeState, Pull } from '../wire/wire'
 import { speedOf } from './comparison'
 import { groupBy } from './failureGroups'
-import { count } from './format'
+import { count, joined } from './format'
 import { registryOf } from './images'
 import { LIMIT_WORDS } from './limit'
 import { byFigure, byText, type Compare, median, type Order, ordered } from './order'
@@ -98,15 +98,22 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
   return found
 }
 
-/** If pulls are queued behind a pull that no pod is waiting for, identifies that pull as the cause. If a pull is
- * stalled while other nodes are receiving bytes from the same registry, identifies the node as the cause. If several
- * nodes are stalled and none is receiving bytes, identifies the registry as the cause. Otherwise, returns the factor
- * that limits most of the pulls. */
+/** What limits the node's pulls, and the pull that blocks its queue although no pod is waiting for it, if there is
+ * one. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
-  for (const pull of live) {
-    const why = blockedWords(pull, new Map([[pull.nodeName, live]]))
-    if (why !== '') return { word: 'a pull that no pod waits for', why }
+  const limit = technicalLimit(live, served)
+  const blocked = live.map(pull => blockedWords(pull, new Map([[pull.nodeName, live]]))).find(Boolean)
+  if (blocked === undefined) return limit
+  return {
+    word: joined(', ', limit?.word, 'a pull that no pod waits for'),
+    why: joined(' ', limit?.why, `${blocked}.`),
   }
+}
+
+/** If a pull is stalled while other nodes are receiving bytes from the same registry, identifies the node as the cause.
+ * If several nodes are stalled and none is receiving bytes, identifies the registry as the cause. Otherwise, returns the
+ * factor that limits most of the pulls. */
+function technicalLimit(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {
     const registry = registryOf(stalled)

@@ -298,7 +298,7 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
   const known = pulling
     .filter(isComparable)
-    .sort((a, b) => secondsOf(a) - secondsOf(b) || queued(a) - queued(b) || byName(a, b))
+    .sort((a, b) => secondsOf(a) - secondsOf(b) || a.later.length - b.later.length || queued(a) - queued(b))
   const last = known.at(-1)
   if (last === undefined || pulling.length < 2) return undefined
   const kept = known.filter(one => imageAndNode(one) === before).at(-1) ?? last
