@@ -116,6 +116,27 @@ async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -
     await serial.counted(missing)
 
 
+async def test_the_retry_after_a_kubelet_restart_is_predicted_for_a_new_back_off(serial: Lab) -> None:
+    missing = f"{serial.registry.host}/team/forgotten:1"
+    await serial.create(failing := pod("forgotten", missing))
+    await serial.happened("forgotten", "Failed", image=missing, times=3)
+    # The kubelet's times are in whole seconds, so an attempt right after the failure could not be told apart from it.
+    await asyncio.sleep(5)
+    # The kubelet would now wait for 40 s, and for 80 s after the fourth failure. A restarted kubelet waits for 10 s.
+    await serial.cluster.kubelet.stop()
+    await serial.cluster.kubelet.start()
+    await serial.happened("forgotten", "Pulling", image=missing, times=5)
+    failed = serial.kubelet.events(pod="forgotten", reason="Failed", image=missing)[3]
+    following = serial.kubelet.events(pod="forgotten", reason="Pulling")[4]
+    await serial.until(lambda: serial.looks[-1].at > following.at)
+    rows = [row for look in serial.between(failed.at, following.at) for row in look.rows(missing)]
+    assert {(row["status"], row["attempt"]) for row in rows} == {("failed", 4)}
+    delay = serial.sync_delay("forgotten", failed.at, following.at)
+    assert abs(when(rows[-1]["nextRetryAt"]) - following.at) <= RETRY_WITHIN + delay
+    await serial.delete_failing(failing, missing)
+    await serial.counted(missing)
+
+
 async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_new_row(serial: Lab) -> None:
     """This test must be the last one on its cluster, because a kubelet that is short of disk space also evicts pods."""
     layer = make_layer(2 * MIB)
