@@ -120,7 +120,7 @@ async def test_the_retry_after_a_kubelet_restart_is_predicted_for_a_new_back_off
     missing = f"{serial.registry.host}/team/forgotten:1"
     await serial.create(failing := pod("forgotten", missing))
     await serial.happened("forgotten", "Failed", image=missing, times=3)
-    # The kubelet's times are in whole seconds, so an attempt right after the failure could not be told apart from it.
+    # The kubelet's times are in whole seconds, so an attempt right after the failure would not be noticed.
     await asyncio.sleep(5)
     # The kubelet would now wait for 40 s, and for 80 s after the fourth failure. A restarted kubelet waits for 10 s.
     await serial.cluster.kubelet.stop()
