@@ -1,7 +1,7 @@
 """The agent's own types for containerd's data, and for the queries (``Question``) that the tracker wants containerd to
 answer. Sans-I/O.
 
-Times are unix seconds on the node's clock; sizes are in bytes.
+Times are Unix seconds on the node's clock; sizes are in bytes.
 """
 
 from dataclasses import dataclass, field

@@ -138,7 +138,8 @@ COMBINED = "(combined from similar events): "
 """client-go adds this prefix to the newest event if more than ten events differ only in their text (events_cache.go).
 """
 
-# The kubelet's events and waiting messages that contain an image and a cause (image_manager.go).
+# The kubelet's events and waiting containers' messages that name an image (image_manager.go). The rest of the text may
+# give a cause.
 _ABOUT_IMAGE = re.compile(
     r"(?:Failed to pull image|Back-off pulling image|Failed to inspect image|Failed to apply default image tag"
     r"|Container image|[Pp]ulling image|Successfully pulled image) \"(?P<image>(?:[^\"\\]|\\.)*)\"(?:: )?(?P<rest>.*)",

@@ -135,8 +135,8 @@ class Pull:
         came = untimed = own = other = 0
         since = self.seen_at or now
         # `whole` is true if all downloaded bytes of a newly reported layer arrived after the previous report. This is
-        # the case if the agent observed the whole download, or if earlier reports listed only other layers of the pull.
-        # (Bytes that were on the node before the pull are reported as cached.)
+        # the case if the agent observed the whole download, or if earlier reports listed layers of the pull but not
+        # this one. (Bytes that were on the node before the pull are reported as cached.)
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed = self.arriving = Speed(0, now)

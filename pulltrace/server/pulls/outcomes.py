@@ -90,8 +90,8 @@ class Outcomes:
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:
-        """Record the duration of each phase and each limiting factor of a finished attempt. Call this only for an
-        attempt that an agent observed.
+        """For a finished attempt, record how long each phase lasted and how long each factor limited the pull. Call
+        this only for an attempt that an agent observed.
         """
         if not pull.history:
             for phase, seconds in pull.phases.items():

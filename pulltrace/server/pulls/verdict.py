@@ -18,7 +18,7 @@ HOLDS = 5.0
 many seconds after it has stopped limiting the pull.
 """
 SHORT = 5.0
-"""The minimum duration, in seconds, that a finished pull must have to get a verdict."""
+"""The verdict on a finished pull that took less than this, in seconds, is ``unknown``."""
 SHARE = 0.4
 """The verdict on a finished pull identifies a factor only if it limited the pull for at least this fraction of the
 duration.
