@@ -46,8 +46,8 @@ export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place
   )
 }
 
-/** The earliest time at which an image can be ready, or a dash if this bound is too low to be useful. The tooltip says
- * why there is no estimate. */
+/** A lower bound on the time left until an image or a pod is ready, or a dash if the bound is too low to be useful. The
+ * tooltip says why there is no estimate. */
 export function Bound({ seconds, why }: { readonly seconds: number; readonly why: string }) {
   const words = boundWords(seconds)
   return (

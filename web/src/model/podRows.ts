@@ -238,8 +238,8 @@ export function hasImages({ state, isStarted }: PodRow): boolean {
   return state === 'done' && !isStarted
 }
 
-/** A failed pod has no expected ready time, so it stays above the other pods in both sort directions. Started pods stay
- * at the bottom. */
+/** A failed pod has no expected ready time, so it stays above the other pods in both sort directions. Pods that have
+ * started stay at the bottom. */
 const byReady: Compare<PodRow> = (a, b) => {
   const [x, y] = [a, b].map(readySection) as [number, number]
   return x === y ? readyIn(a) - readyIn(b) : x < y ? -Infinity : Infinity

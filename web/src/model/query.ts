@@ -1,7 +1,7 @@
 /** The search box accepts free text and `key:value,value` tokens. Only the text of a query is stored. */
 
-/** The keys. The value of `at:` is a moment, such as `14:05:30`, and the value of `since:` is the start of a period,
- * such as `10m`. The values of all other keys are compared with the properties of a row. */
+/** The keys. The value of `at:` is a point in time, such as `14:05:30`, and the value of `since:` is the start of a
+ * period, such as `10m`. The values of all other keys are compared with the properties of a row. */
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit', 'at', 'since'] as const
 export type Key = (typeof KEYS)[number]
 
@@ -31,7 +31,7 @@ export interface Query {
   readonly words: readonly string[]
   /** A pull matches only if at least one of its attempts was running during every one of these periods. */
   readonly windows: readonly Span[]
-  /** The moments that `at:` specifies. */
+  /** The points in time given by `at:`. */
   readonly moments: readonly number[]
 }
 

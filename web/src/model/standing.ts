@@ -28,7 +28,7 @@ const NEWS_MS = 5 * 60_000
 export const podName = ({ namespace, podName: name }: Pick<PodRef, 'namespace' | 'podName'>): string =>
   `${namespace}/${name}`
 
-/** Whether a pod is still waiting. Started pods remain in the list for a while. */
+/** Whether a pod is still waiting. Pods that have started remain in the list for a while. */
 export function waitsNow({ tookSeconds }: Pick<Pod, 'tookSeconds'>): boolean {
   return tookSeconds === undefined
 }

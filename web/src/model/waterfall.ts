@@ -136,7 +136,7 @@ function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
   ]
 }
 
-/** Round numbers of seconds along the axis. If the word "ready" is shown, the last part of the axis has no numbers. */
+/** Axis ticks at round numbers of seconds. If the word "ready" is shown, the last part of the axis has no ticks. */
 function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
   const until = seconds * (isReadyShown ? 0.7 : 0.96)
