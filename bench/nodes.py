@@ -1,8 +1,8 @@
 """Simulated agents whose pulls progress, complete or fail. Thousands of simulated agents can run in one process.
 
 A report is assembled from one ``bytes`` template per pull. The ``%`` operator inserts the current values into the
-template. The values are padded to a constant length with spaces, which JSON allows. The ``mediaType`` field contains
-the time, in microseconds, at which the report was sent. The server passes the ``mediaType`` field on, so clients can
+template. The values are padded to a constant length with spaces, which JSON allows. The ``mediaType`` field is
+reused to carry the time, in microseconds, at which the report was sent. The server passes this field on, so clients can
 calculate how long the report took to reach them.
 """
 

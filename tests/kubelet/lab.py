@@ -275,8 +275,8 @@ class Lab:
         """Return the polls between two points in time.
 
         The first polls are skipped because they may still show the previous state, and the last ones because they may
-        already show the next state. On a busy machine, the kubelet logs events late, so more of the polls at the end
-        are skipped.
+        already show the next state. On a busy machine, the kubelet logs events late, so more of the final polls are
+        skipped.
         """
         last = end - 0.3 - self.delay(end - 8, end + 2)
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]

@@ -96,8 +96,8 @@ class KubeletLog:
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 
-        If other pods waited for the same pull, the kubelet's PullImage calls for them are not counted. All refusals to
-        pull an image are counted as a single failure.
+        If other pods waited for the same pull, the kubelet's PullImage calls for them are not counted. If the kubelet
+        only refused to pull the image, this counts as one failure, however often it happened.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):
