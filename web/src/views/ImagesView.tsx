@@ -44,13 +44,13 @@ function nodesWords(row: ImageRow): string {
 }
 
 /** An image, and the workload that is rolling it out. */
-function Image({ row: { imageRef, workload, since, done, nodeCount } }: { readonly row: ImageRow }) {
+function Image({ row: { imageRef, workload, since } }: { readonly row: ImageRow }) {
   return (
     <>
       <ImageLabel imageRef={imageRef} />
       {workload !== undefined && (
         <span className={classes(shared.cut, shared.small, styles.workload)} title={workload}>
-          Rollout since {timeOfDay(since)}, {done} of {count(nodeCount, 'node')}: {workload}
+          Rollout since {timeOfDay(since)}: {workload}
         </span>
       )}
     </>
