@@ -83,22 +83,26 @@ async def test_a_pull_fails_and_its_retry_completes_if_containerd_stops(serial: 
 
 async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -> None:
     missing = f"{serial.registry.host}/team/restart:1"
+
+    def failures() -> int:
+        return len(serial.kubelet.events(pod="restart", reason="Failed", image=missing))
+
     await serial.create(failing := pod("restart", missing))
     # The kubelet now waits for 40 s before its next attempt. If the server takes longer than that to restart, the test
     # uses a later attempt instead.
     await serial.happened("restart", "Failed", image=missing, times=3)
     await asyncio.sleep(2)
+    stopped = failures()
     await serial.observed.restart_server()
     restarted = time.time()
+    if failures() > stopped:  # a server does not log the attempts that ended before it started
+        serial.overlapping.add(missing)
 
     def attempts(look: Look) -> list[tuple[str, int]]:
         return [(row["status"], row["attempt"]) for row in look.rows(missing)]
 
     def is_shown(number: int) -> bool:
         return serial.looks[-1].at > restarted and attempts(serial.looks[-1]) == [("failed", number)]
-
-    def failures() -> int:
-        return len(serial.kubelet.events(pod="restart", reason="Failed", image=missing))
 
     await serial.until(lambda: is_shown(failures()))
     shown, failed = serial.looks[-1].at, failures()
@@ -113,7 +117,8 @@ async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -
     assert errors[-1] <= RETRY_WITHIN + delay
     assert max(errors) <= ONE_SYNC_WRONG + delay
     await serial.delete_failing(failing, missing)
-    await serial.counted(missing)
+    if missing not in serial.overlapping:
+        await serial.counted(missing)
 
 
 async def test_the_retry_after_a_kubelet_restart_is_predicted_for_a_new_back_off(serial: Lab) -> None:
