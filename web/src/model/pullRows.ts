@@ -17,20 +17,17 @@ export interface PullRow {
   /** How many pods are currently waiting for this row's pulls. */
   readonly waiters: number
   readonly standing: Standing
-  /** The pull's place in its node's queue. */
+  /** The pull's place in its node's queue; undefined if the pull is not queued or if the row has several pulls. */
   readonly place: QueuePlace | undefined
   /** Reports that pulls are queued behind this one even though no pod is waiting for it; empty if that is not the
    * case. */
   readonly blocked: string
 }
 
-const MOMENT_MS = 3000
-
-/** Whether the pull's row is listed among the failures. A retry often fails immediately, so the pull's row stays among
- * the failures for up to three seconds after the retry was queued. */
-function isFailure(pull: Pull, { now }: Context): boolean {
-  const isNew = isFailingRetry(pull) && now - pull.startedAt < MOMENT_MS
-  return isNew || pullState(pull) === 'failed'
+/** Whether the pull's row is listed among the failures. A retry often fails as well, so the row stays there until the
+ * first byte arrives. */
+function isFailure(pull: Pull): boolean {
+  return isFailingRetry(pull) || pullState(pull) === 'failed'
 }
 
 /** The `status:` filter values that match this pull. Stalled and resolving pulls also count as downloading, as they do
@@ -96,7 +93,7 @@ interface Section {
 
 function sectionOf(pull: Pull, context: Context): Section {
   if (standing(pull, context) === 'past') return { rank: RANK.done, isWaitedFor: false }
-  const rank = RANK[isFailure(pull, context) ? 'failed' : pullState(pull)]
+  const rank = RANK[isFailure(pull) ? 'failed' : pullState(pull)]
   return { rank, isWaitedFor: rank !== RANK.queued && waitersOf(pull, context).length > 0 }
 }
 
@@ -181,7 +178,7 @@ export function pullRows(
       ids: ofRow.map(({ id }) => id),
       waiters: waiterCount(ofRow, context),
       standing: standing(pull, context),
-      place: live && queuePlace(pull, live),
+      place: live && ofRow.length === 1 ? queuePlace(pull, live) : undefined,
       blocked: live ? blockedWords(pull, live) : '',
     }
   })
@@ -203,7 +200,7 @@ function groupsOf(
 ): ReadonlyMap<string, Group> {
   const found = new Map<string, Group>()
   const closed = pulls.filter(({ id }) => !open.includes(id))
-  const failed = closed.filter(pull => isFailure(pull, context))
+  const failed = closed.filter(isFailure)
   const isPast = (pull: Pull) => standing(pull, context) === 'past'
   for (const { key, pulls: ofCause } of failureGroups(failed.filter(pull => !isPast(pull))))
     add({ key, pulls: [...ofCause].sort(byImageAndNode) })

@@ -5,7 +5,7 @@ import { imageCount, isGroupKey } from '../model/failureGroups'
 import { count } from '../model/format'
 import { attemptsAt } from '../model/moment'
 import { isRestless, type PullRow, pullRows } from '../model/pullRows'
-import { stateWord } from '../model/pullState'
+import { hasEnded, stateWord } from '../model/pullState'
 import { parseQuery } from '../model/query'
 import { useNow, useSnapshot } from '../store/useStore'
 import { useUrl } from '../url/useUrl'
@@ -72,7 +72,7 @@ function useShownRows(
     const before = last.current.get(row)
     if (before !== undefined && row.ids.every((id, at) => pulls.get(id) === before.pulls[at])) return before
     const found = row.ids.flatMap(id => pulls.get(id) ?? [])
-    const [pull] = found
+    const pull = found.find(hasEnded) ?? found[0]
     if (pull === undefined) return []
     const shown = { ...row, pull, pulls: found, moment }
     last.current.set(row, shown)

@@ -70,10 +70,10 @@ function Pods({ row: { waiters, pull } }: Cell) {
 }
 
 function Progress({ row: { pull, pulls, place, standing, blocked } }: Cell) {
-  if (hasFailed(pull)) {
+  if (hasFailed(pull) || (standing === 'failing' && pulls.length > 1)) {
     return (
       <span className={standing === 'failing' ? shared.failed : shared.dim}>
-        <Reason pull={pulls.find(hasEnded) ?? pull} />
+        <Reason pull={pull} />
       </span>
     )
   }
