@@ -25,6 +25,9 @@ STRIP = 'section[aria-label="Needs attention"]'
 TALL = {"width": 1480, "height": 6000}
 """A viewport large enough for all of the demo's rows. Rows outside the viewport are not rendered."""
 
+FAILING = ("Failed", "Retry queued")
+"""How the state column begins if the pull is failing."""
+
 LIST_SECONDS = 2.5
 """The maximum time, in seconds, between the page's requests for the list of pods, on an idle machine."""
 
@@ -59,11 +62,11 @@ def false_claims(seen: Json) -> list[str]:
         told = re.search(r"(\d+) pods? (?:is|are) waiting", claim["text"])
         if told is None or "cannot be pulled" not in claim["text"]:
             continue
-        rows = [row for row in waiting if claim["subject"] in row["image"] and row["state"].startswith("Failed")]
+        rows = [row for row in waiting if claim["subject"] in row["image"] and row["state"].startswith(FAILING)]
         if len(rows) != int(told[1]):
             found.append(f"{claim['text']} But {len(rows)} rows: {rows}")
-    failed = [row for row in waiting if row["state"].startswith("Failed")]
-    silent = [row for row in failed if not any(claim["subject"] in row["image"] for claim in seen["claims"])]
+    failing = [row for row in waiting if row["state"].startswith(FAILING)]
+    silent = [row for row in failing if not any(claim["subject"] in row["image"] for claim in seen["claims"])]
     return found + [f"not in the strip: {row['image']}" for row in silent]
 
 

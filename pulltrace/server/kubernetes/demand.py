@@ -69,6 +69,14 @@ class ImageDemand:
         """
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
+    def from_first_request(self, ended_at: float) -> "ImageDemand":
+        """Return this demand with the time of the first request since the last pull, which ended at ``ended_at``.
+
+        That request counts even if its pod has been deleted, because the kubelet keeps it in its queue.
+        """
+        first = next((start for start in self.starts if start > ended_at), self.since)
+        return replace(self, since=first) if self.pulling and first < self.since else self
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingContainer:

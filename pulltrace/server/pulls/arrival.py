@@ -209,6 +209,11 @@ class Arrival:
         if self.pull and ended_at is not None:
             self.pull.ended_at, self._failure = ended_at, failure
 
+    def assign(self, demand: ImageDemand) -> None:
+        """Assign the demand. Until the image is being pulled, the demand counts from its first request."""
+        ended_at = self.pull.ended_at if self.pull else -math.inf
+        self.demand = demand if ended_at is None else demand.from_first_request(ended_at)
+
     def note_queue(self, ahead: tuple[str, ...], deleted_requests: Sequence[float]) -> None:
         """If this image is queued, record what is ahead of it in the kubelet's queue (see ``Row.note_queue``)."""
         if self.demand is not None and self.demand.pulling and not self.is_running:

@@ -317,7 +317,7 @@ class _Open:
                 if not _needs_row(demand, now):
                     continue
                 found = self._new_arrival(seed_of(demand), Name.of(demand.image))
-            found.demand = demand
+            found.assign(demand)
             for arrival in of_image:
                 if demand.failure:
                     arrival.explain(demand.failure)

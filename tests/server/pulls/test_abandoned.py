@@ -57,6 +57,22 @@ def test_the_queued_pull_of_a_deleted_pod_counts_as_ahead_in_the_queue_until_it_
     assert ahead(sim) == (None, "Queued behind team/big and 1 more on this node.")
 
 
+def test_a_queued_image_keeps_its_place_if_its_pod_is_replaced(sim):
+    replaced = web("replaced", OLD)
+    sim.apply(seen(replaced), event(replaced.pulling("app", NOW + 11)), at=11)
+    started = {row.image_ref: row.started_at.timestamp() - NOW for row in sim.shown}
+    assert (started[OLD], started[NEW]) == (1, 4)
+    assert ahead(sim)[0] is None  # the image now has a row
+
+
+def test_a_queued_image_loses_its_place_if_the_pull_of_its_deleted_pod_fails(sim):
+    replaced = web("replaced", OLD)
+    sim.apply(seen(replaced), event(replaced.pulling("app", NOW + 11)), at=11)
+    sim.apply(event(sim.old.failed("app", NOW + 12, NOT_FOUND)), at=12)
+    started = {row.image_ref: row.started_at.timestamp() - NOW for row in sim.shown}
+    assert (started[OLD], started[NEW]) == (11, 4)
+
+
 def test_the_pull_of_a_deleted_pod_does_not_count_as_ahead_of_a_pull_that_was_requested_earlier(sim):
     last = web("last", "redis:7")
     sim.apply(seen(last), event(last.pulling("app", NOW + 10)), at=10.4)
