@@ -65,6 +65,34 @@ it('sorts unknown times and finished pulls last in both directions', () => {
   expect(keys({ of, sort: '-left' })).toEqual(['slow', 'fast', 'unknown', 'ended'])
 })
 
+it('sorts queued pulls by the time until they are expected to be ready', () => {
+  const queued = (id: string, startedAt: number, usualSeconds?: number) =>
+    at(id, {
+      status: 'queued',
+      nodeName: 'n',
+      startedAt,
+      ...(usualSeconds !== undefined && { usualSeconds }),
+    })
+  const of = [
+    at('running', { nodeName: 'n', etaSeconds: 10, updatedAt: T0 }),
+    queued('first', T0 + 1, 60),
+    queued('second', T0 + 2, 5),
+    queued('bound', T0 + 3),
+    at('other', { etaSeconds: 62 }),
+    at('unknown', { nodeName: 'm' }),
+    at('alone', { nodeName: 'm', status: 'queued', startedAt: T0 + 4 }),
+  ]
+  expect(keys({ of, sort: 'left' })).toEqual([
+    'running',
+    'first',
+    'other',
+    'second',
+    'bound',
+    'unknown',
+    'alone',
+  ])
+})
+
 it.each(['colour', '__proto__', 'constructor', 'valueOf', 'hasOwnProperty', 'toString'])(
   'keeps the default order for the unknown column %s',
   column => {

@@ -2,11 +2,20 @@
 import type { Sort } from '../url/urlState'
 import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, isCancelled, severity } from './failureGroups'
+import { LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded, isFailingRetry, limitNow, type PullState, pullState, shownRate } from './pullState'
+import {
+  hasEnded,
+  isFailingRetry,
+  limitNow,
+  type PullState,
+  pullState,
+  remainingSeconds,
+  shownRate,
+} from './pullState'
 import { type Facts, filtered, parseQuery, type Query, type Span } from './query'
-import { blockedWords, livePulls, type QueuePlace, queuePlace } from './queue'
+import { blockedWords, forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
 
 /** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node. Its
@@ -139,6 +148,19 @@ export const PULL_ORDER: Order<Pull> = {
   left: whileLive(({ etaSeconds }) => etaSeconds),
 }
 
+/** Sorts by the values that the column shows. For a queued pull, this is the time until it is expected to be ready, or
+ * a lower bound. */
+function byTimeLeft(pulls: readonly Pull[], live: LivePulls, now: number): Compare<Pull> {
+  const left = new Map(pulls.map(pull => [pull, shownSeconds(pull, queuePlace(pull, live), now)]))
+  return whileLive(pull => left.get(pull))
+}
+
+function shownSeconds(pull: Pull, place: QueuePlace | undefined, now: number): number | undefined {
+  if (place === undefined) return remainingSeconds(pull, now)
+  const { ready, unknown } = forecast(pull, place, now)
+  return unknown === undefined || ready >= LEAST_BOUND ? ready : undefined
+}
+
 /** The columns whose values change constantly. */
 const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
 
@@ -171,7 +193,8 @@ export function pullRows(
   const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
   // The list for a past moment does not contain all pulls that were queued at that moment.
   const live = query.moments.length === 0 ? livePulls(all) : undefined
-  return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {
+  const order = live && sort?.column === 'left' ? { left: byTimeLeft(alone, live, context.now) } : PULL_ORDER
+  return ordered(alone, sort, order, byAttention(context)).map(pull => {
     const { key, pulls: ofRow } = groups.get(pull.id) ?? { key: pull.id, pulls: [pull] }
     return {
       key,
