@@ -161,6 +161,22 @@ class _Recent:
             samples.cost = _Cost.fit(samples)
         return samples.cost
 
+    def costs(self, one: Hashable, other: Hashable) -> tuple[_Cost, _Cost] | None:
+        """Return the costs for two keys, or None if they cannot be compared. Pulls that are larger than all pulls of
+        the other key are left out. Otherwise, a large image that only one node has pulled would make that node look
+        slow, for example because one large layer is fetched over a single connection.
+        """
+        limit = SAME_SIZE * min(max((item.size for item in self.get(key)), default=0) for key in (one, other))
+        found = [self._cost_below(key, limit) for key in (one, other)]
+        return (found[0], found[1]) if found[0] and found[1] else None
+
+    def _cost_below(self, key: Hashable, limit: float) -> _Cost | None:
+        samples = self.get(key)
+        below = [item for item in samples if item.size <= limit]
+        if len(below) == len(samples):
+            return self.cost(key)
+        return _Cost.fit(below) if below else None
+
 
 class Usual:
     """The earlier pulls. ``record`` adds a pull, and ``estimate`` derives a pull's usual duration."""
@@ -226,38 +242,51 @@ class Usual:
         scaled = [self._scale(item, node, size or item.size) for item in samples]
         compared = [item for item in scaled if item.is_compared]
         seconds = sorted(item.seconds for item in compared or scaled)
+        usual = median(seconds)
+        if basis not in ROUGH:
+            usual = max(usual, self._shortest(samples, size))
         return Estimate(
-            median=round(median(seconds), 1),
+            median=round(usual, 1),
             p90=round(seconds[int(0.9 * len(seconds))], 1) if len(seconds) >= MANY else None,
             count=len(seconds),
             basis=basis if compared else UsualBasis.OTHER_NODES,
             is_firm=basis not in ROUGH and sum(item.is_firm for item in compared) >= ENOUGH,
         )
 
+    def _shortest(self, samples: Sequence[_Sample], size: int | None) -> float:
+        """Return the shortest of these durations, or zero if too few of the pulls ran on nodes that are not slow. The
+        adjustment to this node may be wrong, so a pull is not expected to be faster than all earlier pulls.
+        """
+        found = [self._resize(item, size or item.size) for item in samples if self._rates.slow_node(item.node) is None]
+        return min(found) if len(found) >= ENOUGH else 0.0
+
+    def _resize(self, sample: _Sample, size: int) -> float:
+        """Return how long an earlier pull would have taken on its own node if it had fetched ``size`` bytes."""
+        if sample.size == size:
+            return sample.seconds
+        there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
+        return sample.seconds * there.of(size) / there.of(sample.size)
+
     def _scale(self, sample: _Sample, node: str, size: int) -> _Scaled:
         """Return how long an earlier pull would have taken on this node if it had fetched ``size`` bytes."""
         if sample.node == node and sample.size == size:
             return _Scaled(sample.seconds, is_compared=True, is_firm=True)
         is_similar = size <= SIMILAR_SIZE * sample.size and sample.size <= SIMILAR_SIZE * size
-        there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
-        seconds = sample.seconds
-        if sample.size != size:
-            seconds *= there.of(size) / there.of(sample.size)
+        seconds = self._resize(sample, size)
         if sample.node == node and is_similar:
             return _Scaled(seconds, is_compared=True, is_firm=True)
         # Nodes are compared by their pulls from this registry, so a slow registry does not make a node look slow. If
         # one of the nodes has not used this registry yet, the comparison covers the two nodes' pulls from all
         # registries.
         for registry in (sample.registry, None):
-            here, other = self._paces.cost((registry, node)), there
-            if registry is None:
-                other = self._paces.cost((None, sample.node)) or there
-            if here and here.reaches(size) and other.reaches(size):
+            here, other = self._paces.costs((registry, node), (registry, sample.node)) or (None, None)
+            if here and other and here.reaches(size) and other.reaches(size):
                 seconds = _moved(seconds, here.of(size), other.of(size))
                 is_proven = registry is not None and here.count >= ENOUGH and other.count >= ENOUGH
                 return _Scaled(seconds, is_compared=True, is_firm=is_similar and is_proven)
         if per_byte := self._rates.slow_node(node):
             least = OVERHEAD + size * per_byte
+            there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
             seconds = max(_moved(seconds, least, there.of(size)), least) if is_similar else least
             return _Scaled(seconds, is_compared=True, is_firm=False)
         return _Scaled(seconds, is_compared=sample.node == node, is_firm=False)

@@ -104,6 +104,26 @@ def test_small_pulls_do_not_determine_the_estimate_for_a_large_pull_on_a_slow_no
     assert estimate(usual, image="new/small:1", node="slow", size=10 * MB).median == pytest.approx(4.5, abs=0.5)
 
 
+def test_a_node_does_not_look_faster_because_it_has_not_pulled_an_image_whose_single_layer_is_slow():
+    usual = Usual()
+    for node in ("a", "b"):
+        pull_small_images(usual, FAST, node)
+    record(usual, 90, image="base/one-layer:1", node="a", size=200 * MB)
+    found = estimate(usual, image="base/one-layer:1", node="b", size=200 * MB)
+    assert (found.basis, found.median) == ("image", 90.0)
+
+
+def test_a_pull_is_not_expected_to_be_faster_than_all_earlier_pulls_of_the_image():
+    usual = Usual()
+    for node, rate in (("a", FAST), ("b", FAST), ("c", FAST), ("fast", 4 * FAST)):
+        pull_small_images(usual, rate, node)
+    for node, seconds in (("a", 6.0), ("b", 6.4)):
+        record(usual, seconds, node=node)
+    assert estimate(usual, node="fast").median < 5.0, "two pulls are too few"
+    record(usual, 6.2, node="c")
+    assert estimate(usual, node="fast").median == 6.0
+
+
 def test_a_stalled_pull_does_not_change_the_estimated_time_per_byte_of_a_node():
     usual = Usual()
     pull_small_images(usual, FAST, "fast")
