@@ -143,11 +143,12 @@ class PullStatus(JsonObject, frozen=True):
     ``unobserved`` status means that the kubelet requested the image on a node whose agent does not report.
     ``usual_seconds`` is the median duration of ``usual_count`` similar earlier pulls. ``usual_basis`` is the kind of
     earlier pulls that ``usual_seconds`` is based on. If the earlier pulls were of other images, the usual duration is
-    only an estimate. ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. It is set only if the
-    pull takes at least twice as long as usual and at least ten seconds longer than usual, and if enough similar pulls
-    are known. ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries
-    them. ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the
-    time is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
+    only an estimate. ``usual_comparable`` is true if the earlier pulls are numerous and similar enough for a pull to be
+    called slow. ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. It is set only if
+    ``usual_comparable`` is true and the pull takes at least twice as long as usual and at least ten seconds longer.
+    ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries them.
+    ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the time
+    is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
     """
 
     id: str
@@ -195,6 +196,7 @@ class PullStatus(JsonObject, frozen=True):
     earlier_attempts: tuple[EarlierAttempt, ...] | None = None
     usual_basis: UsualBasis | None = None
     usual_count: int | None = None
+    usual_comparable: bool = False
 
 
 class RemovedPull(JsonObject, frozen=True):

@@ -122,6 +122,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         usual_seconds=usual.median if usual else None,
         usual_basis=usual.basis if usual else None,
         usual_count=usual.count if usual else None,
+        usual_comparable=usual is not None and usual.is_firm,
         slower_than_usual=insight.slower,
         via=state.via,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
@@ -185,6 +186,7 @@ def status_without_pull(
         usual_seconds=usual.median if usual else None,
         usual_basis=usual.basis if usual else None,
         usual_count=usual.count if usual else None,
+        usual_comparable=usual is not None and usual.is_firm,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
         earlier_attempts=context.earlier or None,
     )

@@ -293,10 +293,12 @@ def test_the_usual_duration_of_a_pull_is_estimated_from_earlier_pulls():
     assert pulled(sim, 1, 20, began=0).usual_seconds is None
     second = pulled(sim, 2, 21, began=100)
     assert (second.usual_seconds, second.usual_count, second.slower_than_usual) == (20.0, 1, None)
+    assert not second.usual_comparable
     third = pulled(sim, 3, 20, began=200)
     assert (third.usual_seconds, third.slower_than_usual) == (20.5, None)
     fourth = pulled(sim, 4, 60, began=300)
     assert (fourth.usual_seconds, fourth.usual_count, fourth.slower_than_usual) == (20.0, 3, 3.0)
+    assert fourth.usual_comparable
     assert sim.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 3
     assert sim.metrics.render("", sim.hub.gauges()).count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
     sim.at(1000)

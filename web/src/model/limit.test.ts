@@ -224,10 +224,13 @@ it('a usual duration based on other pulls is marked as an estimate', () => {
 })
 
 it.each([
-  [{ usualCount: 1 }, ' at this node’s speed (1 pull, too few to call a pull slow)'],
-  [{ usualCount: 5 }, ' at this node’s speed (median of 5 pulls)'],
   [
-    { usualCount: 5, usualBasis: 'repository' },
+    { usualCount: 5 },
+    ' at this node’s speed (median of 5 pulls, too few or too different to call a pull slow)',
+  ],
+  [{ usualCount: 5, usualComparable: true }, ' at this node’s speed (median of 5 pulls)'],
+  [
+    { usualCount: 5, usualBasis: 'repository', usualComparable: true },
     ' at this node’s speed, estimated from other tags (median of 5 pulls)',
   ],
   [{}, ' at this node’s speed'],

@@ -162,14 +162,12 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-const FEWEST_TO_COMPARE = 3
-
 /** The basis of a usual duration: ` at this node’s speed, estimated from other tags (median of 5 pulls)`. The server
  * adjusts the durations of pulls on other nodes. */
-export function basisWords({ usualBasis = 'image', usualCount = 0 }: Pull): string {
+export function basisWords({ usualBasis = 'image', usualCount = 0, usualComparable }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]
   const median = usualCount > 1 ? 'median of ' : ''
-  const tooFew = usualCount < FEWEST_TO_COMPARE ? ', too few to call a pull slow' : ''
+  const tooFew = usualComparable ? '' : ', too few or too different to call a pull slow'
   return joined(
     '',
     ' at this node’s speed',

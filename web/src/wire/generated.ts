@@ -69,6 +69,7 @@ export interface PullStatus {
   readonly earlierAttempts?: readonly EarlierAttempt[]
   readonly usualBasis?: UsualBasis
   readonly usualCount?: number
+  readonly usualComparable?: boolean
 }
 
 export const PULL_PHASE = [

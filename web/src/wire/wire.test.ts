@@ -159,6 +159,7 @@ describe('fields that newer servers send', () => {
         usualSeconds: 130,
         slowerThanUsual: 2.9,
         usualCount: 4,
+        usualComparable: true,
         remoteBytes: 5,
         percentBasis: 'layers',
         etaMissing: 'its size is not known',
@@ -170,6 +171,7 @@ describe('fields that newer servers send', () => {
     expect(pull).toMatchObject({
       status: 'unobserved',
       usualCount: 4,
+      usualComparable: true,
       bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92 } },
       via: ['mirror.local'],
       usualSeconds: 130,

@@ -157,6 +157,8 @@ export function parsePull(value: unknown, updatedAt = 0) {
     usualBasis: from.oneOf('usualBasis', USUAL_BASIS),
     /** The number of earlier pulls from which the usual duration was derived. */
     usualCount: from.optionalAmount('usualCount'),
+    /** Whether the earlier pulls are numerous and similar enough for a pull to be called slow. */
+    usualComparable: from.flag('usualComparable'),
     /**
      * How many times longer than usual the pull takes. This is undefined if the pull is not slower than usual.
      */
