@@ -8,6 +8,8 @@ this module does.
 import logging
 from collections.abc import Callable
 
+from msgspec import structs
+
 from pulltrace.logs import fields
 from pulltrace.server.metrics import Metrics, result_of
 from pulltrace.server.models import Factor, PullStatus
@@ -56,6 +58,8 @@ class Outcomes:
         still missing.
         """
         again = before is not None and before.attempt < pull.attempt
+        if again and pull.id in self._incomplete:
+            self._settle_earlier(pull.id, arrival, now)
         if before is None or (again and (before.status.ended or before.started_at != pull.started_at)):
             _log.info("pull.started", extra=fields(**_identify(pull)))
         if not pull.status.ended:
@@ -84,6 +88,16 @@ class Outcomes:
                 return
             del self._incomplete[id_]
             self._end(pull, phases, now)
+
+    def _settle_earlier(self, id_: str, arrival: Arrival, now: float) -> None:
+        """Record the result of an attempt that is now followed by another one, with the reason that is published among
+        the arrival's earlier attempts.
+        """
+        _, pull, phases = self._incomplete.pop(id_)
+        for earlier in arrival.row.earlier:
+            if earlier.attempt == pull.attempt:
+                pull = structs.replace(pull, error_reason=earlier.error_reason, error=earlier.error)
+        self._end(pull, phases, now)
 
     def forget(self, id_: str) -> None:
         """Forget an arrival that is now part of another arrival or is no longer needed by any pod."""

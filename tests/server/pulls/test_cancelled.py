@@ -41,6 +41,48 @@ def test_a_pull_counts_as_cancelled_rather_than_failed_if_it_ends_without_an_err
     assert sim.metric("pull_errors_total", registry="docker.io", reason="canceled") == 0
 
 
+def test_a_cancelled_attempt_that_is_retried_immediately_is_counted_once_as_cancelled(sim, caplog):
+    caplog.set_level(logging.INFO, "pulltrace")
+    one = web()
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
+    sim.apply(event(one.pulling("app", NOW + 7)), at=7)
+    sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1), at=8)
+    sim.at(20)
+    (earlier,) = sim.one.earlier_attempts
+    assert earlier.error_reason is ErrorReason.CANCELED
+    assert sim.hub.throughput.totals(sim.now)[1] == {"canceled": 1}
+    assert sim.metric("pulls_total", registry="docker.io", result="canceled") == 1
+    assert caplog.messages.count("pull.canceled") == 1
+    assert "pull.failed" not in caplog.messages
+
+
+def test_two_attempts_that_are_cancelled_within_seconds_are_both_counted(sim):
+    one = web()
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
+    sim.apply(event(one.pulling("app", NOW + 7)), at=7)
+    sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1), at=8)
+    sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1, **(GONE | {"ended_at": NOW + 8.5})), at=8.6)
+    sim.at(20)
+    assert sim.one.attempt == 2
+    assert sim.hub.throughput.totals(sim.now)[1] == {"canceled": 2}
+
+
+def test_a_pull_that_fails_because_containerd_is_restarted_counts_as_failed(sim):
+    one = web()
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
+    error = "rpc error: code = Unavailable desc = error reading from server: EOF"
+    sim.apply(event(one.failed("app", NOW + 4, error)), at=4)
+    sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **GONE), at=5)
+    sim.at(20)
+    assert (sim.one.error_reason, sim.one.error) == (ErrorReason.UNKNOWN, error)
+    assert sim.hub.throughput.totals(sim.now)[1] == {"failed": 1}
+
+
 def test_a_cancelled_pull_keeps_its_layers(sim):
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
