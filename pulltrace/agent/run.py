@@ -34,9 +34,12 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 async def watch(
-    settings: AgentSettings, silence_limit: float = SILENCE_LIMIT, alive: Callable[[], None] = lambda: None
+    settings: AgentSettings,
+    silence_limit: float = SILENCE_LIMIT,
+    alive: Callable[[], None] = lambda: None,
+    proc: str = "/proc",
 ) -> None:
-    """Run one node's agent until cancelled, and call ``alive`` before each poll.
+    """Run one node's agent until cancelled, and call ``alive`` before each poll. The node's load is read from ``proc``.
 
     Raises ``AgentError`` if containerd is missing or does not respond.
     """
@@ -49,13 +52,22 @@ async def watch(
         if settings.server_url:
             tasks.create_task(reporter.run())
         poller = Poller(containerd, SociRoot(settings.soci_root) if settings.soci_root else None)
-        tasks.create_task(_watch(poller, reporter, settings.report_interval, silence_limit, alive))
+        pressure = Pressure(proc)
+        tasks.create_task(
+            _watch(poller, reporter, settings.report_interval, silence_limit, alive=alive, pressure=pressure)
+        )
 
 
 async def _watch(
-    poller: Poller, reporter: Reporter, interval: float, silence_limit: float, alive: Callable[[], None]
+    poller: Poller,
+    reporter: Reporter,
+    interval: float,
+    silence_limit: float,
+    *,
+    alive: Callable[[], None],
+    pressure: Pressure,
 ) -> None:
-    containerd, pull_log, pressure = poller.containerd, PullLog(), Pressure()
+    containerd, pull_log = poller.containerd, PullLog()
     responded_at = time.monotonic()
     silent = False
     gc.freeze()

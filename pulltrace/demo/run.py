@@ -30,6 +30,8 @@ TICK = 0.2
 """The interval between simulation steps, in seconds."""
 DOWN = 3.0
 """A killed containerd is restarted after this many seconds."""
+NO_PROC = os.devnull
+"""The simulated nodes have no load: the load of this machine would appear on all of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ async def _agent(name: str, containerd: SimulatedContainerd, port: int, delay: f
         "PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket),
         "PULLTRACE_SERVER_URL": f"http://{HOST}:{port}",
     }
-    await watch(load(AgentSettings, environ))
+    await watch(load(AgentSettings, environ), proc=NO_PROC)
 
 
 @asynccontextmanager

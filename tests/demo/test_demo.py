@@ -94,6 +94,17 @@ async def test_a_pull_that_begins_when_the_demo_starts_is_shown(demo):
     await eventually(the_largest_arrives)
 
 
+async def test_the_simulated_nodes_do_not_have_the_load_of_this_machine(demo):
+    _, client, _ = demo
+
+    async def loads():
+        async with client.get("api/v1/nodes") as answer:
+            nodes = (await answer.json())["nodes"]
+        return [node["load"] for node in nodes if "load" in node]
+
+    assert {name for load in await eventually(loads) for name in load} == {"seconds"}
+
+
 async def test_every_node_reports_and_the_dashboard_responds(demo):
     _, client, line = demo
 
