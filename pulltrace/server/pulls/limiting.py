@@ -25,6 +25,12 @@ at most ``IDLE_DISK`` percent of the time.
 """
 FASTER = 3.0
 """A comparison of two rates proves a limit only if one rate is at least this many times the other."""
+SIMILAR = 2.0
+"""A node fetches about as fast as the other nodes if their median rate is at most this many times its rate."""
+FEW_BYTES = 0.1
+"""If the bytes that arrive from a registry are at most this fraction of the disk's traffic, something else keeps the
+disk busy. A pull writes each byte several times, because layers are larger once they are unpacked.
+"""
 LARGE_LAYER = 0.5
 """A layer is dominant if it contains at least this fraction of the bytes that must be fetched for the image."""
 DROPPED = 0.67
@@ -70,13 +76,14 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
         return _disk(load) or NOTHING
     if len(downloading) > 1:
         pull.verdict.best_rate = max(pull.verdict.best_rate, rate)
-    per_connection = rate / len(downloading)
-    moment = (
-        _disk(load)
-        or _one_layer(pull, mine, rate, paces, now)
-        or _compared(pull, per_connection, rate, paces, now)
-        or NOTHING
-    )
+    pull.verdict.connections = max(pull.verdict.connections, len(downloading))
+    per_connection = _per_connection(pull, downloading, now) or rate / len(downloading)
+    # A slow connection is the cause of a slow last layer, so the comparison takes precedence over `_one_layer`.
+    compared = _compared(pull, per_connection, rate, paces, now)
+    moment = compared or _one_layer(pull, mine, rate, paces, now) or NOTHING
+    disk = _disk(load)
+    if disk and not (moment.by is Factor.REGISTRY and _is_disk_irrelevant(pull, per_connection, load, paces, now)):
+        moment = disk
     if pull.state.registry:
         is_sustained = pull.arriving.total >= rate * WINDOW
         paces.record(pull.node.name, pull.state.registry, per_connection, rate, now, is_sustained=is_sustained)
@@ -197,6 +204,30 @@ def _connections(pull: Pull) -> int:
     return sum(layer.state is _DOWNLOADING and not layer.fetched_by for layer in pull.state.layers or ())
 
 
+def _per_connection(pull: Pull, downloading: list[LayerState], now: float) -> float:
+    """Return the mean rate of the layers that are being downloaded, or zero if it is not known yet.
+
+    The rate of the whole pull still includes the layers that have just been completed, so it would be too high.
+    """
+    speeds = (pull.layer_speeds.get(layer.digest) for layer in downloading)
+    rates = [rate for speed in speeds if speed and (rate := speed.rate(now)) > 0.0]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
+def _is_disk_irrelevant(pull: Pull, per_connection: float, load: NodeLoad | None, paces: Paces, now: float) -> bool:
+    """Return whether a busy disk does not slow down this pull: the registry is about as slow on other nodes, and almost
+    all of the disk's traffic has other causes than the pulls from this registry.
+    """
+    registry = pull.state.registry
+    if not registry or load is None or load.disk_written_per_sec is None:
+        return False
+    peers = paces.peers(registry, now)
+    if peers.nodes < 3 or peers.per_connection > SIMILAR * per_connection:
+        return False
+    rate = sum(other.speed.rate(now) for other in pull.node.active.values() if other.state.registry == registry)
+    return rate <= FEW_BYTES * (load.disk_written_per_sec + (load.disk_read_per_sec or 0.0))
+
+
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
     """Return ``Factor.LAYER`` with its figures if a single large layer limits the pull, otherwise None. A layer limits
     the pull if no other layer is being downloaded and the pull was faster when it used several connections.
@@ -234,7 +265,8 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
     fast_elsewhere = peers.nodes >= 3 and peers.per_connection >= FASTER * per_connection
     other = paces.best_other(node.name, registry, now)
     figures = {"bytesPerSec": rate, "bytesPerSecPerConnection": per_connection}
-    if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * rate:
+    total = per_connection * pull.verdict.connections  # does not change when fewer layers are left
+    if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * total:
         if fast_elsewhere:
             return None  # the registry is fast on other nodes, and this node is fast with other registries
         figures |= {"comparedBytesPerSec": other[1].per_connection}

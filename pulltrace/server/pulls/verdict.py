@@ -74,7 +74,7 @@ _NEVER_HELD = _Held()
 class Verdict:
     """The factors that have limited one pull so far."""
 
-    __slots__ = ("_at", "_held", "_moment", "best_rate", "progress", "progress_at", "published", "waits")
+    __slots__ = ("_at", "_held", "_moment", "best_rate", "connections", "progress", "progress_at", "published", "waits")
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
@@ -87,6 +87,8 @@ class Verdict:
         """The durations, in seconds, of the waits that lasted about as long as containerd's connection timeout."""
         self.best_rate = 0.0
         """The best rate that the pull has reached so far with several connections, in bytes per second."""
+        self.connections = 0
+        """The highest number of connections that the pull has used so far."""
         self._at: float | None = None
         self._moment = NOTHING
         self._held: dict[Factor, _Held] = {}

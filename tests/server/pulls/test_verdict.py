@@ -3,12 +3,13 @@
 import logging
 
 import pytest
+from msgspec import structs
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.models import Factor
 from pulltrace.server.pulls.verdict import HOLDS
-from pulltrace.wire import SNAPSHOTTER, LayerPhase, NodeLoad, PullPhase, to_time
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.joined import Joined
@@ -184,6 +185,69 @@ def test_one_large_layer_is_not_the_limiting_factor_if_one_connection_is_as_fast
         big = layer("big", (second * 2 + max(second - 15, 0) * 2) * MIB, 300 * MIB)
         sim.report(pull("lease-1", small, big, at=NOW), at=second, load=CALM)
     assert sim.one.bound.by is Factor.UNKNOWN
+
+
+BUSY_ELSEWHERE = NodeLoad(
+    seconds=1.0, io_pressure=90.0, cpu_pressure=5.0, disk="sda", disk_busy=99.0, disk_written_per_sec=100 * MIB
+)
+
+
+def fetch_on_four_nodes(sim: SimulatedHub, *, slow: int, busy: NodeLoad = CALM) -> set[Factor]:
+    """Fetch 40 MiB/s from ghcr.io on node-1. Then fetch an image with a small and a large layer from docker.io:
+    ``slow`` MiB/s per connection on three other nodes, and later 1 MiB/s on node-1, which has the load ``busy``. Return
+    all verdicts on the last pull.
+    """
+    verdicts = set()
+    download(sim, 40, range(1, 12), **other("fast", "ghcr.io"))
+    end(sim, 13, 0, **other("fast", "ghcr.io"))
+    for second in range(21, 40):
+        for number in range(3):
+            layers = two_layers(second - 20, slow)
+            sim.report(pull("peer", *layers, at=NOW + 20), at=second, load=CALM, node=f"peer-{number}")
+    for second in range(41, 80):
+        sim.report(pull("judged", *two_layers(second - 40, 1), at=NOW + 40, **other("slow")), at=second, load=busy)
+        (status,) = (status for status in sim.shown if status.repository == "slow")
+        verdicts |= {status.bound.by} if status.bound else set()
+    return verdicts
+
+
+def two_layers(second: int, rate: int) -> tuple[LayerState, LayerState]:
+    state = LayerPhase.DOWNLOADING if second < 12 else LayerPhase.DOWNLOADED
+    return layer("small", min(second, 12) * rate * MIB, 12 * rate * MIB, state=state), layer(
+        "large", second * rate * MIB, 300 * rate * MIB
+    )
+
+
+def test_a_slow_registry_remains_the_limiting_factor_when_only_one_large_layer_is_left() -> None:
+    assert fetch_on_four_nodes(SimulatedHub(), slow=1) == {Factor.REGISTRY}
+
+
+@pytest.mark.parametrize(
+    ("slow", "written", "by"),
+    [
+        (1, 100 * MIB, Factor.REGISTRY),
+        (10, 100 * MIB, Factor.DISK),  # other nodes fetch much faster, so the disk may slow down this pull
+        (1, 5 * MIB, Factor.DISK),  # the disk is busy with this pull
+        (1, None, Factor.DISK),
+    ],
+)
+def test_a_disk_that_other_programs_keep_busy_does_not_limit_a_pull_from_a_slow_registry(slow, written, by) -> None:
+    sim = SimulatedHub()
+    busy = structs.replace(BUSY_ELSEWHERE, disk_written_per_sec=written)
+    assert fetch_on_four_nodes(sim, slow=slow, busy=busy) == {by}
+
+
+def test_a_disk_saturated_by_pulls_from_a_fast_registry_limits_the_pull_of_another_fast_registry() -> None:
+    sim = SimulatedHub()
+    assert fetch_on_four_nodes(sim, slow=40, busy=BUSY_ELSEWHERE) == {Factor.DISK}
+
+
+def test_the_rate_per_connection_does_not_rise_when_layers_are_complete() -> None:
+    sim = SimulatedHub()
+    for second in range(1, 30):
+        sim.report(pull("lease-1", *two_layers(second, 1), at=NOW), at=second, load=CALM)
+    pace = sim.hub._analysis.paces.of("node-1", "docker.io", sim.now)
+    assert pace.per_connection <= 1.1 * MIB
 
 
 def test_a_pull_is_limited_by_the_queue_if_it_waits_for_layers_that_another_pull_is_fetching() -> None:
