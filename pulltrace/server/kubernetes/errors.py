@@ -75,9 +75,7 @@ _SYSTEM = (
     r"|invalid cross-device link|invalid argument|bad message"
 )
 _NODE = rf"{_UNPACKING}|\A(?!.*(?:dial |lookup |do request|denied: |containerd\.sock)).*(?:{_SYSTEM})"
-_CANCELED = r"context cancell?ed|code = cancell?ed"
-# containerd was stopped during the pull, or is not running.
-_RUNTIME = r"error reading from server: eof|containerd\.sock"
+_CANCELED = r"context cancell?ed|code = cancell?ed|error reading from server: eof|containerd\.sock"
 
 _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
@@ -115,8 +113,8 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
+        # The runtime was stopped during the pull, and the failure has no other cause.
         (ErrorReason.CANCELED, _CANCELED),
-        (ErrorReason.UNKNOWN, _RUNTIME),  # an error on the node, not in the network
         (
             ErrorReason.NETWORK,
             r"no such host|connection refused|connection reset|no route to host|network is unreachable|broken pipe"

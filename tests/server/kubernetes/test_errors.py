@@ -100,9 +100,6 @@ NODES_OWN = [
     "open /var/lib/containerd/io.containerd.content.v1.content/ingest/x/data: read-only file system",
     "failed to commit: unexpected commit digest sha256:a, expected sha256:b: failed precondition: forbidden",
     "write /var/lib/containerd/ingest/x: input/output error: 503 service unavailable",
-    "rpc error: code = Unavailable desc = error reading from server: EOF",
-    'connection error: desc = "transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: '
-    'connection refused"',
 ]
 
 

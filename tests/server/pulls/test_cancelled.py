@@ -71,7 +71,7 @@ def test_two_attempts_that_are_cancelled_within_seconds_are_both_counted(sim):
     assert sim.hub.throughput.totals(sim.now)[1] == {"canceled": 2}
 
 
-def test_a_pull_that_fails_because_containerd_is_restarted_counts_as_failed(sim):
+def test_a_pull_that_containerd_interrupts_by_a_restart_is_counted_once_as_cancelled(sim):
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
@@ -79,8 +79,8 @@ def test_a_pull_that_fails_because_containerd_is_restarted_counts_as_failed(sim)
     sim.apply(event(one.failed("app", NOW + 4, error)), at=4)
     sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **GONE), at=5)
     sim.at(20)
-    assert (sim.one.error_reason, sim.one.error) == (ErrorReason.UNKNOWN, error)
-    assert sim.hub.throughput.totals(sim.now)[1] == {"failed": 1}
+    assert (sim.one.error_reason, sim.one.error) == (ErrorReason.CANCELED, error)
+    assert sim.hub.throughput.totals(sim.now)[1] == {"canceled": 1}
 
 
 def test_a_cancelled_pull_keeps_its_layers(sim):
