@@ -145,7 +145,7 @@ async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: Scripted
     page = await open_page(server.url + "?view=images")
     row = page.locator(row_of("nginx"))
     await expect(row.locator("td[data-column=rollout]")).to_have_text("11 done · 1 waiting (edge-1)")
-    await expect(row.locator("td[data-column=nodes]")).to_have_text("1 of 12 to go")
+    await expect(row.locator("td[data-column=nodes]")).to_have_text("1 of 12 to go so far")
     words = re.compile(r"Rollout since \d\d:\d\d: Deployment/web in shop")
     await expect(row).to_contain_text(words)
     await expect(row.locator("td[data-column=slowest]")).to_have_text("edge-1waiting")
@@ -158,11 +158,12 @@ async def test_the_images_view_shows_which_node_is_still_pulling(server: Scripte
     await show(
         server,
         pull("f", "worker-1", NGINX, "failed", now=at, errorReason="timeout", pods=[pod("shop", "p", "c", NGINX)]),
-        pull("p", "worker-2", NGINX, "downloading", now=at, etaSeconds=9.0),
+        pull("p", "worker-2", NGINX, "downloading", now=at, percent=58.4, etaSeconds=422.0),
         pull("d", "worker-3", NGINX, "completed", now=at, ago=900, completedAt=rfc3339(at)),
     )
     page = await open_page(server.url + "?view=images")
-    await expect(page.locator("td[data-column=slowest]")).to_have_text("worker-2downloading")
+    words = re.compile(r"^worker-2downloading 58 %, \d:\d\d left$")
+    await expect(page.locator("td[data-column=slowest]")).to_have_text(words)
 
 
 async def test_the_images_view_shows_a_running_pull_that_has_taken_longer_than_all_completed_pulls(

@@ -1,8 +1,8 @@
 /** A short list of pulls within another row. Each entry links to the pull's own row. */
 import { useMemo } from 'react'
 import { classes } from '../classes'
-import { joined, listed, percent, rate } from '../model/format'
-import { hasFailed, knownPercent, shownRate } from '../model/pullState'
+import { joined, listed, rate } from '../model/format'
+import { hasEnded, hasFailed, progressFigure, shownRate } from '../model/pullState'
 import { blockedWords, livePulls, placeWords, type QueuePlace, queuePlace } from '../model/queue'
 import { podName, standing } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
@@ -50,7 +50,7 @@ export function PullList({ pulls, name }: Props) {
                   <span className={styles.progress}>
                     {hasFailed(pull) ? <Reason pull={pull} /> : <ProgressBar pull={pull} />}
                   </span>
-                  <span className={styles.figure}>{figure(pull)}</span>
+                  <Figure pull={pull} isCompared={name === 'node'} />
                 </>
               ) : (
                 <span className={styles.queued}>{words}</span>
@@ -73,9 +73,18 @@ function queuedWords({ pods }: Pull, place: QueuePlace): string {
   return joined(', ', placeWords(place), names.length > 0 && `for ${listed(names, 1)}`)
 }
 
-/** The pull's speed, so that nodes can be compared, or its percentage if the speed is unknown. */
-function figure(pull: Pull): string {
-  if (hasFailed(pull)) return ''
+/** The pull's speed, or its progress if the speed is unknown. A list of nodes shows both while a pull is running. */
+function Figure({ pull, isCompared }: { readonly pull: Pull; readonly isCompared: boolean }) {
   const speed = shownRate(pull)
-  return speed === undefined ? percent(knownPercent(pull)) : rate(speed)
+  const progress = progressFigure(pull)
+  if (hasFailed(pull)) return <span />
+  if (speed === undefined) return <span className={styles.figure}>{progress || '–'}</span>
+  return (
+    <span className={styles.figure}>
+      {isCompared && !hasEnded(pull) && progress !== '' && (
+        <span className={styles.percent}>{progress} · </span>
+      )}
+      {rate(speed)}
+    </span>
+  )
 }

@@ -183,7 +183,9 @@ export function timeLeftWords(pull: Pull, now: number): string | undefined {
   return pull.status === 'extracting' && left >= 60 ? `about ${duration(left)}` : soon(left)
 }
 
+export const ANY_MOMENT = 'any moment'
+
 /** `any moment`, `48 s`, `1:14` */
 export function soon(seconds: number): string {
-  return seconds < 1 ? 'any moment' : clock(seconds)
+  return seconds < 1 ? ANY_MOMENT : clock(seconds)
 }

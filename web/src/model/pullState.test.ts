@@ -1,6 +1,14 @@
 import { expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
-import { averageRate, knownPercent, pullState, remainingSeconds, stopped, unpackedShare } from './pullState'
+import {
+  averageRate,
+  knownPercent,
+  progressFigure,
+  pullState,
+  remainingSeconds,
+  stopped,
+  unpackedShare,
+} from './pullState'
 
 it.each([
   [{ status: 'failed', errorReason: 'canceled' }, 'cancelled'],
@@ -25,6 +33,14 @@ it('bases the percentage on layers if the bytes are not observed', () => {
   const pull = aPull({ totalKnown: false, percent: 40 })
   expect(knownPercent(pull)).toBeUndefined()
   expect(knownPercent({ ...pull, percentBasis: 'layers' })).toBe(40)
+})
+
+it('shows the progress in percent, or in layers if the bytes are not observed', () => {
+  const pull = aPull({ percent: 40, layerCount: 4, layersDone: 2 })
+  expect(progressFigure(pull)).toBe('40 %')
+  expect(progressFigure({ ...pull, percentBasis: 'layers' })).toBe('2/4')
+  expect(progressFigure({ ...pull, percentBasis: 'layers', percent: 100, status: 'completed' })).toBe('100 %')
+  expect(progressFigure({ ...pull, totalKnown: false })).toBe('')
 })
 
 it('a pull has an average rate and an unpacked share only if it has bytes', () => {

@@ -81,6 +81,15 @@ export function knownPercent(pull: Pull): number | undefined {
     : undefined
 }
 
+/** The progress of the pull: `58 %`, or `2/4` layers if the bytes cannot be observed. Empty if it is unknown. */
+export function progressFigure(pull: Pull): string {
+  const { percentBasis, layerCount, layersDone, status } = pull
+  if (percentBasis === 'layers' && layerCount > 0 && status !== 'completed')
+    return `${layersDone}/${layerCount}`
+  const known = knownPercent(pull)
+  return known === undefined ? '' : percent(known)
+}
+
 export function hasEnded({ status }: Pick<Pull, 'status'>): boolean {
   return status === 'completed' || status === 'failed'
 }

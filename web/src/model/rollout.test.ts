@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { parsePodList } from '../wire/wire'
+import { ordered } from './order'
 import { matches, parseQuery } from './query'
-import { byRollout, imageFacts, imageRows as rowsOf, unfinished } from './rollout'
+import { byRollout, IMAGE_ORDER, imageFacts, lateWords, imageRows as rowsOf, unfinished } from './rollout'
 
 const imageRows = (pulls: readonly Pull[]) => rowsOf(pulls, [], aContext(pulls, ['shop/p']))
 
@@ -29,7 +30,7 @@ it('counts nodes by the state of their latest pull', () => {
   expect(row).toMatchObject({ done: 1, pulling: 1, queued: 1, failed: 1, stopped: 2 })
   expect(row && unfinished(row)).toBe(3)
   // The node with the failed pull is not chosen, because pulls on other nodes are still in progress.
-  expect(row?.last).toEqual({ node: 'n1', state: 'queued' })
+  expect(row?.last).toMatchObject({ node: 'n1', state: 'queued' })
 })
 
 const waitingPod = (podName: string, nodeName: string, image: string, more: object = {}) => ({
@@ -165,4 +166,47 @@ it('a queued pull without an estimate ranks as slower than a running one without
   const ahead = aPull({ id: 'ahead', nodeName: 'n2', imageRef: 'docker.io/library/big:1', etaSeconds: 45 })
   const [row] = imageRows([aPull({ id: 'now', nodeName: 'n1' }), ahead, aPull({ id: 'later', ...queued })])
   expect(row?.last?.node).toBe('n2')
+})
+
+it('sorts by the number of nodes that still need the image, and then by the number of nodes', () => {
+  const pullOf = (imageRef: string, node: string, status: Pull['status']) =>
+    aPull({ id: `${imageRef} ${node}`, imageRef, nodeName: node, status, completedAt: T0 })
+  const rows = imageRows([
+    ...['n1', 'n2', 'n3'].map(node => pullOf('all:1', node, 'completed')),
+    ...['n1', 'n2'].map(node => pullOf('two:1', node, 'downloading')),
+    pullOf('none:1', 'n1', 'completed'),
+  ])
+  const sorted = ordered([...rows], { column: 'nodes', descending: true }, IMAGE_ORDER, byRollout)
+  expect(sorted.map(({ imageRef }) => imageRef)).toEqual(['two:1', 'all:1', 'none:1'])
+})
+
+describe('what the node that finishes last is doing', () => {
+  const wordsFor = (...pulls: readonly Pull[]) => {
+    const row = imageRows(pulls).find(({ imageRef }) => imageRef === pulls[0]?.imageRef)
+    return row?.last && lateWords(row.last, T0)
+  }
+
+  it('includes the progress and the time left if they are known', () => {
+    const pull = aPull({ percent: 58.4, etaSeconds: 422 })
+    expect(wordsFor(pull)).toBe('downloading 58 %, 7:02 left')
+    expect(wordsFor({ ...pull, etaSeconds: 0 })).toBe('downloading 58 %, any moment')
+    expect(wordsFor({ ...pull, etaSeconds: undefined })).toBe('downloading 58 %')
+    expect(wordsFor(aPull({ totalKnown: false }))).toBe('downloading')
+  })
+
+  it('counts layers if the bytes cannot be observed', () => {
+    const pull = aPull({ percentBasis: 'layers', layerCount: 4, layersDone: 2 })
+    expect(wordsFor(pull)).toBe('downloading 2/4 layers')
+  })
+
+  it('includes the pulls ahead of a queued pull', () => {
+    const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1, usualSeconds: 20 })
+    const ahead = aPull({ id: 'ahead', imageRef: 'z:1', etaSeconds: 40 })
+    expect(wordsFor(queued, ahead)).toBe('queued, 1:00 left')
+    expect(wordsFor({ ...queued, usualSeconds: undefined }, ahead)).toBe('queued, > 40 s left')
+  })
+
+  it('is only the state if the pull is failing', () => {
+    expect(wordsFor(aPull({ status: 'failed', percent: 9, pods: [aPod('p')] }))).toBe('failed')
+  })
 })

@@ -1,12 +1,14 @@
 /** One row per image, with its progress across the nodes. */
 import type { Pod, Pull } from '../wire/wire'
 import { groupBy, ownerOf, ownersOf } from './failureGroups'
+import { boundWords, joined } from './format'
 import { fullReference, isUnknown, registryOf } from './images'
+import { ANY_MOMENT, soon, timeLeftWords } from './limit'
 import { byFigure, byText, type Compare, median, type Order } from './order'
 import { pullFacts } from './pullRows'
-import { hasEnded, hasFailed, stateWord, tookSeconds } from './pullState'
+import { hasEnded, hasFailed, progressFigure, stateWord, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key, type Span } from './query'
-import { forecast, type LivePulls, livePulls, queuePlace } from './queue'
+import { type Forecast, forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, standing, waitsNow } from './standing'
 
 export interface ImageRow {
@@ -24,7 +26,7 @@ export interface ImageRow {
   readonly waiting: readonly string[]
   readonly nodeCount: number
   /** The node that is expected to finish last, and what it is doing; undefined if no node still needs the image. */
-  readonly last: { readonly node: string; readonly state: string } | undefined
+  readonly last: Late | undefined
   /** The workload that is rolling out this image: `Deployment/web in shop`. Undefined unless several nodes need the
    * image, it is used only by containers of this workload's pods, and some of these nodes do not have it yet. */
   readonly workload: string | undefined
@@ -37,6 +39,33 @@ export interface ImageRow {
   readonly longest: Pull | undefined
   readonly longestSeconds: number | undefined
   readonly imageBytes: number
+}
+
+/** A node that still needs the image. */
+export interface Late {
+  readonly node: string
+  readonly state: string
+  /** The node's pull; undefined if the kubelet has not requested the image yet, or if the pull is failing. */
+  readonly pull?: Pull
+  readonly place?: QueuePlace | undefined
+}
+
+/** `downloading 58 %, 7:02 left`. Progress and time are omitted if they are not known. */
+export function lateWords({ state, pull, place }: Late, now: number): string {
+  if (pull === undefined) return state
+  const figure = pull.status === 'queued' ? '' : progressFigure(pull)
+  const progress = joined(' ', state, figure, figure.includes('/') && 'layers')
+  return joined(', ', progress, leftWords(pull, place, now))
+}
+
+/** A queued pull first waits for the pulls ahead of it. */
+function leftWords(pull: Pull, place: QueuePlace | undefined, now: number): string | undefined {
+  const left = place === undefined ? timeLeftWords(pull, now) : queuedWords(forecast(pull, place, now))
+  return left === undefined || left === ANY_MOMENT ? left : `${left} left`
+}
+
+function queuedWords({ ready, unknown }: Forecast): string | undefined {
+  return unknown === undefined ? soon(ready) : boundWords(ready)
 }
 
 export function imageRows(
@@ -125,7 +154,7 @@ function imageRow(
   const longest = tookLongest && tookSeconds(tookLongest)
   const isOverdue = ranSeconds !== undefined && longest !== undefined && ranSeconds > longest
   const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
-  const late = (pull: Pull) => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
+  const late = (pull: Pull): Late => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
   const row = {
     imageRef,
     registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
@@ -139,7 +168,7 @@ function imageRow(
     nodeCount,
     // A failed pull may never succeed, so a node that is still pulling or waiting is preferred.
     last: [
-      ...slowestFirst.filter(isLive).map(late),
+      ...slowestFirst.filter(isLive).map(pull => ({ ...late(pull), pull, place: queuePlace(pull, live) })),
       ...waiting.map(node => ({ node, state: 'waiting' })),
       ...slowestFirst.filter(isFailing).map(late),
     ][0],
@@ -212,7 +241,7 @@ export const byRollout: Compare<ImageRow> = (a, b) =>
 export const IMAGE_ORDER: Order<ImageRow> = {
   image: byImage,
   rollout: (a, b) => a.done / a.nodeCount - b.done / b.nodeCount,
-  nodes: (a, b) => a.nodeCount - b.nodeCount,
+  nodes: (a, b) => unfinished(a) - unfinished(b) || a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   completed: (a, b) => a.completed - b.completed,
   median: byFigure(({ medianSeconds }) => medianSeconds),

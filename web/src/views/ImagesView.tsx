@@ -10,8 +10,16 @@ import { bytes, clock, count, timeOfDay } from '../model/format'
 import { ordered } from '../model/order'
 import { hasEnded } from '../model/pullState'
 import { filtered, parseQuery } from '../model/query'
-import { byRollout, IMAGE_ORDER, type ImageRow, imageFacts, imageRows, unfinished } from '../model/rollout'
-import { useSnapshot } from '../store/useStore'
+import {
+  byRollout,
+  IMAGE_ORDER,
+  type ImageRow,
+  imageFacts,
+  imageRows,
+  lateWords,
+  unfinished,
+} from '../model/rollout'
+import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { useUrl } from '../url/useUrl'
 import { EmptyPulls } from './EmptyPulls'
@@ -25,7 +33,7 @@ const COLUMNS = [
   column('image', 'Image', row => <Image row={row} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
   column('slowest', 'Waiting for', row => <WaitingFor row={row} />),
-  column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
+  column('nodes', 'Nodes', row => <Nodes row={row} />, 'end'),
   column(
     'size',
     'Size',
@@ -37,10 +45,19 @@ const COLUMNS = [
   column('worst', 'Longest pull', row => <Longest row={row} />, 'end'),
 ]
 
-/** How many nodes still need the image, or how many nodes there are if all of them have it. */
-function nodesWords(row: ImageRow): string {
+/** How many nodes still need the image, or how many nodes there are if all of them have it. A rollout may reach more
+ * nodes. */
+function Nodes({ row }: { readonly row: ImageRow }) {
   const missing = unfinished(row)
-  return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`
+  if (missing === 0) return <span className={dim}>{count(row.nodeCount, 'node')}</span>
+  return (
+    <span className={shared.dim}>
+      <span className={shared.nowrap}>
+        {missing} of {row.nodeCount} to go
+      </span>
+      {row.workload !== undefined && ' so far'}
+    </span>
+  )
 }
 
 /** An image, and the workload that is rolling it out. */
@@ -74,12 +91,13 @@ function Seconds({ value }: { readonly value: number | undefined }) {
   return <span className={shared.figure}>{value === undefined ? '–' : clock(value)}</span>
 }
 
-/** The node that delays the rollout most, and what it is doing. */
+/** The node that delays the rollout most, what it is doing, and how long this will take. */
 function WaitingFor({ row: { last } }: { readonly row: ImageRow }) {
+  const now = useNow()
   return (
     <span className={shared.dim}>
       <Name name={last?.node ?? '–'} />
-      <span className={shared.small}>{last?.state}</span>
+      <span className={shared.small}>{last && lateWords(last, now)}</span>
     </span>
   )
 }
@@ -129,6 +147,12 @@ export function ImagesView() {
               Done and pulls cover the pulls completed since {timeOfDay(since)}, on all nodes. Median and
               longest cover those of them that downloaded something. A running pull that has already taken
               longer than the longest is shown with &gt;.
+            </p>
+          )}
+          {rows.some(({ workload }) => workload !== undefined) && (
+            <p className={shared.remark}>
+              The node count of a rollout includes only the nodes where a pod already needs the image. The
+              rollout may reach more nodes.
             </p>
           )}
           <DataTable

@@ -7,10 +7,10 @@ import { Reason } from '../components/Reason'
 import { StateLabel } from '../components/StateLabel'
 import { QueueTime, TimeLeft } from '../components/TimeLeft'
 import { failingAnywhere, firstRetry, imageCount } from '../model/failureGroups'
-import { bytes, count, ofTotal, percent, rate } from '../model/format'
+import { bytes, count, ofTotal, rate } from '../model/format'
 import { limitWord } from '../model/limit'
 import { PULL_ORDER, type PullRow } from '../model/pullRows'
-import { hasEnded, hasFailed, knownPercent, pullState, shownRate } from '../model/pullState'
+import { hasEnded, hasFailed, progressFigure, pullState, shownRate } from '../model/pullState'
 import { waitedNames } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -85,17 +85,12 @@ function Progress({ row: { pull, pulls, place, standing, blocked } }: Cell) {
   return (
     <span className={styles.progress}>
       <ProgressBar pull={pull} />
-      <span className={styles.percent}>{progressFigure(pull)}</span>
+      <span className={styles.percent}>{progressFigure(pull) || '–'}</span>
       {(blocked || word) && (
         <span className={classes(styles.limit, blocked && styles.blocking)}>{blocked || word}</span>
       )}
     </span>
   )
-}
-
-function progressFigure(pull: Pull): string {
-  if (pull.percentBasis === 'layers' && pull.layerCount > 0) return `${pull.layersDone}/${pull.layerCount}`
-  return percent(knownPercent(pull))
 }
 
 function Speed({ row: { pull, moment } }: Cell) {
