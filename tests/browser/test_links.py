@@ -156,6 +156,17 @@ async def test_the_back_button_returns_to_the_previous_view(server: ScriptedServ
     await expect(page.get_by_role("table", name="Image pulls")).to_be_visible()
 
 
+async def test_the_links_to_images_and_nodes_remove_the_filters_that_describe_single_pulls(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?q=status:failed%20node:worker")
+    await page.get_by_role("link", name="Pods", exact=True).click()
+    await expect(page).to_have_url(re.compile(r"\?view=pods&q=status:failed%20node:worker$"))
+    await page.get_by_role("link", name="Nodes", exact=True).click()
+    await expect(page).to_have_url(re.compile(r"\?view=nodes&q=node:worker$"))
+
+
 ADDRESSES = [
     "?sort=__proto__",
     "?sort=-__proto__",

@@ -12,6 +12,7 @@ import {
   suggest,
   toggleValue,
   withLinkTimes,
+  withoutPullFilters,
   withValues,
 } from './query'
 
@@ -188,4 +189,10 @@ describe('suggestions', () => {
   it('offer the fields in which a free word occurs', () => {
     expect(words('ngi')).toEqual(['image:docker.io/library/nginx:1.27'])
   })
+})
+
+it('removes the filters that describe single pulls, and keeps the rest of the query', () => {
+  const rest = 'image:nginx node:a,b ns:shop pod:web registry:quay.io since:10m Cart'
+  expect(withoutPullFilters(`status:failed ${rest} LIMIT:disk at:14:05:30`)).toBe(rest)
+  expect(withoutPullFilters('')).toBe('')
 })

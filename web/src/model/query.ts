@@ -162,6 +162,16 @@ export function withValues(text: string, key: Key, values: readonly string[]): s
   return rest.join(' ')
 }
 
+/** The keys that describe single pulls. In a list of nodes or images, such a filter hides most rows. */
+const OF_PULLS: readonly (Key | undefined)[] = ['status', 'limit', 'at']
+
+/** Returns the query without the words whose keys describe single pulls. */
+export function withoutPullFilters(text: string): string {
+  return splitWords(text)
+    .filter(word => !OF_PULLS.includes(parseToken(word)?.key))
+    .join(' ')
+}
+
 export function toggleValue(text: string, key: Key, value: string): string {
   const now = valuesOf(text, key)
   return withValues(text, key, now.includes(value) ? now.filter(v => v !== value) : [...now, value])
