@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPull, T0 } from '../testing'
 import type { ClusterNode, LimitName, Pull } from '../wire/wire'
-import { medianRate, nodeRows } from './nodeRows'
+import { deletedWords, medianRate, nodeRows } from './nodeRows'
 import { parseQuery } from './query'
 
 const context = aContext([])
@@ -90,4 +90,14 @@ it('blames a pull without pods for the queue behind it', () => {
     context,
   )
   expect(slow?.limit?.word).toBe('the node’s network, a pull that no pod waits for')
+})
+
+it('a node counts the queued pulls of deleted pods as queued', () => {
+  const bound = { by: 'queue', why: '', figures: { deletedPodsAhead: 6 } } as const
+  const pulls = [aPull(), aPull({ id: 'b', status: 'queued', bound })]
+  const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
+  const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
+  expect(row).toMatchObject({ active: 1, queued: 7, deleted: 6 })
+  expect(deletedWords(6)).toContain('6 more pulls of deleted pods are queued.')
+  expect(deletedWords(1)).toContain('1 more pull of a deleted pod is queued.')
 })

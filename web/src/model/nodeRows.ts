@@ -9,7 +9,7 @@ import { LIMIT_WORDS } from './limit'
 import { byFigure, byText, type Compare, median, type Order, ordered } from './order'
 import { hasEnded, limitNow } from './pullState'
 import { type Facts, filtered, type Query } from './query'
-import { blockedWords } from './queue'
+import { blockedWords, deletedCount } from './queue'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
 
@@ -26,6 +26,8 @@ export interface NodeRow {
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
+  /** How many of the queued pulls belong only to deleted pods. Such a pull has no row until it starts. */
+  readonly deleted: number
   /** How many of the running pulls are not receiving any bytes. */
   readonly stalled: number
   /** Whether at least one pull whose bytes can be observed is downloading. */
@@ -146,13 +148,15 @@ function nodeRow(
   now: number,
 ): NodeRow {
   const live = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
-  const queued = live.filter(isQueued).length
+  const withRows = live.filter(isQueued).length
+  const deleted = deletedCount(live)
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
   return {
     node,
     pulls: [...live, ...ended],
-    active: live.length - queued,
-    queued,
+    active: live.length - withRows,
+    queued: withRows + deleted,
+    deleted,
     stalled: live.filter(isStalled).length,
     isDownloading: live.some(
       ({ status, percentBasis }) => status === 'downloading' && percentBasis === 'bytes',
@@ -168,6 +172,13 @@ const isQueued = ({ status }: Pull): boolean => status === 'queued'
 /** Running pulls come first, then queued pulls, both sorted oldest first. */
 function byTurn(a: Pull, b: Pull): number {
   return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
+}
+
+/** `6 more pulls of deleted pods are queued. They have no rows until they start.` */
+export function deletedWords(deleted: number): string {
+  return deleted === 1
+    ? '1 more pull of a deleted pod is queued. It has no row until it starts.'
+    : `${deleted} more pulls of deleted pods are queued. They have no rows until they start.`
 }
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt

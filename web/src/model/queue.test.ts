@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
-import { blockedWords, forecast, livePulls, ordinal, placeWords, queuePlace } from './queue'
+import { blockedWords, deletedCount, forecast, livePulls, ordinal, placeWords, queuePlace } from './queue'
 
 const active = aPull({ id: 'active', etaSeconds: 70, startedAt: T0 })
 const first = aPull({ id: 'first', status: 'queued', startedAt: T0 + 1000 })
@@ -130,4 +130,15 @@ it('says that pulls are queued behind the only running pull of a node although n
   expect(words({ ...gone, pods: [aPod('q')] })).toBe('')
   expect(blockedWords(gone, livePulls([gone]))).toBe('')
   expect(blockedWords(queued, livePulls([gone, queued]))).toBe('')
+})
+
+it('counts the queued pulls of deleted pods, which have no rows', () => {
+  const queued = (id: string, deletedPodsAhead: number) =>
+    aPull({ id, status: 'queued', bound: { by: 'queue', why: '', figures: { deletedPodsAhead } } })
+  const ofNode = [aPull({ id: 'gone' }), queued('q', 0), queued('r', 6)]
+  expect(deletedCount(ofNode)).toBe(6)
+  expect(deletedCount([])).toBe(0)
+  expect(ofNode[0] && blockedWords(ofNode[0], livePulls(ofNode))).toBe(
+    'No pod waits for it; 8 pulls queue behind it, 6 of them for deleted pods',
+  )
 })

@@ -43,17 +43,30 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   }
 }
 
+/** How many of a node's queued pulls belong only to deleted pods. The list of pulls does not contain them. Each queued
+ * pull states how many of them are ahead of it, so those at the end of the queue are not known. */
+export function deletedCount(live: readonly Pull[]): number {
+  const ofQueue = live.filter(({ status }) => status === 'queued')
+  return Math.max(0, ...ofQueue.map(({ bound }) => bound?.figures.deletedPodsAhead ?? 0))
+}
+
 /** Reports that pulls are queued behind this one even though no pod is waiting for it. Empty if that is not the case,
- * or if other pulls are running on the node. Example: `No pod waits for it; 6 pulls queue behind it`. */
+ * or if other pulls are running on the node. Example: `No pod waits for it; 6 pulls queue behind it, 2 of them for
+ * deleted pods`. */
 export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
   const ofNode = live.get(nodeName) ?? []
   const running = ofNode.filter(({ status }) => status !== 'queued')
-  const queued = ofNode.filter(({ status, bound }) => status === 'queued' && bound?.by === 'queue').length
+  const deleted = deletedCount(ofNode)
+  const queued =
+    ofNode.filter(({ status, bound }) => status === 'queued' && bound?.by === 'queue').length + deleted
   const isAlone = running.length === 1 && running[0]?.id === id
   return isAlone && queued > 0 && pods.length === 0 && !isUnknown(imageRef)
-    ? `No pod waits for it; ${count(queued, 'pull queues', 'pulls queue')} behind it`
+    ? `No pod waits for it; ${count(queued, 'pull queues', 'pulls queue')} behind it${ofDeletedPods(deleted)}`
     : ''
 }
+
+const ofDeletedPods = (deleted: number): string =>
+  deleted > 0 ? `, ${deleted} of them for deleted pods` : ''
 
 /** When a queued pull will start and finish, in seconds from now, if each pull takes as long as usual. */
 export interface Forecast {

@@ -6,7 +6,7 @@ import { MissingRows } from '../components/MissingRows'
 import { Name } from '../components/Name'
 import { PullList } from '../components/PullList'
 import { ago, count, rate } from '../model/format'
-import { NODE_ORDER, type NodeRow, nodeRows } from '../model/nodeRows'
+import { deletedWords, NODE_ORDER, type NodeRow, nodeRows } from '../model/nodeRows'
 import { parseQuery } from '../model/query'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -69,12 +69,23 @@ function Throughput({ row: { bytesPerSec, isDownloading, stalled, limit } }: { r
   )
 }
 
-function Pulling({ row: { active, queued, stalled } }: { readonly row: NodeRow }) {
+function Pulling({ row: { active, queued, deleted, stalled } }: { readonly row: NodeRow }) {
   return (
     <>
       <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>
       {queued > 0 && <span className={styles.more}>{queued} queued</span>}
+      {deleted > 0 && <span className={styles.more}>{deleted} for deleted pods</span>}
       {stalled > 0 && <span className={classes(styles.more, shared.stalled)}>{stalled} stalled</span>}
+    </>
+  )
+}
+
+function Detail({ row: { pulls, deleted } }: { readonly row: NodeRow }) {
+  if (pulls.length === 0) return <p className={shared.dim}>Nothing has been pulled on this node recently.</p>
+  return (
+    <>
+      <PullList pulls={pulls} name="image" />
+      {deleted > 0 && <p className={shared.dim}>{deletedWords(deleted)}</p>}
     </>
   )
 }
@@ -124,13 +135,7 @@ export function NodesView() {
             rows={rows}
             rowKey={({ node }) => node.name}
             rowLabel={({ node }) => `${node.name}: its pulls`}
-            detail={({ pulls: ofNode }) =>
-              ofNode.length === 0 ? (
-                <p className={shared.dim}>Nothing has been pulled on this node recently.</p>
-              ) : (
-                <PullList pulls={ofNode} name="image" />
-              )
-            }
+            detail={row => <Detail row={row} />}
           />
           <Registries registries={nodes.registries} />
         </div>
