@@ -36,6 +36,9 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
       </div>
       {sentence !== undefined && <p className={styles.limit}>{sentence}</p>}
       {pullState(pull) === 'failed' && <Failure pull={pull} />}
+      {pullState(pull) === 'cancelled' && pull.error !== undefined && (
+        <p className={shared.error}>{pull.error}</p>
+      )}
       {pull.attempt > 1 && !isNotTried(pull) && <Earlier pull={pull} />}
       {waiters.length > 0 && <Pods pods={waiters} />}
       {place !== undefined && place.ahead.length > 0 && (
@@ -114,6 +117,7 @@ function facts(pull: Pull, context: Context, now: number): string {
   const took = tookSeconds(pull)
   const average = averageRate(pull)
   const isFailed = hasFailed(pull)
+  const waited = pull.waited.length > 0 && pullState(pull) !== 'cancelled' && waitedNames(pull, context)
   const ended = isFailed ? 'ended after' : 'took'
   return joined(
     ' · ',
@@ -130,9 +134,7 @@ function facts(pull: Pull, context: Context, now: number): string {
       pull.slowerThanUsual === undefined &&
       `usually ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}`,
     pull.etaMissing !== undefined && !hasEnded(pull) && `no estimate: ${pull.etaMissing}`,
-    pull.waited.length > 0 &&
-      pullState(pull) !== 'cancelled' &&
-      `${count(pull.waited.length, 'pod')} waited earlier`,
+    waited && `${waited} waited earlier`,
     pull.via.length > 0 && `via ${pull.via.join(', ')}`,
     pull.refGuessed && GUESSED,
   )
