@@ -140,3 +140,20 @@ it('has a position in the chart unless the chart does not show it', () => {
     undefined,
   ])
 })
+
+it('counts pulls that are still queued separately from those that were in progress', () => {
+  const queued = (id: string) => aPull({ id, status: 'queued', startedAt: AT - 3000 })
+  const words = momentWords(AT, [ended('a', -20, 30), queued('q'), queued('r')], samples)
+  expect(words).toContain(`At ${secondOfDay(AT)}: 1 pull was in progress and 2 were queued, 121 MB/s.`)
+  expect(words).toContain('These attempts: 1 done, 2 still queued.')
+  expect(momentWords(AT, [queued('q')], samples)).toContain('0 pulls were in progress and 1 was queued, 121')
+})
+
+it('shows the throughput of the step that contains the moment', () => {
+  const steps = [0, 5, 10].map(seconds => ({
+    at: AT + seconds * 1000,
+    rates: new Map([['docker.io', (seconds + 1) * 1e6]]),
+  }))
+  const rates = [0, 4, 5, 9, 10].map(seconds => momentWords(AT + seconds * 1000, [], steps))
+  expect(rates.map(words => /, (\S+) MB/.exec(words)?.[1])).toEqual(['1.0', '1.0', '6.0', '6.0', '11.0'])
+})

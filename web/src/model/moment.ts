@@ -7,7 +7,7 @@ import { spansOf } from './pullRows'
 import { hasEnded, stateWord } from './pullState'
 import { overlaps, secondFrom } from './query'
 import { firstDone } from './standing'
-import { axis, reading, type Sample, total } from './throughput'
+import { axis, ratesAt, type Sample, total } from './throughput'
 
 /** The attempts that were running at the given moment, each represented as a pull. */
 export function attemptsAt(pulls: Iterable<Pull>, at: number): readonly Pull[] {
@@ -60,19 +60,21 @@ function isBetweenAttempts(pull: Pull, at: number): boolean {
   )
 }
 
-/** `At 14:05:30: 7 pulls were in progress, 84 MB/s. These attempts: 5 done, 2 still downloading.` The line also says
+/** `At 14:05:30: 7 pulls were in progress and 2 were queued, 84 MB/s. These attempts: 5 done, 2 still downloading.` The line also says
  * what is missing: queued pulls of pods that were deleted later, pulls that are no longer listed, and the throughput if
  * it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
-  const running = attemptsAt(pulls, at)
-  const states = [...groupBy(running, stateWord)].map(
+  const attempts = attemptsAt(pulls, at)
+  // An attempt that is still queued was queued at that moment, too.
+  const queued = attempts.filter(({ status }) => status === 'queued').length
+  const states = [...groupBy(attempts, stateWord)].map(
     ([word, [first, ...others]]) =>
       `${others.length + 1} ${hasEnded(first) ? '' : 'still '}${word.toLowerCase()}`,
   )
   const failed = pulls.filter(pull => isBetweenAttempts(pull, at))
   const oldest = firstDone(pulls)
   return [
-    `At ${secondOfDay(at)}: ${count(running.length, 'pull was', 'pulls were')} in progress${rateWords(at, samples)}.`,
+    `At ${secondOfDay(at)}: ${count(attempts.length - queued, 'pull was', 'pulls were')} in progress${queued > 0 ? ` and ${count(queued, 'was', 'were')} queued` : ''}${rateWords(at, samples)}.`,
     ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
     ...(failed.length > 0
       ? [
@@ -90,12 +92,11 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
 }
 
 function rateWords(at: number, samples: readonly Sample[]): string {
-  const place = placeOf(at, samples)
   const [first] = samples
   if (first !== undefined && at < first.at)
     return `; the throughput is known only since ${timeOfDay(first.at)}`
-  const rates = place === undefined ? undefined : reading(samples, place)?.rates
-  return rates === undefined ? '; the throughput is not known' : `, ${rate(total(new Map(rates)))}`
+  const rates = placeOf(at, samples) === undefined ? undefined : ratesAt(samples, at)
+  return rates === undefined ? '; the throughput is not known' : `, ${rate(total(rates))}`
 }
 
 /** The position of a moment on the chart's time axis, from 0 to 1; undefined if the chart does not show it. */

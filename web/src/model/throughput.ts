@@ -6,7 +6,7 @@ import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { shortName } from './limit'
 import { hasEnded } from './pullState'
-import { linkTime } from './query'
+import { linkTime, secondFrom } from './query'
 
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this would be hard to tell apart. */
@@ -266,6 +266,13 @@ export function reading(samples: readonly Sample[], place: number): Reading | un
   if (first === undefined) return undefined
   const { at, rates } = others.reduce((best, one) => (distance(one) < distance(best) ? one : best), first)
   return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
+}
+
+/** The rates at a moment. A sample of the server's history covers the time from its `at` to the next sample. The page's
+ * own samples are one second apart, and so are moments. */
+export function ratesAt(samples: readonly Sample[], at: number): Rates | undefined {
+  const [, end] = secondFrom(at)
+  return samples.findLast(sample => sample.at <= end)?.rates
 }
 
 /** One closed SVG path for each line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps in the data, and periods in
