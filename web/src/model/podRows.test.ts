@@ -340,3 +340,14 @@ it('rounds the phases so that their durations add up to the duration of the star
   expect(row && phaseSteps(row, T0).map(({ seconds }) => seconds)).toEqual([0, 38, 1])
   expect(row && startWords(row)).toBe('took 39 s, 39 s of it for the image')
 })
+
+it('knows whether the pods that are ready last wait for the same image next', () => {
+  const running = container({ image: 'a', state: 'downloading', etaSeconds: 100 })
+  const waits = (...later: readonly string[]) =>
+    podRow(pod(running, ...later.map(image => container({ image }))), around())
+  const isShared = (...rows: readonly PodRow[]) => readyLast(rows)?.isNextShared
+  expect(isShared(waits(), waits())).toBe(true)
+  expect(isShared(waits('b'), waits('b'))).toBe(true)
+  expect(isShared(waits('b'), waits())).toBe(false)
+  expect(isShared(waits('b'), waits('c'))).toBe(false)
+})

@@ -260,10 +260,17 @@ export interface ReadyLast {
   readonly isBound: boolean
   /** How many pods are waiting for this image on this node. */
   readonly pods: number
+  /** Whether all these pods wait for the same image next. */
+  readonly isNextShared: boolean
   /** How many other pods have no reliable estimate. */
   readonly blind: number
   /** How many pods cannot become ready because a pull has failed, stalled or been cancelled. */
   readonly stuck: number
+}
+
+/** The image that a pod needs next and that is not queued yet; undefined if there is none. */
+export function nextOf({ later, slowest }: Pick<PodRow, 'later' | 'slowest'>): ContainerRow | undefined {
+  return later.find(row => row !== slowest) ?? later[0]
 }
 
 const imageAndNode = ({ pod, slowest }: PodRow): string => `${slowest?.container.image} ${pod.nodeName}`
@@ -305,12 +312,15 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
   const row = secondsOf(last) > limit ? last : kept
   const key = imageAndNode(row)
+  const ofKey = pulling.filter(other => imageAndNode(other) === key)
+  const nextImage = (other: PodRow) => nextOf(other)?.container.image
   return {
     key,
     row,
     seconds: secondsOf(row),
     isBound: row.etaSeconds === undefined,
-    pods: pulling.filter(other => imageAndNode(other) === key).length,
+    pods: ofKey.length,
+    isNextShared: ofKey.every(other => nextImage(other) === nextImage(row)),
     blind: pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key).length,
     stuck: waiting.length - pulling.length,
   }

@@ -2,8 +2,8 @@ import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
-import { count, joined } from '../model/format'
-import { shortName, soon } from '../model/limit'
+import { count, duration, joined } from '../model/format'
+import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
 import {
   byTrouble,
@@ -56,7 +56,7 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const found = readyLast(rows, before.current)
   before.current = found?.key
   if (found === undefined) return null
-  const { row, seconds, isBound, pods, blind, stuck } = found
+  const { row, seconds, isBound, pods, isNextShared, blind, stuck } = found
   const { pod, slowest } = row
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
   const others = joined(
@@ -67,8 +67,9 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   return (
     <p className={shared.remark}>
       Ready last{others && ', as far as is known'}: {pods === 1 ? podName(pod) : count(pods, 'pod')} waiting
-      for <b>{image}</b> on {pod.nodeName}, in {isBound ? 'at least' : 'about'} {soon(seconds)}.{' '}
-      {joined(', ', `It is ${row.state}`, delayOf(row, now))}. {others}
+      for <b>{image}</b> on {pod.nodeName}, in {isBound ? 'at least' : 'about'}{' '}
+      {duration(Math.max(1, seconds))}.{' '}
+      {joined(', ', `It is ${row.state}`, delayOf(isNextShared ? row : { ...row, later: [] }, now))}. {others}
     </p>
   )
 }

@@ -7,7 +7,7 @@ import { State } from '../components/StateLabel'
 import { Bound, TimeLeft } from '../components/TimeLeft'
 import { ago, clock, count, duration, joined } from '../model/format'
 import { delayWords, shortName, soon } from '../model/limit'
-import { type ContainerRow, hasImages, POD_ORDER, type PodRow, startWords } from '../model/podRows'
+import { type ContainerRow, hasImages, nextOf, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
@@ -73,17 +73,17 @@ function Delay({ row }: { readonly row: PodRow }) {
  * the image that will be pulled next. */
 export function delayOf(row: PodRow, now: number): string {
   if (hasImages(row)) return 'all images are on the node; the containers have not started yet'
-  const { slowest, later } = row
+  const { slowest } = row
   const { pull, place } = slowest ?? {}
   const delay = pull === undefined ? '' : delayWords(pull, place, now)
-  return joined(', ', delay, laterWords(later, slowest))
+  return joined(', ', delay, laterWords(row))
 }
 
 /** `then library/alpine:3.23, not queued yet` */
-function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | undefined): string {
-  const next = later.find(row => row !== slowest) ?? later[0]
+function laterWords(row: PodRow): string {
+  const next = nextOf(row)
   if (next === undefined) return ''
-  if (next === slowest) return 'not queued yet'
+  if (next === row.slowest) return 'not queued yet'
   return `then ${shortName({ imageRef: next.container.image })}, not queued yet`
 }
 
