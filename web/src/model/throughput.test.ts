@@ -186,11 +186,11 @@ it('describes what happened, during which period, and how many pulls the list of
   ).toEqual([
     { words: '1 pull completed', query: `status:done ${since}` },
     { words: '60 attempts failed (3 pulls listed)', query: `status:failed ${since}` },
-    { words: '3 cancelled', query: `status:cancelled ${since}` },
+    { words: '3 attempts cancelled', query: `status:cancelled ${since}` },
   ])
   expect(period({ failed: 2 }, {})?.happenings[1]?.words).toBe('2 attempts failed (none listed)')
   // A pull that ended after the counts were fetched is already in the list.
-  expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 cancelled')
+  expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 attempts cancelled')
   expect(period({ completed: undefined })).toBeUndefined()
   expect(happened(undefined, T0, () => 0)).toBeUndefined()
 })

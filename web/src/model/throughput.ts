@@ -68,8 +68,7 @@ export function happened(
     // The server's count lags a few seconds behind the pulls.
     const ended = Math.max(counted, pulls)
     const listed = pulls < ended ? ` (${pulls > 0 ? count(pulls, 'pull') : 'none'} listed)` : ''
-    const number = word === 'failed' || listed ? count(ended, 'attempt') : ended
-    return ended > 0 ? [{ words: `${number} ${word}${listed}`, query }] : []
+    return ended > 0 ? [{ words: `${count(ended, 'attempt')} ${word}${listed}`, query }] : []
   }
   return {
     words: periodWords(since, now),
