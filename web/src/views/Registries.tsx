@@ -67,10 +67,14 @@ export function Registries({ registries }: { readonly registries: readonly Regis
   )
 }
 
-/** The current and the usual rate of a single pull. */
+/** The current rate of a single download, and the usual rate of a single pull. */
 function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): string {
   const active = pulls.filter(pull => pullState(pull) === 'downloading').length
-  const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per pull`
+  const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per download`
   const usual = medianRate(pulls, now)
-  return joined(', ', current, usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per pull'}`)
+  return joined(
+    ', ',
+    current,
+    usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per download'}`,
+  )
 }
