@@ -187,7 +187,7 @@ async def test_a_failed_row_keeps_its_place_during_a_retry(server: ScriptedServe
     await expect(page.get_by_text("attempt 5: not_found", exact=True)).to_be_visible()
     await expect(page.get_by_text(re.compile("^Attempt 6 is running; failing for 2 min"))).to_be_visible()
     await server.put(failing[1] | {"attempt": 6})
-    await expect(cart.locator("td[data-column=progress]")).to_have_text("not found")
+    await expect(cart.locator("td[data-column=progress]")).to_have_text("attempt 6: not found")
     await expect(shown).to_have_text(images)
 
 

@@ -1,12 +1,17 @@
-import { isNeverPulled } from '../model/attention'
-import { reasonWords } from '../model/failureGroups'
+import { failureWords } from '../model/attention'
 import { isRetrying, pullState, stopped } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 
+interface Props {
+  readonly pull: Pull
+  /** All pulls in the row. */
+  readonly pulls?: readonly Pull[]
+}
+
 /** The text that replaces the progress bar: the cause of the last failure, the attempt that is running, or how far a
  * cancelled pull got. */
-export function Reason({ pull }: { readonly pull: Pull }) {
+export function Reason({ pull, pulls = [pull] }: Props) {
   if (pullState(pull) === 'cancelled') return stopped(pull)
   if (isRetrying(pull)) return `attempt ${pull.attempt} is running`
-  return isNeverPulled(pull) ? 'not on the node' : reasonWords(pull)
+  return failureWords(pull, pulls)
 }

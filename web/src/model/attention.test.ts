@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { ClusterNode, ErrorReason, Pull } from '../wire/wire'
-import { advice, concerns, isNotTried } from './attention'
+import { advice, concerns, failureWords, isNotTried } from './attention'
 import { failingWords, firstRetry, retryWords } from './failureGroups'
 
 const now = T0 + 60_000
@@ -288,4 +288,15 @@ describe('the time since which an image has been failing', () => {
     expect(words(pull, before, done)).toBe('failing for 5 min, since 15')
     expect(words(before, pull, done)).toBe('failing for 12 min, since 08 (on 2 nodes)')
   })
+})
+
+it('gives the number of a failed attempt unless it is the first one or the pulls of the row differ', () => {
+  const pull = aPull({ status: 'failed', errorReason: 'not_found', attempt: 5 })
+  expect(failureWords(pull)).toBe('attempt 5: not found')
+  expect(failureWords({ ...pull, attempt: 1 })).toBe('not found')
+  expect(failureWords(pull, [pull, { ...pull, id: 'b' }])).toBe('attempt 5: not found')
+  expect(failureWords(pull, [pull, { ...pull, id: 'b', attempt: 4 }])).toBe('not found')
+  expect(failureWords({ ...pull, errorReason: 'invalid_reference' })).toBe('not a valid reference')
+  const pods = [aPod('p', { waitingReason: 'ErrImageNeverPull' })]
+  expect(failureWords({ ...pull, pods })).toBe('not on the node')
 })

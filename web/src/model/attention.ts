@@ -11,6 +11,7 @@ import {
   nodeNames,
   REASON_WORDS,
   reasonOf,
+  reasonWords,
   retryWords,
   severity,
 } from './failureGroups'
@@ -159,6 +160,16 @@ export function isNeverPulled({ pods, error }: Pull): boolean {
  * image, but a check is not an attempt. */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
+}
+
+/** Why a pull failed, after the number of the attempt if this was not the first one: `attempt 5: not found`. `pulls` are
+ * all pulls of the row. If their numbers differ, no number is shown. */
+export function failureWords(pull: Pull, pulls: readonly Pull[] = [pull]): string {
+  if (isNeverPulled(pull)) return 'not on the node'
+  const { attempt } = pull
+  const isShared = pulls.every(one => one.status === 'failed' && one.attempt === attempt)
+  const isNumbered = attempt > 1 && isShared && !isNotTried(pull)
+  return `${isNumbered ? `attempt ${attempt}: ` : ''}${reasonWords(pull)}`
 }
 
 /** How to fix the cause of these failures; empty if no remedy is known. */

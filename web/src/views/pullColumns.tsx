@@ -73,7 +73,7 @@ function Progress({ row: { pull, pulls, place, standing, blocked } }: Cell) {
   if (hasFailed(pull) || (standing === 'failing' && pulls.length > 1)) {
     return (
       <span className={standing === 'failing' ? shared.failed : shared.dim}>
-        <Reason pull={pull} />
+        <Reason pull={pull} pulls={pulls} />
       </span>
     )
   }
