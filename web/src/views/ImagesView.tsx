@@ -55,7 +55,12 @@ function Nodes({ row }: { readonly row: ImageRow }) {
       <span className={shared.nowrap}>
         {missing} of {row.nodeCount} to go
       </span>
-      {row.workload !== undefined && ' so far'}
+      {row.workload !== undefined && (
+        <>
+          {' '}
+          <span className={shared.nowrap}>so far</span>
+        </>
+      )}
     </span>
   )
 }
