@@ -8,7 +8,7 @@ from pulltrace.server.models import Factor
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
 from pulltrace.server.pulls.rates import WINDOW
-from pulltrace.server.pulls.verdict import NOTHING, Moment
+from pulltrace.server.pulls.verdict import NO_DATA, NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
@@ -73,7 +73,7 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
         return dead_mirror or _no_slot(pull) or NOTHING
     rate = pull.arriving.rate(now)
     if rate <= 0.0:
-        return _disk(load) or NOTHING
+        return _disk(load) or NO_DATA
     if len(downloading) > 1:
         pull.verdict.best_rate = max(pull.verdict.best_rate, rate)
     pull.verdict.connections = max(pull.verdict.connections, len(downloading))

@@ -45,6 +45,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 NOTHING = Moment(Factor.UNKNOWN)
+NO_DATA = Moment(Factor.UNKNOWN, "No data arrives.")
 
 
 @dataclass(slots=True)
@@ -74,7 +75,18 @@ _NEVER_HELD = _Held()
 class Verdict:
     """The factors that have limited one pull so far."""
 
-    __slots__ = ("_at", "_held", "_moment", "best_rate", "connections", "progress", "progress_at", "published", "waits")
+    __slots__ = (
+        "_at",
+        "_held",
+        "_moment",
+        "_without_data",
+        "best_rate",
+        "connections",
+        "progress",
+        "progress_at",
+        "published",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
@@ -89,6 +101,7 @@ class Verdict:
         """The best rate that the pull has reached so far with several connections, in bytes per second."""
         self.connections = 0
         """The highest number of connections that the pull has used so far."""
+        self._without_data = 0.0  # how long no data arrived for an unknown reason, in seconds
         self._at: float | None = None
         self._moment = NOTHING
         self._held: dict[Factor, _Held] = {}
@@ -107,6 +120,8 @@ class Verdict:
             if factor is not moment.by:
                 held.score = max(held.score - seconds, 0.0)
         self._hold(moment, seconds)
+        if moment is NO_DATA:
+            self._without_data += seconds
 
     def credit(self, moment: Moment, seconds: float) -> None:
         """Attribute ``seconds`` that were counted as ``unknown`` to a factor that has only now been identified."""
@@ -147,6 +162,9 @@ class Verdict:
         seconds[Factor.QUEUE] = seconds.get(Factor.QUEUE, 0.0) + queued
         factor = max(seconds, key=seconds.__getitem__)
         if seconds[factor] < max(SHARE * total, SHORT / 2):
+            if self._without_data >= SHARE * total:
+                idle = f"{_time(self._without_data)} of {_time(total)}"
+                return Bound(by=Factor.UNKNOWN, why=f"No data arrived for at least {idle}; the cause is not known.")
             return Bound(by=Factor.UNKNOWN, why="No measured factor explains most of the time.")
         percent = min(100 * seconds[factor] / total, 100.0)
         if held := self._held.get(factor):

@@ -406,6 +406,16 @@ def test_the_verdict_is_unknown_for_a_short_pull_and_for_a_pull_without_an_expla
     assert sim.metric("pulls_bound_total", by="unknown", registry="docker.io") == 2
 
 
+def test_the_verdict_on_a_finished_pull_says_how_long_no_data_arrived() -> None:
+    sim = SimulatedHub()
+    for second in range(1, 61):
+        sim.report(pull("lease-1", layer("a", min(second, 10) * MIB), at=NOW), at=second)
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 62}
+    sim.report(pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW, **done), at=62)
+    assert sim.one.bound.by is Factor.UNKNOWN
+    assert sim.one.bound.why == "No data arrived for at least 40 s of 1 min 2 s; the cause is not known."
+
+
 def test_the_log_line_of_a_finished_pull_contains_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
     sim = SimulatedHub()
     extracting(sim, FULL_DISK)

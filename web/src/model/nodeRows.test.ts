@@ -92,12 +92,12 @@ it('blames a pull without pods for the queue behind it', () => {
   expect(slow?.limit?.word).toBe('the node’s network, a pull that no pod waits for')
 })
 
-it('a node counts the queued pulls of deleted pods as queued', () => {
+it('a node counts the queued pulls of deleted pods separately', () => {
   const bound = { by: 'queue', why: '', figures: { deletedPodsAhead: 6 } } as const
   const pulls = [aPull(), aPull({ id: 'b', status: 'queued', bound })]
   const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
   const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
-  expect(row).toMatchObject({ active: 1, queued: 7, deleted: 6 })
+  expect(row).toMatchObject({ active: 1, queued: 1, deleted: 6 })
   expect(deletedWords(6)).toContain('6 more pulls of deleted pods are queued.')
   expect(deletedWords(1)).toContain('1 more pull of a deleted pod is queued.')
 })

@@ -26,7 +26,7 @@ export interface NodeRow {
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
-  /** How many of the queued pulls belong only to deleted pods. Such a pull has no row until it starts. */
+  /** How many more queued pulls belong only to deleted pods. Such a pull has no row until it starts. */
   readonly deleted: number
   /** How many of the running pulls are not receiving any bytes. */
   readonly stalled: number
@@ -148,15 +148,14 @@ function nodeRow(
   now: number,
 ): NodeRow {
   const live = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
-  const withRows = live.filter(isQueued).length
-  const deleted = deletedCount(live)
+  const queued = live.filter(isQueued).length
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
   return {
     node,
     pulls: [...live, ...ended],
-    active: live.length - withRows,
-    queued: withRows + deleted,
-    deleted,
+    active: live.length - queued,
+    queued,
+    deleted: deletedCount(live),
     stalled: live.filter(isStalled).length,
     isDownloading: live.some(
       ({ status, percentBasis }) => status === 'downloading' && percentBasis === 'bytes',

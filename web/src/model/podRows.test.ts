@@ -341,6 +341,14 @@ it('rounds the phases so that their durations add up to the duration of the star
   expect(row && startWords(row)).toBe('took 39 s, 39 s of it for the image')
 })
 
+it('counts only pods that are ready last, not those that need no further image', () => {
+  const running = container({ image: 'a', state: 'downloading', etaSeconds: 100 })
+  const alone = podRow(pod(running), around())
+  const two = ['b', 'c'].map(image => podRow(pod(running, container({ image })), around()))
+  expect(readyLast([alone, ...two])).toMatchObject({ pods: 2, isNextShared: false })
+  expect(readyLast([alone, alone])).toMatchObject({ pods: 2 })
+})
+
 it('knows whether the pods that are ready last wait for the same image next', () => {
   const running = container({ image: 'a', state: 'downloading', etaSeconds: 100 })
   const waits = (...later: readonly string[]) =>
@@ -348,6 +356,5 @@ it('knows whether the pods that are ready last wait for the same image next', ()
   const isShared = (...rows: readonly PodRow[]) => readyLast(rows)?.isNextShared
   expect(isShared(waits(), waits())).toBe(true)
   expect(isShared(waits('b'), waits('b'))).toBe(true)
-  expect(isShared(waits('b'), waits())).toBe(false)
   expect(isShared(waits('b'), waits('c'))).toBe(false)
 })

@@ -258,7 +258,8 @@ export interface ReadyLast {
   readonly seconds: number
   /** Whether `seconds` is only a lower bound. */
   readonly isBound: boolean
-  /** How many pods are waiting for this image on this node. */
+  /** How many pods are waiting for this image on this node. If the chosen pod also needs an image that is not queued yet,
+   * only such pods are counted. */
   readonly pods: number
   /** Whether all these pods wait for the same image next. */
   readonly isNextShared: boolean
@@ -312,7 +313,9 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
   const row = secondsOf(last) > limit ? last : kept
   const key = imageAndNode(row)
-  const ofKey = pulling.filter(other => imageAndNode(other) === key)
+  const ofKey = pulling.filter(
+    other => imageAndNode(other) === key && (row.later.length === 0 || other.later.length > 0),
+  )
   const nextImage = (other: PodRow) => nextOf(other)?.container.image
   return {
     key,

@@ -1,9 +1,9 @@
 /** Describes a pull as plain text, for use in a chat or a ticket. */
 import type { Pull } from '../wire/wire'
 import { failingWords, reasonWords } from './failureGroups'
-import { bytes, clock, count, joined, ofTotal, percent, rate } from './format'
+import { bytes, clock, count, joined, ofTotal, rate } from './format'
 import { timeLeftWords } from './limit'
-import { knownPercent, pullState, shownRate, stateWord, tookSeconds } from './pullState'
+import { progressFigure, pullState, shownRate, stateWord, tookSeconds } from './pullState'
 import { type Context, podName } from './standing'
 
 export function pullText(
@@ -21,8 +21,10 @@ export function pullText(
     ' · ',
     stateWord(pull) + (state === 'failed' ? `: ${reasonWords(pull)}` : ''),
     failingWords([pull], context, now),
-    percent(knownPercent(pull)),
-    pull.totalBytes > 0 ? ofTotal(pull.downloadedBytes, pull.totalBytes) : bytes(pull.imageBytes),
+    progressFigure(pull),
+    pull.totalBytes > 0
+      ? ofTotal(pull.downloadedBytes, pull.totalBytes)
+      : pull.imageBytes > 0 && bytes(pull.imageBytes),
     speed !== undefined && rate(speed),
     took !== undefined && `took ${clock(took)}`,
     left !== undefined && `ready in ${left}`,

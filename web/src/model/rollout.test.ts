@@ -206,6 +206,25 @@ describe('what the node that finishes last is doing', () => {
     expect(wordsFor({ ...queued, usualSeconds: undefined }, ahead)).toBe('queued, > 40 s left')
   })
 
+  it('is a node that has not requested the image yet if its queue is longer than the time left elsewhere', () => {
+    const { pods } = parsePodList({ watching: true, pods: [waitingPod('a', 'edge-1', 'nginx:1.27')] })
+    const busy = aPull({ id: 'busy', nodeName: 'edge-1', imageRef: 'z:1', etaSeconds: 300 })
+    const next = aPull({
+      id: 'next',
+      nodeName: 'edge-1',
+      imageRef: 'y:1',
+      status: 'queued',
+      usualSeconds: 60,
+    })
+    const wordsOn = (etaSeconds: number) => {
+      const pulls = [aPull({ nodeName: 'n1', etaSeconds }), busy, { ...next, startedAt: T0 + 1 }]
+      const { last } = rowsOf(pulls, pods, aContext(pulls)).find(row => row.waiting.length > 0) ?? {}
+      return last && `${last.node}: ${lateWords(last, T0)}`
+    }
+    expect(wordsOn(50)).toBe('edge-1: waiting, > 6:00 left')
+    expect(wordsOn(400)).toBe('n1: downloading 0 %, 6:40 left')
+  })
+
   it('is only the state if the pull is failing', () => {
     expect(wordsFor(aPull({ status: 'failed', percent: 9, pods: [aPod('p')] }))).toBe('failed')
   })

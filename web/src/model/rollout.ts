@@ -8,7 +8,15 @@ import { byFigure, byText, type Compare, median, type Order } from './order'
 import { pullFacts } from './pullRows'
 import { hasEnded, hasFailed, progressFigure, stateWord, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key, type Span } from './query'
-import { type Forecast, forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
+import {
+  type Forecast,
+  forecast,
+  type LivePulls,
+  livePulls,
+  type QueuePlace,
+  queueEnd,
+  queuePlace,
+} from './queue'
 import { type Context, standing, waitsNow } from './standing'
 
 export interface ImageRow {
@@ -48,11 +56,16 @@ export interface Late {
   /** The node's pull; undefined if the kubelet has not requested the image yet, or if the pull is failing. */
   readonly pull?: Pull
   readonly place?: QueuePlace | undefined
+  /** The earliest start, in seconds from now, of a pull that the kubelet has not requested yet. */
+  readonly startsIn?: number
 }
 
 /** `downloading 58 %, 7:02 left`. Progress and time are omitted if they are not known. */
-export function lateWords({ state, pull, place }: Late, now: number): string {
-  if (pull === undefined) return state
+export function lateWords({ state, pull, place, startsIn = 0 }: Late, now: number): string {
+  if (pull === undefined) {
+    const bound = boundWords(startsIn)
+    return joined(', ', state, bound && `${bound} left`)
+  }
   const figure = pull.status === 'queued' ? '' : progressFigure(pull)
   const progress = joined(' ', state, figure, figure.includes('/') && 'layers')
   return joined(', ', progress, leftWords(pull, place, now))
@@ -155,6 +168,15 @@ function imageRow(
   const isOverdue = ranSeconds !== undefined && longest !== undefined && ranSeconds > longest
   const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
   const late = (pull: Pull): Late => ({ node: pull.nodeName, state: stateWord(pull).toLowerCase() })
+  const notRequested = waiting
+    .map(node => ({ node, state: 'waiting', startsIn: queueEnd(live.get(node) ?? [], context.now) }))
+    .sort((a, b) => b.startsIn - a.startsIn)[0]
+  const slowest = slowestFirst.find(isLive)
+  const isRequestedLast =
+    slowest !== undefined && (needs.get(slowest) ?? 0) >= LIVE + (notRequested?.startsIn ?? 0)
+  const unfinishedLast = isRequestedLast
+    ? { ...late(slowest), pull: slowest, place: queuePlace(slowest, live) }
+    : notRequested
   const row = {
     imageRef,
     registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
@@ -167,11 +189,7 @@ function imageRow(
     waiting,
     nodeCount,
     // A failed pull may never succeed, so a node that is still pulling or waiting is preferred.
-    last: [
-      ...slowestFirst.filter(isLive).map(pull => ({ ...late(pull), pull, place: queuePlace(pull, live) })),
-      ...waiting.map(node => ({ node, state: 'waiting' })),
-      ...slowestFirst.filter(isFailing).map(late),
-    ][0],
+    last: unfinishedLast ?? slowestFirst.filter(isFailing).map(late)[0],
     completed: completed.length,
     medianSeconds: median(downloads.flatMap(pull => tookSeconds(pull) ?? [])),
     longest: isOverdue ? running : tookLongest,
@@ -185,15 +203,18 @@ function imageRow(
   return { ...row, workload: nodeCount > 1 && unfinished(row) > 0 ? workloadOf(pulls, users) : undefined }
 }
 
+/** What `need` returns for a live pull, apart from the time left. */
+const LIVE = 1e9
+
 /** Ranks a pull's node by how much it delays the rollout: failed nodes first, then the nodes with the longest remaining
  * time, then the nodes that were slowest to complete. A queued pull first waits for the pulls ahead of it. */
 function need(pull: Pull, live: LivePulls, now: number): number {
-  if (hasFailed(pull)) return 3e9
+  if (hasFailed(pull)) return 3 * LIVE
   if (pull.status === 'completed') return tookSeconds(pull) ?? 0
   const place = queuePlace(pull, live)
-  if (place === undefined) return 1e9 + (pull.etaSeconds ?? 1e9)
+  if (place === undefined) return LIVE + (pull.etaSeconds ?? LIVE)
   const { ready, unknown } = forecast(pull, place, now)
-  return 1e9 + ready + (unknown === undefined ? 0 : 1e9)
+  return LIVE + ready + (unknown === undefined ? 0 : LIVE)
 }
 
 /** The searchable properties of an image. If the image has no pulls, only its name and nodes are known. */

@@ -168,10 +168,8 @@ it('the chart covers at least a minute', () => {
 
 it('describes what happened, during which period, and how many pulls the list of it shows', () => {
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
-  const period = (change: object, { failed = 0, cancelled = 0 } = { failed: 1 }) =>
-    happened({ ...history, ...change }, T0 + WINDOW_MS, query =>
-      query.startsWith('status:failed') ? failed : cancelled,
-    )
+  const period = (change: object, listed: Readonly<Record<string, number>> = { failed: 1 }) =>
+    happened({ ...history, ...change }, T0 + WINDOW_MS, query => listed[query.split(/[: ]/)[1] ?? ''] ?? 0)
   const since = `since:${linkTime(T0)}`
   expect(period({})).toEqual({
     words: 'last 10 min',
@@ -189,6 +187,7 @@ it('describes what happened, during which period, and how many pulls the list of
     { words: '3 attempts cancelled', query: `status:cancelled ${since}` },
   ])
   expect(period({ failed: 2 }, {})?.happenings[1]?.words).toBe('2 attempts failed (none listed)')
+  expect(period({ completed: 12 }, { done: 13 })?.happenings[0]?.words).toBe('13 pulls completed')
   // A pull that ended after the counts were fetched is already in the list.
   expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 attempts cancelled')
   expect(period({ completed: undefined })).toBeUndefined()

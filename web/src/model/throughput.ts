@@ -62,10 +62,11 @@ export function happened(
   if (history?.completed === undefined) return undefined
   const { since, completed, failed, canceled, downloadedBytes } = history
   const queryOf = (status: string) => `status:${status} since:${linkTime(since)}`
+  // The server's count lags a few seconds behind the pulls.
+  const done = Math.max(completed, pullCount(queryOf('done')))
   const attempts = (counted: number, word: string) => {
     const query = queryOf(word)
     const pulls = pullCount(query)
-    // The server's count lags a few seconds behind the pulls.
     const ended = Math.max(counted, pulls)
     const listed = pulls < ended ? ` (${pulls > 0 ? count(pulls, 'pull') : 'none'} listed)` : ''
     return ended > 0 ? [{ words: `${count(ended, 'attempt')} ${word}${listed}`, query }] : []
@@ -73,7 +74,7 @@ export function happened(
   return {
     words: periodWords(since, now),
     happenings: [
-      { words: `${count(completed, 'pull')} completed`, query: queryOf('done') },
+      { words: `${count(done, 'pull')} completed`, query: queryOf('done') },
       ...attempts(failed, 'failed'),
       ...attempts(canceled, 'cancelled'),
       { words: `${bytes(downloadedBytes)} downloaded` },

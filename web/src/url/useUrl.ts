@@ -1,6 +1,6 @@
 /** The state that is stored in the URL, and functions that change it. */
 import { useSyncExternalStore } from 'react'
-import { withLinkTimes } from '../model/query'
+import { linkTime, withLinkTimes } from '../model/query'
 import type { Pull } from '../wire/wire'
 import { pendingReveal, REGISTRIES } from './reveal'
 import { readUrl, toggleOpen, type UrlState, type View, writeUrl } from './urlState'
@@ -69,9 +69,10 @@ export function showPull({ id, imageRef, nodeName }: Pull): void {
   showPulls(`image:${imageRef} node:${nodeName}`, id)
 }
 
-/** The page's URL with one pull open, no search and the default order. */
-export function linkTo(id: string): string {
-  return addressOf(viewState('pulls', '', id))
+/** The page's URL with one pull open and the default order. If the list is that of a past moment, the link shows the
+ * pull at that moment. */
+export function linkTo(id: string, moment?: number): string {
+  return addressOf(viewState('pulls', moment === undefined ? '' : `at:${linkTime(moment)}`, id))
 }
 
 /** A link to the current view of the page. The times in the link's search do not depend on when and where the link is

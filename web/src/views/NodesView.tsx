@@ -74,7 +74,7 @@ function Pulling({ row: { active, queued, deleted, stalled } }: { readonly row: 
     <>
       <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>
       {queued > 0 && <span className={styles.more}>{queued} queued</span>}
-      {deleted > 0 && <span className={styles.more}>{deleted} for deleted pods</span>}
+      {deleted > 0 && <span className={styles.more}>+{deleted} for deleted pods</span>}
       {stalled > 0 && <span className={classes(styles.more, shared.stalled)}>{stalled} stalled</span>}
     </>
   )

@@ -59,6 +59,9 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   const { row, seconds, isBound, pods, isNextShared, blind, stuck } = found
   const { pod, slowest } = row
   const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
+  const delay = isNextShared
+    ? delayOf(row, now)
+    : joined(', ', delayOf({ ...row, later: [] }, now), 'then their own images, not queued yet')
   const others = joined(
     ' ',
     blind > 0 && `${count(blind, 'pod')} without a reliable estimate may take longer.`,
@@ -66,10 +69,10 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
   )
   return (
     <p className={shared.remark}>
-      Ready last{others && ', as far as is known'}: {pods === 1 ? podName(pod) : count(pods, 'pod')} waiting
-      for <b>{image}</b> on {pod.nodeName}, in {isBound ? 'at least' : 'about'}{' '}
-      {duration(Math.max(1, seconds))}.{' '}
-      {joined(', ', `It is ${row.state}`, delayOf(isNextShared ? row : { ...row, later: [] }, now))}. {others}
+      Ready last{others && ', as far as is known'}: {podName(pod)}
+      {pods > 1 && ` and ${count(pods - 1, 'other pod')}`} on {pod.nodeName}, in{' '}
+      {isBound ? 'at least' : 'about'} {duration(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
+      for <b>{image}</b>: {joined(', ', row.state, delay)}. {others}
     </p>
   )
 }

@@ -32,7 +32,7 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
     <div className={styles.detail}>
       <div className={shared.bar}>
         <p className={styles.facts}>{facts(pull, context, now)}</p>
-        <Actions pull={pull} sentence={sentence} />
+        <Actions pull={pull} sentence={sentence} moment={row.moment} />
       </div>
       {sentence !== undefined && <p className={styles.limit}>{sentence}</p>}
       {pullState(pull) === 'failed' && <Failure pull={pull} />}
@@ -94,11 +94,19 @@ function attemptWords(one: Attempt): string {
   return `Attempt ${attempt} · ${when} · ${causeWords(one)}${done > 0 ? ` at ${percent(done)}` : ''}`
 }
 
-function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
+function Actions({
+  pull,
+  sentence,
+  moment,
+}: {
+  readonly pull: Pull
+  readonly sentence: string | undefined
+  readonly moment: number | undefined
+}) {
   const { context } = useSnapshot()
   const [pod] = waitersOf(pull, context)
   const now = useNow()
-  const link = linkTo(pull.id)
+  const link = linkTo(pull.id, moment)
   return (
     <div className={styles.actions}>
       <CopyButton text={link}>link</CopyButton>
