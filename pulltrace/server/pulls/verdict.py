@@ -163,8 +163,8 @@ class Verdict:
         factor = max(seconds, key=seconds.__getitem__)
         if seconds[factor] < max(SHARE * total, SHORT / 2):
             if self._without_data >= SHARE * total:
-                idle = f"{_time(self._without_data)} of {_time(total)}"
-                return Bound(by=Factor.UNKNOWN, why=f"No data arrived for at least {idle}; the cause is not known.")
+                share = f"{int(100 * self._without_data / total)} % of {_time(total)}"
+                return Bound(by=Factor.UNKNOWN, why=f"No data arrived for {share}; the cause is not known.")
             return Bound(by=Factor.UNKNOWN, why="No measured factor explains most of the time.")
         percent = min(100 * seconds[factor] / total, 100.0)
         if held := self._held.get(factor):

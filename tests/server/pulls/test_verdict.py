@@ -413,7 +413,7 @@ def test_the_verdict_on_a_finished_pull_says_how_long_no_data_arrived() -> None:
     done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 62}
     sim.report(pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW, **done), at=62)
     assert sim.one.bound.by is Factor.UNKNOWN
-    assert sim.one.bound.why == "No data arrived for at least 40 s of 1 min 2 s; the cause is not known."
+    assert sim.one.bound.why == "No data arrived for 64 % of 1 min 2 s; the cause is not known."
 
 
 def test_the_log_line_of_a_finished_pull_contains_the_verdict(caplog: pytest.LogCaptureFixture) -> None:

@@ -234,6 +234,10 @@ it.each([
     ' at this node’s speed, estimated from other tags (median of 5 pulls)',
   ],
   [{}, ' at this node’s speed'],
+  [
+    { usualCount: 4, usualBasis: 'other_nodes', usualComparable: true },
+    ', estimated from other nodes (median of 4 pulls)',
+  ],
 ] as const)('the number of earlier pulls and their kind explain the usual duration: %j', (change, words) => {
   expect(basisWords(aPull({ usualSeconds: 20, ...change }))).toBe(words)
 })

@@ -163,14 +163,14 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
 }
 
 /** The basis of a usual duration: ` at this node’s speed, estimated from other tags (median of 5 pulls)`. The server
- * adjusts the durations of pulls on other nodes. */
+ * adjusts the durations of pulls on other nodes, unless the basis is `other_nodes`. */
 export function basisWords({ usualBasis = 'image', usualCount = 0, usualComparable }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]
   const median = usualCount > 1 ? 'median of ' : ''
   const tooFew = usualComparable ? '' : ', too few or too different to call a pull slow'
   return joined(
     '',
-    ' at this node’s speed',
+    usualBasis !== 'other_nodes' && ' at this node’s speed',
     basis && `, estimated from ${basis}`,
     usualCount > 0 && ` (${median}${count(usualCount, 'pull')}${tooFew})`,
   )

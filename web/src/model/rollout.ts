@@ -261,7 +261,7 @@ export const byRollout: Compare<ImageRow> = (a, b) =>
 
 export const IMAGE_ORDER: Order<ImageRow> = {
   image: byImage,
-  rollout: (a, b) => a.done / a.nodeCount - b.done / b.nodeCount,
+  rollout: (a, b) => a.pulling - b.pulling || a.done / a.nodeCount - b.done / b.nodeCount,
   nodes: (a, b) => unfinished(a) - unfinished(b) || a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   completed: (a, b) => a.completed - b.completed,

@@ -5,7 +5,8 @@ import { listed } from './format'
 import { hasEnded, isFailingRetry, isRetrying, type PullState, pullState } from './pullState'
 
 /**
- * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list arrived.
+ * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list was
+ * requested.
  */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>

@@ -1,7 +1,7 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { WorkerEvent } from '../stream/protocol'
-import { aPull, T0 } from '../testing'
+import { aPod, aPull, T0 } from '../testing'
 import { Store } from './store'
 
 const FIRST_STEP = T0 - 10_000
@@ -70,6 +70,34 @@ it('does not show pulls, counts or rates until the whole state has arrived', asy
   await vi.advanceTimersByTimeAsync(50)
   expect(store.snapshot().counts?.downloading).toBe(2)
   expect(store.samples().map(sample => sample.rates?.get('docker.io'))).toEqual([14])
+  store.stop()
+})
+
+it('counts a failure whose pod began to wait after the list of pods was requested', async () => {
+  vi.stubGlobal('fetch', async ({ pathname }: URL) =>
+    pathname.endsWith('/pods')
+      ? Response.json({ watching: true, pods: [] })
+      : new Response('', { status: 404 }),
+  )
+  const { store, send } = opened()
+  store.pace({ nodesMs: 0, podsMs: 60_000 })
+  send(...HELLO, state('a', false))
+  await vi.advanceTimersByTimeAsync(3000)
+  const pull = aPull({
+    status: 'failed',
+    completedAt: T0 + 2000,
+    errorReason: 'not_found',
+    pods: [aPod('p')],
+  })
+  send({
+    kind: 'events',
+    events: [{ kind: 'changed', timestamp: T0 + 2000, pull }],
+    more: false,
+    isPart: false,
+  })
+  await vi.advanceTimersByTimeAsync(50)
+  expect(store.snapshot().context.waiting?.names.size).toBe(0)
+  expect(store.snapshot().counts?.failed).toBe(1)
   store.stop()
 })
 

@@ -53,6 +53,8 @@ export class Store {
   readonly #stream: OpenedStream
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
+  /** The server's time when the latest list of pods was requested. */
+  #podsAt = 0
   /** Older servers do not provide a history, so the chart starts empty. */
   readonly #history: Poll<ThroughputHistory>
   readonly #pullsAddress: URL
@@ -95,7 +97,9 @@ export class Store {
       this.#step({ kind: 'nodes', arrived: result.kind !== 'failed' })
       if (result.kind === 'value') this.#change({ nodes: result.value })
     })
-    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, result => this.#takePods(result))
+    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, (...result) =>
+      this.#takePods(...result),
+    )
     this.#history = new Poll(new URL('api/v1/throughput', base), parseThroughput, result => {
       if (result.kind !== 'value') return
       this.#change({ history: result.value })
@@ -285,8 +289,10 @@ export class Store {
     this.#step({ kind: 'list', arrived, now: Date.now() })
   }
 
-  #takePods(result: PollResult<PodList>): void {
+  #takePods(result: PollResult<PodList>, ageMs: number): void {
     if (result.kind === 'failed') return
+    // The list may have been put together at any time since the request was sent.
+    this.#podsAt = this.clock.now() - ageMs
     const before = this.#changes.pods ?? this.#snapshot.pods
     const pods = result.kind === 'value' ? result.value : result.kind === 'missing' ? 'missing' : before
     if (pods !== undefined) this.#change({ pods, context: this.#context(pods) })
@@ -294,7 +300,7 @@ export class Store {
 
   #context(pods: Snapshot['pods']): Context {
     const now = this.clock.now()
-    return contextOf(this.#table.pulls.values(), waitingPods(pods, now), now)
+    return contextOf(this.#table.pulls.values(), waitingPods(pods, this.#podsAt), now)
   }
 
   #step(event: ConnectionEvent): void {

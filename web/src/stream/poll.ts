@@ -19,13 +19,18 @@ const MISSING_FACTOR = 12
 export class Poll<T> {
   readonly #address: URL
   readonly #parse: (value: unknown) => T
-  readonly #report: (answer: PollResult<T>) => void
+  readonly #report: (answer: PollResult<T>, ageMs: number) => void
   #everyMs = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #etag: string | undefined
   #isRequesting = false
 
-  constructor(address: URL, parse: (value: unknown) => T, report: (answer: PollResult<T>) => void) {
+  /** `report` also receives the time in milliseconds that has passed since the request was sent. */
+  constructor(
+    address: URL,
+    parse: (value: unknown) => T,
+    report: (answer: PollResult<T>, ageMs: number) => void,
+  ) {
     this.#address = address
     this.#parse = parse
     this.#report = report
@@ -46,8 +51,9 @@ export class Poll<T> {
 
   async #cycle(): Promise<void> {
     this.#isRequesting = true
+    const sent = performance.now()
     const result = await this.#request().catch((): PollResult<T> => ({ kind: 'failed' }))
-    this.#report(result)
+    this.#report(result, performance.now() - sent)
     this.#isRequesting = false
     if (this.#everyMs === 0) return
     const factor = result.kind === 'missing' ? MISSING_FACTOR : document.hidden ? HIDDEN_FACTOR : 1

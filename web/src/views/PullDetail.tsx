@@ -9,7 +9,15 @@ import { isNotTried } from '../model/attention'
 import { causeWords, failingWords } from '../model/failureGroups'
 import { bytes, clock, count, exactTime, joined, percent, rate, secondOfDay } from '../model/format'
 import { basisWords, explanation, usualWords } from '../model/limit'
-import { averageRate, hasEnded, hasFailed, pullState, stopped, tookSeconds } from '../model/pullState'
+import {
+  averageRate,
+  hasEnded,
+  hasFailed,
+  pullState,
+  remainingSeconds,
+  stopped,
+  tookSeconds,
+} from '../model/pullState'
 import { pullText } from '../model/pullText'
 import { type Context, podName, waitedNames, waitersOf } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -136,6 +144,7 @@ function facts(pull: Pull, context: Context, now: number): string {
     pull.attempt > 1 && !isFailed && `attempt ${pull.attempt}`,
     !isFailed && pull.failingSince !== undefined && failingWords([pull], context, now),
     `${isRequested(pull) ? 'requested' : 'started'} ${exactTime(pull.startedAt)}`,
+    runningWords(pull, now),
     took !== undefined && hasEnded(pull) && `${ended} ${clock(took)}`,
     average !== undefined && `${rate(average)} on average`,
     pull.usualSeconds !== undefined &&
@@ -146,6 +155,14 @@ function facts(pull: Pull, context: Context, now: number): string {
     pull.via.length > 0 && `via ${pull.via.join(', ')}`,
     pull.refGuessed && GUESSED,
   )
+}
+
+/** `running for 1:27, about 3:50 in all`; empty if the pull is not running. */
+function runningWords(pull: Pull, now: number): string {
+  if (hasEnded(pull) || hasFailed(pull) || isRequested(pull)) return ''
+  const ran = Math.max(0, now - pull.startedAt) / 1000
+  const left = remainingSeconds(pull, now)
+  return joined(', ', `running for ${clock(ran)}`, left !== undefined && `about ${clock(ran + left)} in all`)
 }
 
 const FIRST_PODS = 30

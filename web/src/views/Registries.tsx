@@ -69,7 +69,10 @@ export function Registries({ registries }: { readonly registries: readonly Regis
 
 /** The current rate of a single download, and the usual rate of a single pull. */
 function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): string {
-  const active = pulls.filter(pull => pullState(pull) === 'downloading').length
+  // A pull whose bytes cannot be observed has no rate.
+  const active = pulls.filter(
+    pull => pullState(pull) === 'downloading' && pull.percentBasis === 'bytes',
+  ).length
   const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per download`
   const usual = medianRate(pulls, now)
   return joined(
