@@ -127,10 +127,10 @@ async def test_the_chart_shows_its_period_and_the_pulls_that_ended_in_it(
 ) -> None:
     await set_scene(server)
     at = time.time()
-    server.throughput = history(at, completed=12, failed=1, canceled=0, downloadedBytes=4_200_000_000)
+    server.throughput = history(at, completed=20, failed=1, canceled=0, downloadedBytes=4_200_000_000)
     page = await open_page(server.url)
     panel = page.get_by_role("region", name="Total throughput")
-    words = "12 pulls completed, 1 attempt failed, 4.2 GB downloaded"
+    words = "20 pulls completed, 1 attempt failed, 4.2 GB downloaded"
     await expect(panel).to_contain_text(re.compile(rf"\d\d:\d\dlast [56] min: {words}now$"))
     server.throughput = history(at, completed=13, failed=1, canceled=2, downloadedBytes=5_000_000_000)
     words = "13 pulls completed, 1 attempt failed, 2 attempts cancelled (none listed), 5.0 GB"
@@ -332,10 +332,10 @@ async def test_each_count_of_completed_pulls_shows_the_period_that_it_covers(
 ) -> None:
     await set_scene(server)
     at = time.time()
-    server.throughput = history(at, completed=12, failed=1, canceled=0, downloadedBytes=4_200_000_000)
+    server.throughput = history(at, completed=20, failed=1, canceled=0, downloadedBytes=4_200_000_000)
     page = await open_page(server.url)
     panel = page.get_by_role("region", name="Total throughput")
-    await expect(panel).to_contain_text(re.compile(r"last [56] min: 12 pulls completed"))
+    await expect(panel).to_contain_text(re.compile(r"last [56] min: 20 pulls completed"))
     first = min(
         datetime.fromisoformat(one["completedAt"]) for one in server.pulls.values() if one["status"] == "completed"
     )
