@@ -1,6 +1,6 @@
 import { classes } from '../classes'
 import { withoutPullFilters } from '../model/query'
-import { VIEWS, type View } from '../url/urlState'
+import { SUMMARIES, VIEWS, type View } from '../url/urlState'
 import { showView, useUrl } from '../url/useUrl'
 import { Agents } from './Agents'
 import { ConnectionBadge } from './ConnectionBadge'
@@ -15,9 +15,6 @@ const TITLES: Readonly<Record<View, string>> = {
   images: 'Images',
   nodes: 'Nodes',
 }
-
-/** The views whose rows are not pulls or pods. */
-const NO_PULLS: readonly View[] = ['images', 'nodes']
 
 export function Header() {
   const { view, query } = useUrl()
@@ -37,7 +34,7 @@ export function Header() {
             onClick={event => {
               if (event.metaKey || event.ctrlKey || event.shiftKey) return
               event.preventDefault()
-              showView(name, NO_PULLS.includes(name) ? withoutPullFilters(query) : query)
+              showView(name, SUMMARIES.includes(name) ? withoutPullFilters(query) : query)
             }}
           >
             {TITLES[name]}

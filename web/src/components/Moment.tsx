@@ -3,7 +3,7 @@ import { momentWords } from '../model/moment'
 import { parseQuery } from '../model/query'
 import { useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
-import type { View } from '../url/urlState'
+import { SUMMARIES } from '../url/urlState'
 import { useUrl } from '../url/useUrl'
 
 /** The moment given by `at:` in the search; undefined if there is none. */
@@ -11,9 +11,6 @@ export function useMoment(): number | undefined {
   const { context } = useSnapshot()
   return parseQuery(useUrl().query, context.now).moments[0]
 }
-
-/** The views that have no list for a past moment. */
-const OF_PRESENT: readonly View[] = ['images', 'nodes']
 
 /** If the search specifies a moment, this line above the list describes what was happening then. */
 export function Moment() {
@@ -31,7 +28,7 @@ export function Moment() {
   return (
     <p className={shared.remark}>
       {words}
-      {OF_PRESENT.includes(view) && ' The table shows the present.'}
+      {SUMMARIES.includes(view) && ' The table shows the present.'}
     </p>
   )
 }

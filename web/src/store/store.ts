@@ -97,8 +97,8 @@ export class Store {
       this.#step({ kind: 'nodes', arrived: result.kind !== 'failed' })
       if (result.kind === 'value') this.#change({ nodes: result.value })
     })
-    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, (...result) =>
-      this.#takePods(...result),
+    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, (result, ageMs) =>
+      this.#takePods(result, ageMs),
     )
     this.#history = new Poll(new URL('api/v1/throughput', base), parseThroughput, result => {
       if (result.kind !== 'value') return

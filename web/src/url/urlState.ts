@@ -3,6 +3,8 @@
 
 export const VIEWS = ['pulls', 'pods', 'images', 'nodes'] as const
 export type View = (typeof VIEWS)[number]
+/** The views whose rows combine many pulls. They show only the present. */
+export const SUMMARIES: readonly View[] = ['images', 'nodes']
 
 export interface Sort {
   readonly column: string
