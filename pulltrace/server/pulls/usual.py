@@ -264,8 +264,12 @@ class Usual:
         """Return how long an earlier pull would have taken on its own node if it had fetched ``size`` bytes."""
         if sample.size == size:
             return sample.seconds
-        there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
+        there = self._cost_of(sample)
         return sample.seconds * there.of(size) / there.of(sample.size)
+
+    def _cost_of(self, sample: _Sample) -> _Cost:
+        """Return the cost of pulls from the sample's registry on the sample's node."""
+        return self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
 
     def _scale(self, sample: _Sample, node: str, size: int) -> _Scaled:
         """Return how long an earlier pull would have taken on this node if it had fetched ``size`` bytes."""
@@ -286,8 +290,8 @@ class Usual:
                 return _Scaled(seconds, is_compared=True, is_firm=is_similar and is_proven)
         if per_byte := self._rates.slow_node(node):
             least = OVERHEAD + size * per_byte
-            there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
-            seconds = max(_moved(seconds, least, there.of(size)), least) if is_similar else least
+            there = self._cost_of(sample).of(size)
+            seconds = max(_moved(seconds, least, there), least) if is_similar else least
             return _Scaled(seconds, is_compared=True, is_firm=False)
         return _Scaled(seconds, is_compared=sample.node == node, is_firm=False)
 

@@ -45,7 +45,8 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 NOTHING = Moment(Factor.UNKNOWN)
-NO_DATA = Moment(Factor.UNKNOWN, "No data arrives.")
+NO_DATA = Moment(Factor.UNKNOWN)
+"""No data arrives, and no measured factor explains why."""
 
 
 @dataclass(slots=True)

@@ -41,14 +41,19 @@ def test_a_pull_counts_as_cancelled_rather_than_failed_if_it_ends_without_an_err
     assert sim.metric("pull_errors_total", registry="docker.io", reason="canceled") == 0
 
 
-def test_a_cancelled_attempt_that_is_retried_immediately_is_counted_once_as_cancelled(sim, caplog):
-    caplog.set_level(logging.INFO, "pulltrace")
+def cancel_and_retry(sim):
+    """Cancel an attempt, and begin the next one before the kubelet could have reported an error."""
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
     sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
     sim.apply(event(one.pulling("app", NOW + 7)), at=7)
     sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1), at=8)
+
+
+def test_a_cancelled_attempt_that_is_retried_immediately_is_counted_once_as_cancelled(sim, caplog):
+    caplog.set_level(logging.INFO, "pulltrace")
+    cancel_and_retry(sim)
     sim.at(20)
     (earlier,) = sim.one.earlier_attempts
     assert earlier.error_reason is ErrorReason.CANCELED
@@ -59,12 +64,7 @@ def test_a_cancelled_attempt_that_is_retried_immediately_is_counted_once_as_canc
 
 
 def test_two_attempts_that_are_cancelled_within_seconds_are_both_counted(sim):
-    one = web()
-    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
-    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
-    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
-    sim.apply(event(one.pulling("app", NOW + 7)), at=7)
-    sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1), at=8)
+    cancel_and_retry(sim)
     sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 7.1, **(GONE | {"ended_at": NOW + 8.5})), at=8.6)
     sim.at(20)
     assert sim.one.attempt == 2
