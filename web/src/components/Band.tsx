@@ -188,7 +188,11 @@ function Chart({
           setPlace(Math.min(PLACES, Math.max(0, Math.round((PLACES * (clientX - left)) / width))))
         }}
         onPointerLeave={() => setPlace(undefined)}
-        onClick={list}
+        onClick={() => {
+          // The values would cover the line about the chosen moment.
+          setPlace(undefined)
+          list()
+        }}
         onKeyDown={({ key }) => key === 'Enter' && list()}
         onFocus={() => setPlace(place ?? PLACES)}
         onBlur={() => setPlace(undefined)}

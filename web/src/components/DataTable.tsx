@@ -341,9 +341,11 @@ function Header<T>({ column, sort }: { readonly column: Column<T> } & Omit<SortP
         title
       ) : (
         <button type="button" className={styles.sort} onClick={() => changeUrl({ sort: next })}>
-          {title}
-          <span aria-hidden="true" className={styles.arrow}>
-            {sorted === undefined ? '↕' : sorted === 'descending' ? '↓' : '↑'}
+          <span className={styles.title}>
+            {title}
+            <span aria-hidden="true" className={styles.arrow}>
+              {sorted === undefined ? '↕' : sorted === 'descending' ? '↓' : '↑'}
+            </span>
           </span>
         </button>
       )}

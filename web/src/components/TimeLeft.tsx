@@ -2,7 +2,7 @@ import { retryWords } from '../model/failureGroups'
 import { boundWords, clock, times } from '../model/format'
 import { delayWords, slowSentence, timeLeftWords, usualWords } from '../model/limit'
 import { tookSeconds } from '../model/pullState'
-import { forecast, type QueuePlace } from '../model/queue'
+import { type QueuePlace, shownTime, shownWords } from '../model/queue'
 import { standing } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -35,15 +35,13 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   )
 }
 
-/** The time until a queued pull is expected to be ready. This is a lower bound if a pull ahead of it has no estimate. */
+/** The time until a queued pull is expected to be ready. The tooltip says why the time is only a lower bound, or why none
+ * is shown. */
 export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place: QueuePlace }) {
   const now = useNow()
-  const { ready, unknown } = forecast(pull, place, now)
-  return unknown === undefined ? (
-    <span className={shared.dim}>{clock(ready)}</span>
-  ) : (
-    <Bound seconds={ready} why={delayWords(pull, place, now)} />
-  )
+  const time = shownTime(pull, place, now)
+  if (time?.isBound === false) return <span className={shared.dim}>{shownWords(time)}</span>
+  return <Bound seconds={time?.seconds ?? 0} why={delayWords(pull, place, now)} />
 }
 
 /** A lower bound on the time left until an image or a pod is ready, or a dash if the bound is too low to be useful. The

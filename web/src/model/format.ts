@@ -57,6 +57,13 @@ export function clock(seconds: number): string {
   return whole < 60 ? `${whole} s` : axisTime(whole)
 }
 
+export const ANY_MOMENT = 'any moment'
+
+/** The time left: `any moment`, `48 s`, `1:14`. */
+export function soon(seconds: number): string {
+  return seconds < 1 ? ANY_MOMENT : clock(seconds)
+}
+
 /** Lower bounds below this number of seconds are too low to be useful, so they are not shown. */
 export const LEAST_BOUND = 30
 

@@ -3,6 +3,7 @@ import { aLayer, anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import {
+  asUsualWords,
   basisWords,
   delayWords,
   explanation,
@@ -191,6 +192,14 @@ describe('the sentence in the open row', () => {
     expect(explanation('', aPull({ usualSeconds: 20 }), undefined, [], now)).toBeUndefined()
   })
 
+  it('compares the expected duration with the usual duration, unless the pull is slow or cannot be compared', () => {
+    const usual = { usualSeconds: 100, usualComparable: true }
+    const words = [70, 80, 125, 160].map(seconds => asUsualWords(aPull(usual), seconds))
+    expect(words).toEqual(['faster than usual', 'about as usual', 'about as usual', '1.6× the usual time'])
+    for (const change of [{ slowerThanUsual: 2.5 }, { usualComparable: false }, { usualSeconds: undefined }])
+      expect(asUsualWords({ ...aPull(usual), ...change } as Pull, 100)).toBe('')
+  })
+
   it('there is no sentence without evidence', () => {
     expect(limitSentence(aPull(), undefined, [], now)).toBeUndefined()
   })
@@ -201,7 +210,7 @@ it('the estimate counts down between two events', () => {
   expect(timeLeftWords(pull, T0)).toBe('1:30')
   expect(timeLeftWords(pull, T0 + 60_000)).toBe('30 s')
   expect(timeLeftWords(pull, T0 + 90_000)).toBe('any moment')
-  expect(timeLeftWords({ ...pull, status: 'extracting' }, T0)).toBe('about 1 min')
+  expect(timeLeftWords({ ...pull, status: 'extracting' }, T0)).toBe('about 2 min')
   expect(timeLeftWords(aPull(), T0)).toBeUndefined()
 })
 

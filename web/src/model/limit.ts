@@ -3,7 +3,7 @@ import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import { causeWords, isCancelled } from './failureGroups'
-import { clock, count, duration, joined, listed, percent, rate, times } from './format'
+import { clock, count, duration, joined, listed, percent, rate, soon, times } from './format'
 import { imageName } from './images'
 import { hasEnded, isRetry, limitNow, remainingSeconds, unpackedShare } from './pullState'
 import { forecast, isTooShort, placeWords, positionWords, type QueuePlace } from './queue'
@@ -148,6 +148,19 @@ export function slowSentence(pull: Pull): string {
   return `Slower than usual: ${times(factor)} the usual ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}.`
 }
 
+/** A duration between the usual one divided by this factor and the usual one multiplied by it is about as usual. */
+const AS_USUAL = 1.25
+
+/** Compares the expected duration of a pull, in seconds, with its usual duration: `about as usual`, `1.6× the usual
+ * time`. Empty if the two cannot be compared, or if the pull is slow, which has a sentence of its own. */
+export function asUsualWords(pull: Pull, seconds: number): string {
+  const { usualSeconds, usualComparable, slowerThanUsual } = pull
+  if (!usualSeconds || !usualComparable || slowerThanUsual !== undefined) return ''
+  const factor = seconds / usualSeconds
+  if (factor > AS_USUAL) return `${times(factor)} the usual time`
+  return factor < 1 / AS_USUAL ? 'faster than usual' : 'about as usual'
+}
+
 const BASIS_WORDS: Readonly<Record<NonNullable<Pull['usualBasis']>, string>> = {
   image: '',
   repository: 'other tags',
@@ -180,12 +193,7 @@ export function basisWords({ usualBasis = 'image', usualCount = 0, usualComparab
 export function timeLeftWords(pull: Pull, now: number): string | undefined {
   const left = remainingSeconds(pull, now)
   if (left === undefined) return undefined
-  return pull.status === 'extracting' && left >= 60 ? `about ${duration(left)}` : soon(left)
-}
-
-export const ANY_MOMENT = 'any moment'
-
-/** `any moment`, `48 s`, `1:14` */
-export function soon(seconds: number): string {
-  return seconds < 1 ? ANY_MOMENT : clock(seconds)
+  return pull.status === 'extracting' && left >= 60
+    ? `about ${duration(60 * Math.round(left / 60))}`
+    : soon(left)
 }

@@ -349,6 +349,14 @@ it('counts only pods that are ready last, not those that need no further image',
   expect(readyLast([alone, alone])).toMatchObject({ pods: 2 })
 })
 
+it('does not say that a pod needs a further image because other pods with the same image do', () => {
+  const running = container({ image: 'a', state: 'downloading', etaSeconds: 20 })
+  const alone = podRow(pod(running), around())
+  const other = podRow(pod(running, container({ image: 'b' })), around())
+  // The lower bound of the other pod is too low to be shown, so this pod may be ready later.
+  expect(readyLast([alone, other])).toMatchObject({ row: alone, pods: 1, isNextShared: true, blind: 1 })
+})
+
 it('knows whether the pods that are ready last wait for the same image next', () => {
   const running = container({ image: 'a', state: 'downloading', etaSeconds: 100 })
   const waits = (...later: readonly string[]) =>

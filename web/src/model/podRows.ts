@@ -259,7 +259,7 @@ export interface ReadyLast {
   /** Whether `seconds` is only a lower bound. */
   readonly isBound: boolean
   /** How many pods are waiting for this image on this node. If the chosen pod also needs an image that is not queued yet,
-   * only such pods are counted. */
+   * only such pods are counted; otherwise, only pods that need no such image. */
   readonly pods: number
   /** Whether all these pods wait for the same image next. */
   readonly isNextShared: boolean
@@ -313,18 +313,18 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
   const row = secondsOf(last) > limit ? last : kept
   const key = imageAndNode(row)
-  const ofKey = pulling.filter(
-    other => imageAndNode(other) === key && (row.later.length === 0 || other.later.length > 0),
-  )
+  const isCounted = (other: PodRow) =>
+    imageAndNode(other) === key && other.later.length > 0 === row.later.length > 0
+  const counted = pulling.filter(isCounted)
   const nextImage = (other: PodRow) => nextOf(other)?.container.image
   return {
     key,
     row,
     seconds: secondsOf(row),
     isBound: row.etaSeconds === undefined,
-    pods: ofKey.length,
-    isNextShared: ofKey.every(other => nextImage(other) === nextImage(row)),
-    blind: pulling.filter(other => !isReliable(other) && imageAndNode(other) !== key).length,
+    pods: counted.length,
+    isNextShared: counted.every(other => nextImage(other) === nextImage(row)),
+    blind: pulling.filter(other => !isReliable(other) && !isCounted(other)).length,
     stuck: waiting.length - pulling.length,
   }
 }

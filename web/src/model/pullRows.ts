@@ -2,7 +2,6 @@
 import type { Sort } from '../url/urlState'
 import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, isCancelled, severity } from './failureGroups'
-import { LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
 import {
@@ -15,7 +14,7 @@ import {
   shownRate,
 } from './pullState'
 import { type Facts, filtered, parseQuery, type Query, type Span } from './query'
-import { blockedWords, forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
+import { blockedWords, type LivePulls, livePulls, type QueuePlace, queuePlace, shownTime } from './queue'
 import { type Context, type Standing, standing, waiterCount, waitersOf } from './standing'
 
 /** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node. Its
@@ -157,8 +156,7 @@ function byTimeLeft(pulls: readonly Pull[], live: LivePulls, now: number): Compa
 
 function shownSeconds(pull: Pull, place: QueuePlace | undefined, now: number): number | undefined {
   if (place === undefined) return remainingSeconds(pull, now)
-  const { ready, unknown } = forecast(pull, place, now)
-  return unknown === undefined || ready >= LEAST_BOUND ? ready : undefined
+  return shownTime(pull, place, now)?.seconds
 }
 
 /** The columns whose values change constantly. */

@@ -1,7 +1,7 @@
 /** The queue of each node: a queued pull waits for older live pulls on the same node. */
 import type { Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
-import { count } from './format'
+import { clock, count, LEAST_BOUND, soon } from './format'
 import { isUnknown } from './images'
 import { hasEnded, remainingSeconds } from './pullState'
 
@@ -97,6 +97,25 @@ export function forecast(pull: Pull, { ahead, deleted }: QueuePlace, now: number
     ends.push(start + (seconds ?? 0))
   }
   return { start, ready: ends.at(-1) ?? 0, unknown }
+}
+
+/** The time until a queued pull is ready, as the page shows it. */
+export interface ShownTime {
+  readonly seconds: number
+  /** Whether `seconds` is only a lower bound. */
+  readonly isBound: boolean
+}
+
+/** Returns undefined if only a lower bound is known and it is too low to be useful. */
+export function shownTime(pull: Pull, place: QueuePlace, now: number): ShownTime | undefined {
+  const { ready, unknown } = forecast(pull, place, now)
+  const isBound = unknown !== undefined
+  return isBound && ready < LEAST_BOUND ? undefined : { seconds: ready, isBound }
+}
+
+/** `1:14`, or `> 1:14` for a lower bound. */
+export function shownWords({ seconds, isBound }: ShownTime): string {
+  return isBound ? `> ${clock(seconds)}` : soon(seconds)
 }
 
 /** The earliest start, in seconds from now, of a pull that the kubelet has not requested yet. Such a pull starts after

@@ -4,7 +4,15 @@ import type { Pull } from '../wire/wire'
 import { parsePodList } from '../wire/wire'
 import { ordered } from './order'
 import { matches, parseQuery } from './query'
-import { byRollout, IMAGE_ORDER, imageFacts, lateWords, imageRows as rowsOf, unfinished } from './rollout'
+import {
+  byRollout,
+  IMAGE_ORDER,
+  imageFacts,
+  lateWords,
+  rangeWords,
+  imageRows as rowsOf,
+  unfinished,
+} from './rollout'
 
 const imageRows = (pulls: readonly Pull[]) => rowsOf(pulls, [], aContext(pulls, ['shop/p']))
 
@@ -31,6 +39,24 @@ it('counts nodes by the state of their latest pull', () => {
   expect(row && unfinished(row)).toBe(3)
   // The node with the failed pull is not chosen, because pulls on other nodes are still in progress.
   expect(row?.last).toMatchObject({ node: 'n1', state: 'queued' })
+})
+
+it('shows on how many nodes an image is being pulled, and the range of their progress', () => {
+  const pulling = (nodeName: string, percent: number, totalKnown = true) =>
+    aPull({ id: nodeName, nodeName, percent, totalKnown })
+  const words = (...pulls: readonly Pull[]) => {
+    const [row] = imageRows(pulls)
+    return row && [row.pulling, rangeWords(row)]
+  }
+  const queued = aPull({ id: 'q', nodeName: 'q', status: 'queued' })
+  expect(words(pulling('a', 64.2), pulling('b', 8), queued)).toEqual([2, '8 % to 64 %'])
+  expect(words(pulling('a', 64.2), done('b', 9))).toEqual([1, '64 %'])
+  expect(words(pulling('a', 64.2), pulling('b', 0, false))).toEqual([2, 'up to 64 %'])
+  expect(words(pulling('a', 0, false))).toEqual([1, ''])
+  expect(words(queued)).toEqual([0, ''])
+  const extracting = aPull({ id: 'e', nodeName: 'e', status: 'extracting', percent: 100, totalKnown: true })
+  expect(words(extracting)).toEqual([1, 'extracting'])
+  expect(words(pulling('a', 64), extracting)).toEqual([2, '64 %, 1 extracting'])
 })
 
 const waitingPod = (podName: string, nodeName: string, image: string, more: object = {}) => ({

@@ -1,21 +1,22 @@
 /** One row per image, with its progress across the nodes. */
 import type { Pod, Pull } from '../wire/wire'
 import { groupBy, ownerOf, ownersOf } from './failureGroups'
-import { boundWords, joined } from './format'
+import { ANY_MOMENT, boundWords, joined, percent } from './format'
 import { fullReference, isUnknown, registryOf } from './images'
-import { ANY_MOMENT, soon, timeLeftWords } from './limit'
+import { timeLeftWords } from './limit'
 import { byFigure, byText, type Compare, median, type Order } from './order'
 import { pullFacts } from './pullRows'
-import { hasEnded, hasFailed, progressFigure, stateWord, tookSeconds } from './pullState'
+import { hasEnded, hasFailed, knownPercent, progressFigure, stateWord, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key, type Span } from './query'
 import {
-  type Forecast,
   forecast,
   type LivePulls,
   livePulls,
   type QueuePlace,
   queueEnd,
   queuePlace,
+  shownTime,
+  shownWords,
 } from './queue'
 import { type Context, standing, waitsNow } from './standing'
 
@@ -26,6 +27,9 @@ export interface ImageRow {
   readonly pulls: readonly Pull[]
   readonly done: number
   readonly pulling: number
+  /** The known percentages of the pulls in progress, except for those that are extracting. */
+  readonly percents: readonly number[]
+  readonly extracting: number
   readonly queued: number
   readonly failed: number
   /** The number of cancelled pulls plus the number of failed pulls that no pod is waiting for. */
@@ -73,13 +77,30 @@ export function lateWords({ state, pull, place, startsIn = 0 }: Late, now: numbe
 
 /** A queued pull first waits for the pulls ahead of it. */
 function leftWords(pull: Pull, place: QueuePlace | undefined, now: number): string | undefined {
-  const left = place === undefined ? timeLeftWords(pull, now) : queuedWords(forecast(pull, place, now))
+  const left = place === undefined ? timeLeftWords(pull, now) : queuedWords(pull, place, now)
   return left === undefined || left === ANY_MOMENT ? left : `${left} left`
 }
 
-function queuedWords({ ready, unknown }: Forecast): string | undefined {
-  return unknown === undefined ? soon(ready) : boundWords(ready)
+function queuedWords(pull: Pull, place: QueuePlace, now: number): string | undefined {
+  const time = shownTime(pull, place, now)
+  return time && shownWords(time)
 }
+
+/** The progress of the pulls of an image: `8 % to 64 %, 1 extracting`. If the progress of some of them is not known, `up
+ * to 64 %`. */
+export function rangeWords({ pulling, percents, extracting }: ImageRow): string {
+  const words = extracting === pulling ? 'extracting' : `${extracting} extracting`
+  return joined(', ', downloadWords(percents, pulling - extracting), extracting > 0 && words)
+}
+
+function downloadWords(percents: readonly number[], downloads: number): string {
+  if (percents.length === 0) return ''
+  const [lowest, highest] = [Math.min(...percents), Math.max(...percents)].map(percent)
+  if (percents.length < downloads) return `up to ${highest}`
+  return lowest === highest ? `${highest}` : `${lowest} to ${highest}`
+}
+
+const isExtracting = ({ status }: Pull): boolean => status === 'extracting'
 
 export function imageRows(
   pulls: Iterable<Pull>,
@@ -177,6 +198,7 @@ function imageRow(
   const unfinishedLast = isRequestedLast
     ? { ...late(slowest), pull: slowest, place: queuePlace(slowest, live) }
     : notRequested
+  const pulling = pulls.filter(pull => isLive(pull) && pull.status !== 'queued')
   const row = {
     imageRef,
     registry: registryOf({ imageRef, registry: pulls[0]?.registry }),
@@ -185,7 +207,9 @@ function imageRow(
     queued: count(pull => isLive(pull) && pull.status === 'queued'),
     failed: count(isFailing),
     stopped: count(pull => pull.status === 'failed' && !isFailing(pull)),
-    pulling: count(pull => isLive(pull) && pull.status !== 'queued'),
+    pulling: pulling.length,
+    percents: pulling.flatMap(pull => (isExtracting(pull) ? [] : (knownPercent(pull) ?? []))),
+    extracting: pulling.filter(isExtracting).length,
     waiting,
     nodeCount,
     // A failed pull may never succeed, so a node that is still pulling or waiting is preferred.
@@ -261,7 +285,8 @@ export const byRollout: Compare<ImageRow> = (a, b) =>
 
 export const IMAGE_ORDER: Order<ImageRow> = {
   image: byImage,
-  rollout: (a, b) => a.pulling - b.pulling || a.done / a.nodeCount - b.done / b.nodeCount,
+  rollout: (a, b) => a.done / a.nodeCount - b.done / b.nodeCount,
+  pulling: (a, b) => a.pulling - b.pulling,
   nodes: (a, b) => unfinished(a) - unfinished(b) || a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   completed: (a, b) => a.completed - b.completed,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { anAttempt, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
+import { timeOfDay } from './format'
 import { linkTime } from './query'
 import {
   areas,
@@ -10,6 +11,7 @@ import {
   highest,
   marks,
   marksNear,
+  periodWords,
   ratesByRegistry,
   reading,
   type Sample,
@@ -159,6 +161,11 @@ it('adds up the bytes of the registries that share a line', () => {
     ['other', 6],
   ])
   expect(downloadedBy(lines, undefined).size).toBe(0)
+})
+
+it('states the start of a history that does not cover ten minutes yet', () => {
+  const words = [1.8, 9.4, 9.6, 10.2].map(minutes => periodWords(T0, T0 + minutes * 60_000))
+  expect(words).toEqual([`since ${timeOfDay(T0)}`, `since ${timeOfDay(T0)}`, 'last 10 min', 'last 10 min'])
 })
 
 it('the chart covers at least a minute', () => {

@@ -1,7 +1,7 @@
 /** The download rate from each registry over the last few minutes, in bytes per second. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
 import { groupBy, REASON_WORDS } from './failureGroups'
-import { bytes, count, duration } from './format'
+import { bytes, count, timeOfDay } from './format'
 import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { shortName } from './limit'
@@ -46,7 +46,7 @@ export interface Happening {
 }
 
 export interface Period {
-  /** `last 10 min` */
+  /** `last 10 min`, or `since 14:02` */
   readonly words: string
   readonly happenings: readonly Happening[]
 }
@@ -82,9 +82,13 @@ export function happened(
   }
 }
 
-/** `last 10 min` */
+/** The number of minutes that the server's history covers once the server has been running for long enough. */
+const FULL_MINUTES = 10
+
+/** `last 10 min`, or `since 14:02` if the history is shorter. */
 export function periodWords(since: number, now: number): string {
-  return `last ${duration((now - since) / 1000)}`
+  const minutes = Math.round((now - since) / 60_000)
+  return minutes < FULL_MINUTES ? `since ${timeOfDay(since)}` : `last ${minutes} min`
 }
 
 /** The number of bytes delivered by the registries of each line during the period that the server's history covers. A

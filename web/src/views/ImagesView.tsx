@@ -17,6 +17,7 @@ import {
   imageFacts,
   imageRows,
   lateWords,
+  rangeWords,
   unfinished,
 } from '../model/rollout'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -32,6 +33,7 @@ const dim = classes(shared.dim, shared.nowrap)
 const COLUMNS = [
   column('image', 'Image', row => <Image row={row} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
+  column('pulling', 'Pulling', row => <Pulling row={row} />, 'end'),
   column('slowest', 'Waiting for', row => <WaitingFor row={row} />),
   column('nodes', 'Nodes', row => <Nodes row={row} />, 'end'),
   column(
@@ -44,6 +46,19 @@ const COLUMNS = [
   column('median', 'Median pull', ({ medianSeconds }) => <Seconds value={medianSeconds} />, 'end'),
   column('worst', 'Longest pull', row => <Longest row={row} />, 'end'),
 ]
+
+/** On how many nodes the image is being pulled now, and how far these pulls are. */
+function Pulling({ row }: { readonly row: ImageRow }) {
+  if (row.pulling === 0) return <span className={shared.faint}>–</span>
+  return (
+    <>
+      <span className={shared.nowrap}>{count(row.pulling, 'node')}</span>
+      <span className={classes(shared.dim, shared.small, shared.nowrap, styles.percents)}>
+        {rangeWords(row)}
+      </span>
+    </>
+  )
+}
 
 /** How many nodes still need the image, or how many nodes there are if all of them have it. A rollout may reach more
  * nodes. */

@@ -2,7 +2,7 @@ import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
-import { count, duration, joined } from '../model/format'
+import { clock, count, joined } from '../model/format'
 import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
 import {
@@ -71,7 +71,7 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
     <p className={shared.remark}>
       Ready last{others && ', as far as is known'}: {podName(pod)}
       {pods > 1 && ` and ${count(pods - 1, 'other pod')}`} on {pod.nodeName}, in{' '}
-      {isBound ? 'at least' : 'about'} {duration(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
+      {isBound ? 'at least' : 'about'} {clock(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
       for <b>{image}</b>: {joined(', ', row.state, delay)}. {others}
     </p>
   )

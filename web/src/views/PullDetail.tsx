@@ -8,7 +8,7 @@ import { Waterfall } from '../components/Waterfall'
 import { isNotTried } from '../model/attention'
 import { causeWords, failingWords } from '../model/failureGroups'
 import { bytes, clock, count, exactTime, joined, percent, rate, secondOfDay } from '../model/format'
-import { basisWords, explanation, usualWords } from '../model/limit'
+import { asUsualWords, basisWords, explanation, usualWords } from '../model/limit'
 import {
   averageRate,
   hasEnded,
@@ -157,12 +157,17 @@ function facts(pull: Pull, context: Context, now: number): string {
   )
 }
 
-/** `running for 1:27, about 3:50 in all`; empty if the pull is not running. */
+/** `running for 1:27, about 3:50 in all, about as usual`; empty if the pull is not running. */
 function runningWords(pull: Pull, now: number): string {
   if (hasEnded(pull) || hasFailed(pull) || isRequested(pull)) return ''
   const ran = Math.max(0, now - pull.startedAt) / 1000
   const left = remainingSeconds(pull, now)
-  return joined(', ', `running for ${clock(ran)}`, left !== undefined && `about ${clock(ran + left)} in all`)
+  return joined(
+    ', ',
+    `running for ${clock(ran)}`,
+    left !== undefined && `about ${clock(ran + left)} in all`,
+    left !== undefined && asUsualWords(pull, ran + left),
+  )
 }
 
 const FIRST_PODS = 30

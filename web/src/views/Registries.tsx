@@ -45,7 +45,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
                 <span className={shared.figure}>{rate(bytesPerSec)}</span>{' '}
                 <span className={classes(shared.dim, shared.small)}>
                   {history && downloaded
-                    ? `now, ${bytes(downloaded)} in the ${periodWords(history.since, now)}`
+                    ? `now; ${periodWords(history.since, now)}: ${bytes(downloaded)}`
                     : 'in total'}
                 </span>
               </span>

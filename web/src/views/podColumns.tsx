@@ -5,8 +5,8 @@ import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { Bound, TimeLeft } from '../components/TimeLeft'
-import { ago, clock, count, duration, joined } from '../model/format'
-import { delayWords, shortName, soon } from '../model/limit'
+import { ago, clock, count, duration, joined, soon } from '../model/format'
+import { delayWords, shortName } from '../model/limit'
 import { type ContainerRow, hasImages, nextOf, POD_ORDER, type PodRow, startWords } from '../model/podRows'
 import { hasFailed } from '../model/pullState'
 import { positionWords } from '../model/queue'
@@ -32,10 +32,13 @@ function PodState({ row }: { readonly row: PodRow }) {
   )
 }
 
+/** `1:50`; more coarsely from one hour: `2 h 5 min`. */
+const waitWords = (seconds: number): string => (seconds < 3600 ? clock(seconds) : duration(seconds))
+
 /** How long a pod has been waiting for images, or how long a started pod waited for them. */
 function Wait({ row: { pod, imageSeconds } }: { readonly row: PodRow }) {
   const now = useNow()
-  const waits = pod.waitingSince === undefined ? '–' : duration((now - pod.waitingSince) / 1000)
+  const waits = pod.waitingSince === undefined ? '–' : waitWords((now - pod.waitingSince) / 1000)
   return <span className={shared.dim}>{imageSeconds === undefined ? waits : clock(imageSeconds)}</span>
 }
 
