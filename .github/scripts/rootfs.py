@@ -2,9 +2,9 @@
 load.
 
 Usage: ``rootfs.py SITE OUT``. The script runs in the Dockerfiles' build stage, and in the test that measures the images
-without Docker. The result does not contain a shell or a package manager. Third-party code is included only as bytecode.
-Tracebacks therefore show the file and line of third-party code, but not its text. Scanners find the Debian packages in
-``/var/lib/dpkg/status.d``.
+without Docker. The root file system contains no shell and no package manager. Third-party code is included only as
+bytecode. Tracebacks therefore show the file and line of third-party code, but not its text. Scanners find the Debian
+packages in ``/var/lib/dpkg/status.d``.
 """
 
 import compileall
