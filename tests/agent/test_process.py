@@ -129,7 +129,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_mistaken_for_one_that_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # after 600 s, the agent would have dropped an older lease
+    simulated.advance(600)  # long enough for the agent to drop a lease that is older than the agent
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]

@@ -87,7 +87,7 @@ def history(at: float, **counts: int) -> Json:
     return {"since": rfc3339(at - 300), "step": 5, "registries": registries, **counts}
 
 
-async def test_the_chart_values_can_be_read_with_the_pointer_and_with_the_keyboard(
+async def test_the_chart_shows_the_rates_at_a_time_selected_with_the_mouse_or_the_keyboard(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -122,7 +122,7 @@ async def test_the_chart_values_can_be_read_with_the_pointer_and_with_the_keyboa
     await expect(reading).to_have_count(0)
 
 
-async def test_the_chart_shows_its_period_and_the_pulls_that_ended_in_it(
+async def test_the_chart_shows_its_period_and_the_number_of_pulls_that_ended_in_it(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

@@ -222,7 +222,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
         reporting = group.create_task(server.report(session))
         for registry in ("slow.example.org", "fast.example.org"):
             await server.fetch(registry, 1, 1)
-        server.pulled_elsewhere("usual.example.org", 10, times=3)  # two pulls would not show the usual duration
+        server.pulled_elsewhere("usual.example.org", 10, times=3)  # fewer pulls are not enough to call a pull slow
 
         async def known() -> bool:
             ended = await prometheus.query('pulltrace_pulls_total{result="completed"} offset 3s')

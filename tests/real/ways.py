@@ -71,7 +71,7 @@ class Way:
         return self.daemon.proxy if self.daemon else str(self.settings.get("snapshotter", "overlayfs"))
 
     async def start(self, line: str, registry: Registry, stack: AsyncExitStack) -> Containerd:
-        """Start a node that pulls images in this way."""
+        """Start a node whose containerd and snapshotter are configured for this way of obtaining an image."""
         binary = require_containerd(line)
         for program in self.daemon.programs if self.daemon else ():
             if not program.path.exists():
