@@ -234,7 +234,7 @@ class Conclusion:
         if image := image_of(content, documents):
             pull.resources, pull.image = replace(pull.resources, content=content), image
             pull.take_layers({})
-        return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
+        return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_unknown(digest))}
 
     def _holds_no_manifest(self, pull: Pull) -> bool:
         """Return whether polls saw only blobs that were already on the node, and no index or manifest among them.
@@ -250,7 +250,7 @@ class Conclusion:
         blobs = [self._facts.blobs.get(digest) for digest in held]
         return all(blob and blob.created_at < pull.lease.created_at for blob in blobs)
 
-    def _is_open(self, digest: str) -> bool:
+    def _is_unknown(self, digest: str) -> bool:
         return digest not in self._facts.blobs and digest not in self._facts.absent
 
     def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
@@ -275,7 +275,7 @@ class Conclusion:
             if image and held & {*content, *(layer.digest for layer in image.layers)}:
                 mine |= content
         if pull.imported and not mine:
-            unseen = {BlobQuestion(target) for target in targets - of_others if self._is_open(target)}
+            unseen = {BlobQuestion(target) for target in targets - of_others if self._is_unknown(target)}
             if unseen:
                 return {*unseen}
             mine = {target for target in targets - of_others if are_imported([target], pull.lease, self._facts)}

@@ -1,4 +1,4 @@
-"""Call containerd's gRPC API over its unix socket, and convert its messages to the agent's own types.
+"""Call containerd's gRPC API over its Unix socket, and convert its messages to the agent's own types.
 
 This module keeps one channel open and makes only read-only calls. Every call except the event subscription has a
 deadline.
@@ -102,7 +102,7 @@ class Containerd:
 
     @property
     def since(self) -> float:
-        """Return the time when containerd last started, in unix seconds; 0.0 if there is no socket. containerd creates
+        """Return the time when containerd last started, in Unix seconds; 0.0 if there is no socket. containerd creates
         a new socket each time it starts.
         """
         try:

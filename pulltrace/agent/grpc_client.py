@@ -1,4 +1,4 @@
-"""A gRPC client with one persistent connection to a unix socket. ``http2.py`` implements HTTP/2.
+"""A gRPC client with one persistent connection to a Unix socket. ``http2.py`` implements HTTP/2.
 
 The agent needs only a small part of gRPC, because each call sends one request and receives messages and a status. With
 grpcio, the agent would use 15 MiB more memory and four more threads on every node (ADR 9). The server is not trusted:
@@ -73,7 +73,7 @@ class RpcError(Exception):
 
 
 class Channel:
-    """Makes calls over one unix socket. The channel is an async context manager.
+    """Makes calls over one Unix socket. The channel is an async context manager.
 
     The first call opens the connection. If the connection breaks, the next call opens a new one.
     """

@@ -45,8 +45,8 @@ class LayerEvidence:
         return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
 
     def see_layers(self, pull: Pull, ingests: Mapping[str, Ingest], now: float) -> set[Question]:
-        """Update the layers of a live pull. ``ingests`` contains the node's ingests, keyed by digest. Return the open
-        questions about the layers.
+        """Update the layers of a live pull, and return the questions to ask containerd about them. ``ingests`` contains
+        the node's ingests, keyed by digest.
         """
         questions: set[Question] = set()
         for digest, progress in pull.layers.items():
@@ -57,7 +57,7 @@ class LayerEvidence:
             asked = digest in self._facts.absent or BlobQuestion(digest) in pull.checked
             if pull.served and not ingest and asked and progress.is_missing:
                 self._see_snapshotter(pull, progress, now)
-            questions.update(self._open_questions(pull, progress, ingest))
+            questions.update(self._questions(pull, progress, ingest))
         return questions
 
     def see_ingest(self, pull: Pull, progress: Progress, ingest: Ingest, now: float) -> None:
@@ -138,9 +138,9 @@ class LayerEvidence:
         else:
             progress.see_no_fetch()
 
-    def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the open questions about one layer. The first questions, which determine whether the layer is cached,
-        are asked again only if the lists show that the layer has changed.
+    def _questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
+        """Yield the questions to ask containerd about one layer. The first questions, which determine whether the layer
+        is cached, are asked again only if the lists show that the layer has changed.
         """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
         # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull

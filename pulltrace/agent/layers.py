@@ -176,7 +176,7 @@ class Progress:
     ) -> None:
         """Record that all snapshots of the layer are committed, and determine how its content reached the node.
 
-        ``absence`` explains why the layer has no blob; None means that the blob may still exist. ``visible`` is true if
+        ``absence`` is the reason why the layer has no blob, or None if the layer may have one. ``visible`` is true if
         the bytes that the snapshotter fetches can be counted as they arrive.
         """
         if self.unpacked:

@@ -83,7 +83,7 @@ class Poller:
             # The lease of every listed ingest must also be listed, so the leases are requested after the ingests.
             leases = await containerd.leases()
         # If the lease of a completed pull is no longer listed, the pull has already written its record, but the image
-        # may have been removed since.
+        # may have been removed in the meantime.
         self._changed = await self._see_removed(self._changed_images())
         if self._broken:
             tracker.containerd_restarted()

@@ -42,7 +42,7 @@ restores its history from these pulls.
 _ROOM = MAX_REPORT * 7 // 16  # maximum bytes per report for live pulls, and the same again for finished pulls
 _MOST = MAX_PULLS // 2  # maximum number of live or finished pulls per report; lowered after a rejection
 _GZIP_FROM = 16 << 10  # bytes; compressing a smaller report costs more than it saves
-_MAX_RETRY_AFTER = 60.0  # maximum seconds; only a proxy would ask for a longer wait, and the node would count as lost
+_MAX_RETRY_AFTER = 60.0  # maximum seconds; if an agent waited longer because of a proxy, its node would count as lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # minimum seconds between the response to one report and the next report
 _MAX_DELAY = 8.0  # maximum seconds between attempts; jitter keeps nodes from contacting a restarted server all at once

@@ -62,7 +62,7 @@ class Serving:
         return self.snapshotter_of(pull) not in LOCAL
 
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
-        """Return the reason why a layer has no blob, or None if the reason is uncertain.
+        """Return the reason why a layer has no blob, or None if the layer may have one.
 
         While the pull is live, a blob counts as missing only if containerd reported its absence after the snapshot was
         committed.

@@ -25,7 +25,7 @@ pull, so its lease is stale.
 """
 
 
-def looks_dead(
+def looks_stale(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
     """Return whether a lease that already existed before the first poll has outlived its pull. ``records`` contains the

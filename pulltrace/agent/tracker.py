@@ -1,8 +1,8 @@
 """Track pulls from poll to poll. Each pull has one lease in containerd. Sans-I/O.
 
-``observe`` takes one poll's lists and returns the open questions. The poller obtains the answers, passes them to
-``learn``, and calls ``observe`` again with the same lists, until there are no new questions. Finally, the poller calls
-``after_poll``. ``pulls`` and ``ended`` return the states to report.
+``observe`` takes one poll's lists and returns the questions to ask containerd. The poller obtains the answers, passes
+them to ``learn``, and calls ``observe`` again with the same lists, until there are no new questions. Finally, the
+poller calls ``after_poll``. ``pulls`` and ``ended`` return the states to report.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -32,7 +32,7 @@ from pulltrace.agent.pull import FETCH, Pull, Seen, age
 from pulltrace.agent.records import RecordLedger
 from pulltrace.agent.serving import Serving
 from pulltrace.agent.short_pulls import Change, ShortPulls, adopt
-from pulltrace.agent.stale_leases import EMPTY_LIMIT, NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
+from pulltrace.agent.stale_leases import EMPTY_LIMIT, NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_stale
 from pulltrace.wire import ErrorReason, PullPhase, PullState
 
 
@@ -154,8 +154,8 @@ class Tracker:
                 self.facts.images[target] = response
 
     def observe(self, seen: Observation, now: float) -> set[Question]:
-        """Process one poll and return the open questions. Call this method again with the same lists after the
-        questions have been answered.
+        """Process one poll and return the questions to ask containerd. Call this method again with the same lists after
+        the questions have been answered.
         """
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
@@ -393,7 +393,7 @@ class Tracker:
         targets = pull.image.targets if pull.image else ()
         records = [record for target in targets for record in self.facts.images.get(target, [])]
         suspect_before = pull.suspect
-        pull.suspect = looks_dead(pull, self._pulls.values(), records, self.containerd_since, now)
+        pull.suspect = looks_stale(pull, self._pulls.values(), records, self.containerd_since, now)
         if suspect_before and pull.suspect:
             self._dead.add(pull.lease.id)
             del self._pulls[pull.lease.id]

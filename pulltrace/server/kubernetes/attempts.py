@@ -56,7 +56,7 @@ STATUS_LATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to pull an image. Times are in unix seconds."""
+    """The last failed attempt to pull an image. Times are in Unix seconds."""
 
     reason: ErrorReason
     message: str

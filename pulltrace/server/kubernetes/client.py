@@ -32,7 +32,8 @@ REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
 """Minimum timeout of a watch, in seconds. The maximum timeout is twice as long. client-go uses the same range."""
 SILENCE = 150.0
-"""How long, in seconds, a watch can go without data before it is considered dead. Bookmarks arrive about once a minute.
+"""How long, in seconds, a watch can go without data before it is considered broken. Bookmarks arrive about once a
+minute.
 """
 IDLE = 5.0
 """Time, in seconds, for which a watch waits for data before it yields an empty batch."""
@@ -216,7 +217,7 @@ class HttpApi:
     def _call(
         self, method: str, path: str, query: list[tuple[str, str]], silence: float, body: object = None
     ) -> "_Response":
-        if self._closed:  # aiohttp would raise RuntimeError
+        if self._closed:  # otherwise, aiohttp raises RuntimeError
             raise KubeError("the connection to the API server is closed")
         call = self._client.call_api(
             path,

@@ -105,7 +105,7 @@ class WaitingPod:
     owner: str | None
     node: str
     since: float
-    """When the kubelet accepted the pod, in unix seconds."""
+    """When the kubelet accepted the pod, in Unix seconds."""
     containers: tuple[WaitingContainer, ...]
 
     def correlation(self, container: WaitingContainer) -> PodCorrelation:

@@ -191,7 +191,7 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def scheduled_at(self) -> float | None:
-        """Return the time at which the pod was bound to its node, in unix seconds. If this time is unknown, return the
+        """Return the time at which the pod was bound to its node, in Unix seconds. If this time is unknown, return the
         time at which the kubelet accepted the pod.
         """
         if self.status is None:
@@ -278,7 +278,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def at(self) -> float | None:
-        """Return the time of the event's last occurrence, by the node's clock, in unix seconds. Current kubelets write
+        """Return the time of the event's last occurrence, by the node's clock, in Unix seconds. Current kubelets write
         whole seconds.
         """
         latest = (

@@ -35,7 +35,7 @@ An earlier start time can only come from a wrong clock.
 
 @dataclass(slots=True)
 class Clock:
-    """One node's clock, compared with the server's clock. Server times are in unix seconds."""
+    """One node's clock, compared with the server's clock. Server times are in Unix seconds."""
 
     skew: float | None = None
     """How many seconds the node's clock is ahead of the server's clock. None until the first report that contains the
@@ -54,7 +54,8 @@ class Clock:
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small corrections would make times drift
+        # Ignore small changes. Otherwise, the same time would be converted to a slightly different time in each report.
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def to_server(self, time: datetime | None, now: float) -> float:

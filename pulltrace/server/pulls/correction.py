@@ -48,7 +48,7 @@ corrected.
 
 
 class Correction(NamedTuple):
-    """The corrected values of a pull. Times are in unix seconds on the server's clock."""
+    """The corrected values of a pull. Times are in Unix seconds on the server's clock."""
 
     started_at: float
     ended_at: float
@@ -80,7 +80,7 @@ def correction(pull: Pull, demand: ImageDemand) -> Correction | None:
 
 
 def explained_end(pull: Pull, failure: Failure) -> float | None:
-    """If ``failure`` explains why a pull failed, return the pull's end time in unix seconds. The end time is corrected
+    """If ``failure`` explains why a pull failed, return the pull's end time in Unix seconds. The end time is corrected
     if it was only inferred.
 
     Return None if the failure belongs to a different pull, or if this pull has not failed or already has a reason.

@@ -134,7 +134,7 @@ class Hub:
         self._dropped = 0
 
     def now(self) -> float:
-        """Return the server's time in unix seconds."""
+        """Return the server's time in Unix seconds."""
         return self._clock()
 
     def report(self, report: AgentReport) -> None:

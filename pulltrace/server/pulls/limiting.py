@@ -48,7 +48,7 @@ DIAL_TOLERANCE = 5.0
 tolerance covers the polling interval and the duration of the request itself.
 """
 MIRROR_WAITS = 2
-"""Minimum number of waits of about ``DIAL_TIMEOUT`` each before a mirror is considered dead."""
+"""Minimum number of waits of about ``DIAL_TIMEOUT`` each before a mirror is considered unreachable."""
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
@@ -142,9 +142,9 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """Return ``Factor.MIRROR`` with its figures if the pull's first mirror seems to be dead, otherwise None. A mirror
-    is assumed to be dead if the pull is making no progress and has run into containerd's connection timeout at least
-    ``MIRROR_WAITS`` times.
+    """Return ``Factor.MIRROR`` with its figures if the pull's first mirror seems to be unreachable, otherwise None. A
+    mirror is assumed to be unreachable if the pull is making no progress and has run into containerd's connection
+    timeout at least ``MIRROR_WAITS`` times.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:

@@ -31,11 +31,18 @@ inferred   completed  unrelated  same       same
 inferred   presumed   earlier    same       same
 =========  =========  =========  =========  =========
 
-A pull is *before* an attempt if it ended before the attempt started. For a live pull, the time of its last report is
-used instead of its end time. A pull is *within* an attempt if it ended no later than the attempt did. A live pull also
-counts as *within* if it started no later than the attempt's end, because the end of the pull might not have been
-reported yet. If a pull is not *before* or *within* an attempt, it is *after* the attempt. Kubelets report times in
-whole seconds, so times up to two seconds apart count as equal.
+A pull that has ended is *before* an attempt if it ended before the attempt started, *within* the attempt if it ended
+later, but before the attempt ended, and otherwise *after* the attempt. For a ``presumed`` pull, the start time is used
+instead of the end time, because the inferred end time may be much too late.
+
+A ``live`` pull may have ended already, because reports can be late by up to ``REPORT_LATE`` seconds:
+
+- If the attempt is running, the pull is *before* it if the pull started before the attempt and was last reported at
+  most ``REPORT_LATE`` seconds after the attempt's start. Otherwise, the pull is *within* the attempt.
+- If the attempt has ended, the pull is *within* it if the pull started before the attempt's end and was last reported
+  at most ``REPORT_LATE`` seconds after the attempt's end. Otherwise, the pull is *after* the attempt.
+
+Kubelets report times in whole seconds, so times up to two seconds apart count as equal.
 
 Three rules take precedence over the table:
 
@@ -72,7 +79,7 @@ class Source(Enum):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt to pull an image, as published. Times are in unix seconds."""
+    """One attempt to pull an image, as published. Times are in Unix seconds."""
 
     number: int
     source: Source

@@ -37,7 +37,7 @@ LOAD_AGE = 6.0
 
 
 Interval = tuple[PullPhase, float, float]
-"""A phase, and its start and end times in unix seconds."""
+"""A phase, and its start and end times in Unix seconds."""
 
 _STILL = Speed(0, 0.0)
 """The speed of a finished pull. If the pull turns out to be still running, its speed is measured from the beginning."""
@@ -49,7 +49,7 @@ _SETTLED = Verdict()
 class Pull:
     """One attempt by a node to pull an image, represented by a lease in the node's containerd.
 
-    Times are in unix seconds on the server's clock.
+    Times are in Unix seconds on the server's clock.
     """
 
     key: str

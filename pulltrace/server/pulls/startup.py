@@ -41,7 +41,7 @@ _PRIORITY = (StartPhaseName.PULLING, StartPhaseName.UNPACKING, StartPhaseName.QU
 class _Image:
     """One image of a pod, with the times at which its pull was announced, started, received its last byte and ended.
 
-    Times are in unix seconds.
+    Times are in Unix seconds.
     """
 
     announced_at: float | None = None

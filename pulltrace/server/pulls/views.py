@@ -201,8 +201,9 @@ def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
 
 
 def _queue_seconds(pull: PullStatus, live: list[PullStatus]) -> float:
-    """Return the number of seconds until a queued pull is ready. The estimate assumes that the node continues to pull
-    as many images at once as it does now, and that each pull takes its usual time (web/src/model/queue.ts).
+    """Return the number of seconds until the image of a queued pull is ready. The estimate assumes that the node
+    continues to pull as many images at once as it does now, and that each pull takes its usual time
+    (web/src/model/queue.ts).
     """
     ends = [_estimate(other) for other in live if other.status is not PullPhase.QUEUED]
     queue = sorted((other for other in live if other.status is PullPhase.QUEUED), key=_turn)
