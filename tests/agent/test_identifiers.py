@@ -32,7 +32,7 @@ def test_no_digest_is_found_in_a_ref_without_a_valid_digest(ref):
 
 @pytest.mark.parametrize("lease_id", ["35772828-LjHK", "7-_a-Z", "464355156-tPvV"])
 @pytest.mark.parametrize("expires", [TOMORROW, "2026-11-30T20:48:08+01:00", "2026-11-30T19:48:09Z"])
-def test_a_pull_lease_has_the_default_options(lease_id, expires):
+def test_a_pull_lease_has_the_default_id_format_lifetime_and_labels(lease_id, expires):
     lease = lease_of(lease_id, CREATED, {EXPIRE_LABEL: expires})
     assert (lease.expires, lease.is_default) == (True, True)
 
@@ -47,7 +47,7 @@ def test_a_pull_lease_has_the_default_options(lease_id, expires):
         pytest.param("q3ruz6ppnmy2y91p8kpj9avkb", {EXPIRE_LABEL: TOMORROW}, id="an id of BuildKit"),
     ],
 )
-def test_an_image_builder_lease_does_not_have_the_default_options(lease_id, labels):
+def test_an_image_builder_lease_differs_in_its_id_format_lifetime_or_labels(lease_id, labels):
     lease = lease_of(lease_id, CREATED, labels)
     assert (lease.expires, lease.is_default) == (True, False)
 

@@ -322,7 +322,7 @@ async def test_spaces_in_a_search_are_kept_while_it_is_being_typed(server: Scrip
     await expect(page).to_have_url(re.compile(r"q=worker-05%20checkout%20ns:shop$"))
 
 
-async def test_the_page_explains_its_estimates_and_scales_and_which_tags_are_guessed(
+async def test_the_page_explains_its_estimates_its_scales_and_which_tags_are_guessed(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

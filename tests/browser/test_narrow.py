@@ -33,7 +33,7 @@ async def sized(open_page: OpenPage, url: str, width: int) -> Page:
 
 
 @pytest.mark.parametrize("width", [720, 1000, 1440])
-async def test_captions_and_node_names_and_the_next_retry_are_not_cut_off(
+async def test_captions_node_names_and_the_next_retry_are_not_cut_off(
     server: ScriptedServer, open_page: OpenPage, width: int
 ) -> None:
     await set_scene(server)

@@ -33,7 +33,7 @@ def promtool(folder: Path, *words: object) -> None:
 
 
 @needs_promtool
-def test_each_alert_fires_only_in_its_own_cases(tmp_path: Path) -> None:
+def test_each_alert_fires_only_in_the_cases_that_expect_it(tmp_path: Path) -> None:
     # promtool would also compare the annotations, but this test does not check them.
     bare = [{**rule, "annotations": {}} for rule in rules()[0]["rules"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "pulltrace", "rules": bare}]}))
@@ -56,7 +56,7 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     assert fires == quiet == {rule["alert"] for rule in rules()[0]["rules"]}
 
 
-def test_every_alert_has_a_summary_and_a_description_and_a_runbook() -> None:
+def test_every_alert_has_a_summary_a_description_and_a_runbook() -> None:
     for rule in rules()[0]["rules"]:
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")

@@ -152,9 +152,7 @@ REJECTED = [
 @pytest.mark.parametrize(
     ("path", "value", "place"), [pytest.param(*case, id=f"{case[0]}={case[1]}") for case in REJECTED]
 )
-def test_the_schema_rejects_invalid_values_and_wrong_types_and_misspelt_names(
-    path: str, value: Any, place: str
-) -> None:
+def test_the_schema_rejects_invalid_values_wrong_types_and_misspelt_names(path: str, value: Any, place: str) -> None:
     with pytest.raises(HelmValuesError) as rejected:
         render(values({path: value}))
     assert place in str(rejected.value)

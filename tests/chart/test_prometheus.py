@@ -200,7 +200,7 @@ IN_TROUBLE = {
 }
 
 
-async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> None:
+async def test_each_alert_fires_only_during_the_fault_that_it_reports(tmp_path: Path) -> None:
     seen: set[tuple[str, str]] = set()
 
     async def firing(prometheus: Prometheus) -> set[tuple[str, str]]:

@@ -361,7 +361,7 @@ def test_only_agents_can_bypass_the_login_proxy() -> None:
     assert all("podSelector" in peer for peer in agents["from"])
 
 
-def test_egress_is_restricted_to_dns_and_the_server_and_the_api_server() -> None:
+def test_egress_is_restricted_to_dns_the_server_and_the_api_server() -> None:
     rendered = render(values({"networkPolicy": {"enabled": True, "egress": {"enabled": True}}}))
     for name in ("agent", "test"):
         dns, server = rendered.at(f"NetworkPolicy/pulltrace-{name}#spec.egress")

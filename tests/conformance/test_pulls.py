@@ -45,7 +45,7 @@ async def test_a_lease_exists_before_the_reference_is_resolved(lab, look):
     await pull
 
 
-async def test_the_lease_of_a_pull_lists_its_manifest_and_config_and_ingests_and_first_snapshot(lab, look):
+async def test_the_lease_of_a_pull_lists_its_manifest_config_ingests_and_first_snapshot(lab, look):
     first, second = lab.layer(3 * MIB), lab.layer(2 * MIB)
     image = lab.image(first, second)
     ref = lab.push("team/app:1", image)
@@ -122,7 +122,7 @@ async def test_a_source_label_of_a_blob_contains_the_registry_host_and_repositor
     await pull
 
 
-async def test_a_completed_pull_leaves_records_and_content_and_snapshots_but_no_lease(lab, look):
+async def test_a_completed_pull_leaves_records_content_and_snapshots_but_no_lease(lab, look):
     image = lab.image(lab.layer(MIB), lab.layer(2 * MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)

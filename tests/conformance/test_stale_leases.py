@@ -42,7 +42,7 @@ async def test_cancelling_a_pull_deletes_its_lease_ingest_and_content(lab, look)
     assert await look.images() == {}
 
 
-async def test_the_lease_and_its_content_and_ingest_remain_if_containerd_is_killed_during_a_pull(lab, look):
+async def test_the_lease_its_content_and_its_ingest_remain_if_containerd_is_killed_during_a_pull(lab, look):
     image, _, pull, lease = await halfway(lab, look)
     small, large = image.layers
     await lab.crash()

@@ -35,7 +35,7 @@ async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}
     return runner, f"http://127.0.0.1:{port}"
 
 
-async def test_a_call_sends_its_query_and_body_and_token_and_returns_an_unread_response() -> None:
+async def test_a_call_sends_its_query_body_and_token_and_returns_an_unread_response() -> None:
     received: list[web.Request] = []
     runner, url = await served(received)
     configuration = Configuration(host=url)

@@ -96,8 +96,8 @@ async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_is_shown_in_t
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
-            # Wait out the back-off, as a kubelet would. Event times are in whole seconds, so a retry must not follow
-            # immediately.
+            # Wait until the back-off is over, as a kubelet would. Event times are in whole seconds, so a retry must not
+            # follow immediately.
             await asyncio.sleep(FIRST_BACK_OFF)
             assert await kubelet.pull(arrival) is None
             seen.over()

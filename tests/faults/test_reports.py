@@ -48,7 +48,7 @@ class Postman:
         return passed
 
 
-async def test_reports_that_arrive_twice_or_late_or_out_of_order_change_nothing(make_lab):
+async def test_reports_that_arrive_twice_late_or_out_of_order_change_nothing(make_lab):
     lab = await make_lab()
     async with Postman(lab.port) as postman:
         await lab.agent.stop()

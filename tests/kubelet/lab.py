@@ -225,7 +225,7 @@ class Lab:
         return any(row["status"] == "completed" and when(row["completedAt"]) > since for row in rows)
 
     async def shown(self, begin: float, polls: int = 5) -> None:
-        """Wait until at least this many polls have run that could have seen the change made at ``begin``."""
+        """Wait until at least this many polls have run late enough to show a change made at ``begin``."""
         await self.until(lambda: len(self.between(begin, time.time())) >= polls)
 
     def pulled(self, pod: str, ref: str) -> list[Event]:

@@ -29,7 +29,7 @@ async def test_the_next_attempt_completes_after_a_missing_tag_is_pushed(parallel
 
 
 @pytest.mark.parametrize("name", PULLED)
-async def test_a_failure_is_reported_with_its_attempt_number_and_reason_and_next_retry(
+async def test_a_failure_is_reported_with_its_attempt_number_reason_and_next_retry(
     parallel: Lab, failing: Failing, name: str
 ) -> None:
     until = await failing.deleted[name]

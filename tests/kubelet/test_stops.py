@@ -106,7 +106,7 @@ async def test_attempt_numbering_continues_after_a_server_restart(serial: Lab) -
         return serial.looks[-1].at > restarted and attempts(serial.looks[-1]) == [("failed", number)]
 
     looks: list[Look] = []
-    while not looks:  # the restart may have taken until the next attempt
+    while not looks:  # the restart may have lasted until the next attempt began
         await serial.until(lambda: is_shown(failures()))
         shown, failed = serial.looks[-1].at, failures()
         await serial.happened("restart", "Failed", image=missing, times=failed + 1)

@@ -29,7 +29,7 @@ FAST, SLOW = "docker.io", "quay.io"
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run one of these tests at a time, because the slow disk and the starved CPU of one test would change the
+    """Run one of these tests at a time, because the slow disk and the limited CPU of one test would change the
     measurements of the others.
     """
     with (tmp_path_factory.getbasetemp().parent / "verdicts.lock").open("w") as lock:

@@ -110,7 +110,7 @@ def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_an_image_contains_no_shell_and_no_installer_and_no_code_of_the_other_program(image: tuple[str, Path]) -> None:
+def test_an_image_contains_no_shell_no_installer_and_no_code_of_the_other_program(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}

@@ -137,7 +137,7 @@ class SoakCluster:
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Forget the pulls of which only the server had a record."""
+        """Forget the pulls that only the server had recorded."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:

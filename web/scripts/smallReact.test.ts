@@ -37,7 +37,7 @@ function kindOf(node) {
   return kind
 }`
 
-test('the numbers of the kinds belong to the installed version of React', () => {
+test('the numbers of the unused kinds were checked with the installed version of React', () => {
   // Before you change this version, compare UNUSED_TAGS with React's file ReactWorkTags.js.
   expect(version).toBe('19.3.1')
 })
@@ -54,7 +54,7 @@ test('no branch for an unused kind is reachable', () => {
   expect(left).not.toMatch(/case (11|13|22|30)/)
 })
 
-test('a switch without a used kind remains valid', () => {
+test('a switch that contains only unused kinds remains valid', () => {
   const left = withoutUnused('switch (node.tag) { case 31: case 13: hide() }')
 
   expect(left).toBe('switch (node.tag) { case 31: case 13: if (false) {hide()} }')

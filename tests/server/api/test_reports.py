@@ -294,9 +294,7 @@ async def test_a_body_that_arrives_too_slowly_gets_408_and_the_connection_is_clo
         (b"nonsense\r\n\r\n", b"400"),
     ],
 )
-async def test_a_request_head_that_is_invalid_or_oversized_or_slow_is_rejected_on_both_ports(
-    server, port, data, status
-) -> None:
+async def test_an_invalid_oversized_or_slow_request_head_is_rejected_on_both_ports(server, port, data, status) -> None:
     served = await server(limits=Limits(head_timeout=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, port))
     writer.write(data)

@@ -69,7 +69,7 @@ def test_an_image_that_arrives_during_a_later_attempt_is_not_attributed_to_the_e
         (True, True, ENDED + 20, (ENDED + 20, True)),
         (True, False, ENDED + 20, (ENDED + 20, True)),
         (False, False, ENDED + 7, (ENDED, True)),
-        (False, False, ENDED + 20, (ENDED, False)),  # another pull may have brought the image
+        (False, False, ENDED + 20, (ENDED, False)),  # another pull may have fetched the image
         (False, True, STARTED - 20, (ENDED, False)),  # the image arrived before the pull
     ],
 )

@@ -199,7 +199,7 @@ def test_a_pull_is_not_stalled_while_it_is_unpacking_a_layer_or_waiting_for_a_la
     assert sim.one.stalled_since is None
 
 
-def test_duplicate_or_late_or_reordered_reports_do_not_change_anything() -> None:
+def test_duplicate_late_or_reordered_reports_do_not_change_anything() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=1, sequence=5)
     for second, sequence in enumerate((5, 4, 1), start=2):

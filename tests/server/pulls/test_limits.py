@@ -40,7 +40,7 @@ def test_the_history_keeps_every_pull_of_a_node_until_it_expires() -> None:
     assert len(sim.shown) == 3
 
 
-def test_the_numbers_of_nodes_and_pulls_and_layers_are_limited_and_dropped_items_are_counted() -> None:
+def test_the_numbers_of_nodes_pulls_and_layers_are_limited_and_dropped_items_are_counted() -> None:
     sim = SimulatedHub(Limits(nodes=2, active_per_node=3, layers_per_pull=2, history_per_node=4, history=3))
     sim.report(*(pull(f"l{n}", layer("a"), layer("b"), layer("c")) for n in range(5)), at=1)
     assert len(sim.shown) == 3

@@ -193,9 +193,9 @@ BUSY_ELSEWHERE = NodeLoad(
 
 
 def fetch_on_four_nodes(sim: SimulatedHub, *, slow: int, busy: NodeLoad = CALM) -> set[Factor]:
-    """Fetch 40 MiB/s from ghcr.io on node-1. Then fetch an image with a small and a large layer from docker.io:
-    ``slow`` MiB/s per connection on three other nodes, and later 1 MiB/s on node-1, which has the load ``busy``. Return
-    all verdicts on the last pull.
+    """Fetch an image from ghcr.io at 40 MiB/s on node-1. Then fetch an image with a small and a large layer from
+    docker.io, first on three other nodes at ``slow`` MiB/s per connection, and later on node-1 at 1 MiB/s. During the
+    last pull, node-1 has the load ``busy``. Return all verdicts on that pull.
     """
     verdicts = set()
     download(sim, 40, range(1, 12), **other("fast", "ghcr.io"))

@@ -26,11 +26,11 @@ describe('a shortcut', () => {
     },
   )
 
-  it.each(['<input>', '<input type="search">', '<textarea></textarea>'])('types text in %s', html => {
+  it.each(['<input>', '<input type="search">', '<textarea></textarea>'])('is ordinary text in %s', html => {
     expect(pressedIn(html)).toBe(false)
   })
 
-  it('requires its exact key without a modifier', () => {
+  it('ignores other keys, and its own key with a modifier', () => {
     expect(pressedIn('<p></p>', { ctrlKey: true })).toBe(false)
     expect(pressedIn('<p></p>', { key: '?' })).toBe(false)
   })

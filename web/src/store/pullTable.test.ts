@@ -42,7 +42,7 @@ describe('the table', () => {
     expect([...table.pulls.keys()]).toEqual(['b'])
   })
 
-  it('changes its shape when states or names change, but not when byte counts change', () => {
+  it('increments the shape counter when a pull stalls, but not when only its byte count changes', () => {
     const table = tableWith(aPull())
     const before = table.shape
     table.apply(changed(aPull({ percent: 50, downloadedBytes: 5 })))

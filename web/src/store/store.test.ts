@@ -152,7 +152,7 @@ it('shows an empty state as soon as the server has sent it', async () => {
   store.stop()
 })
 
-it('uses the server’s next history for the chart step in which the page was opened', async () => {
+it('takes the chart step in which the page was opened from the server’s next history', async () => {
   rates = [3, 4]
   const { store, send } = opened()
   await vi.advanceTimersByTimeAsync(3000)
