@@ -281,6 +281,16 @@ class Lab:
         last = end - 0.3 - self.delay(end - 8, end + 2)
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < last]
 
+    def during(self, begin: float, pulled: Event) -> list[Look]:
+        """Return the polls between the given time and the end of an image's only pull.
+
+        On a busy machine, the kubelet may log the end of a pull after the next pull has begun. Therefore, the end is
+        computed from the first request for the manifest and from the duration that the kubelet measured.
+        """
+        name, tag = pulled.image.removeprefix(f"{self.registry.host}/").rsplit(":", 1)
+        began = self.registry.first_asked[f"/v2/{name}/manifests/{tag}"]
+        return self.between(begin, min(pulled.at, began + pulled.seconds))
+
     def ids(self, ref: str) -> set[str]:
         """Return the ids of all rows that an image has had."""
         return {row["id"] for _, row in self.history(ref)}

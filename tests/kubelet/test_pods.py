@@ -24,11 +24,11 @@ async def test_init_container_images_are_pulled_before_app_container_images(lab:
     await lab.create(pod("init-app", second, initContainers=[init]))
     begin = await lab.happened("init-app", "Pulling", image=first)
     earlier, later = await lab.completed("init-app", first), await lab.completed("init-app", second)
-    for look in lab.between(begin.at, earlier.at):
+    for look in lab.during(begin.at, earlier):
         states = look.states("init-app")
         assert states["i0"] in RUNS
         assert states["c0"] == "waiting"
-    for look in lab.between((await lab.happened("init-app", "Pulling", image=second)).at, later.at):
+    for look in lab.during((await lab.happened("init-app", "Pulling", image=second)).at, later):
         assert look.states("init-app").keys() == {"c0"}
         assert look.states("init-app")["c0"] in RUNS
     lab.check_completed(earlier)
@@ -43,7 +43,7 @@ async def test_image_volumes_are_pulled_before_container_images(lab: Lab) -> Non
     await lab.create(manifest)
     begin = await lab.happened("volume", "Pulling", image=files)
     earlier, later = await lab.completed("volume", files), await lab.completed("volume", app)
-    for look in lab.between(begin.at, earlier.at):
+    for look in lab.during(begin.at, earlier):
         states = look.states("volume")
         assert states["v"] in RUNS
         assert states["c0"] == "waiting"
@@ -76,7 +76,7 @@ async def test_a_static_pod_is_shown_like_any_other_pod(lab: Lab) -> None:
     (lab.cluster.static_pods / "static.json").write_text(json.dumps(manifest))
     begin = await lab.happened("static", "Pulling")
     pulled = await lab.completed("static", ref)
-    for look in lab.between(begin.at, pulled.at):
+    for look in lab.during(begin.at, pulled):
         assert look.states("static-")["c0"] in RUNS
     lab.check_completed(pulled)
     await lab.counted(ref)
@@ -92,7 +92,7 @@ async def test_an_ephemeral_container_in_a_running_pod_is_shown_while_its_image_
     await lab.cluster.api.request("PATCH", path, patch, content_type=kind)
     begin = await lab.happened("debugged", "Pulling", image=debug)
     pulled = await lab.completed("debugged", debug)
-    for look in lab.between(begin.at, pulled.at):
+    for look in lab.during(begin.at, pulled):
         assert look.states("debugged")["e0"] in RUNS
     lab.check_completed(pulled)
     await lab.counted(ref, debug)
@@ -103,7 +103,7 @@ async def test_an_image_that_cannot_be_pulled_does_not_hide_another_image_in_the
     await lab.create(mixed := pod("mixed", bad, good))
     begin = await lab.happened("mixed", "Pulling", image=good)
     pulled = await lab.completed("mixed", good)
-    for look in lab.between(begin.at, pulled.at):
+    for look in lab.during(begin.at, pulled):
         states = look.states("mixed")
         assert states["c0"] == "failed"
         assert states["c1"] in RUNS
@@ -132,7 +132,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     await lab.shown(begin.at)
     lab.release(right)
     pulled = await lab.completed(kind, right)
-    looks = lab.between(begin.at, pulled.at)
+    looks = lab.during(begin.at, pulled)
     assert looks
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS

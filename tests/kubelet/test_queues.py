@@ -19,7 +19,7 @@ async def test_an_image_for_three_replicas_has_one_row_with_three_waiting_pods(s
     pulled = await serial.completed("replicas", ref)
     await serial.until(lambda: len(serial.kubelet.events(pod="replicas", reason="Started")) == 3)
     await serial.until(lambda: not serial.looks[-1].states("replicas"))
-    during = serial.between(begin.at, pulled.at)
+    during = serial.during(begin.at, pulled)
     assert during
     for look in during:
         [row] = look.rows(ref)
@@ -40,10 +40,10 @@ async def test_the_second_of_two_images_is_queued_until_the_first_has_been_pulle
     waits = await serial.happened("second", "Pulling")
     serial.release(first)
     earlier, later = await serial.completed("first", first), await serial.completed("second", second)
-    for look in serial.between(waits.at, earlier.at):
+    for look in serial.during(waits.at, earlier):
         assert [row["status"] for row in look.rows(second)] == ["queued"]
         assert look.states("second") == {"c0": "queued"}
-    for look in serial.between(earlier.at, later.at):
+    for look in serial.during(earlier.at, later):
         assert {row["status"] for row in look.rows(second)} <= {"resolving", "downloading", "extracting"}
     serial.check_completed(earlier)
     assert serial.the_row(second)["attempt"] == 1
@@ -68,9 +68,9 @@ async def test_the_queued_pull_of_a_deleted_pod_and_the_pull_of_the_corrected_ta
     first, second, third = [
         await serial.completed(*each) for each in (("big", big), ("rolled-old", old), ("rolled-new", new))
     ]
-    for look in serial.between(waits.at, second.at):
+    for look in serial.during(waits.at, second):
         assert [row["status"] for row in look.rows(new)] == ["queued"]
-    for look in serial.between(first.at, second.at):
+    for look in serial.during(first.at, second):
         assert {row["status"] for row in look.rows(old)} <= {"resolving", "downloading", "extracting"}
     for pulled in (first, second, third):
         serial.check_completed(pulled)
@@ -109,7 +109,7 @@ async def test_a_pull_beyond_the_limit_on_parallel_pulls_is_queued(serial: Lab) 
     waits = await serial.happened("limited2", "Pulling")
     serial.release(*refs[:2])
     first, second, third = [await serial.completed(f"limited{number}", ref) for number, ref in enumerate(refs)]
-    for look in serial.between(waits.at, first.at):
+    for look in serial.during(waits.at, first):
         assert [row["status"] for row in look.rows(refs[2])] == ["queued"]
         assert {row["status"] for ref in refs[:2] for row in look.rows(ref)} <= {"downloading", "extracting"}
     for pulled in (first, second, third):

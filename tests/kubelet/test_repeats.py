@@ -81,7 +81,7 @@ async def test_replicas_whose_images_are_pulled_at_the_same_time_share_one_row(l
     lab.release(ref)
     await lab.happened("beside", "Pulled", times=3)
     pulled = await lab.completed("beside", ref)
-    for look in lab.between(begin.at, pulled.at):
+    for look in lab.during(begin.at, pulled):
         [row] = look.rows(ref)
         assert len(row["pods"]) == 3
     assert not any(look.rows(ref.rpartition(":")[0]) for look in lab.looks), "no row may lack the tag"
@@ -115,7 +115,7 @@ async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
     lab.release(ref)
     pulled = await lab.completed("minutely-", ref)
     await lab.cluster.delete(every)
-    looks = lab.between(begin.at, pulled.at)
+    looks = lab.during(begin.at, pulled)
     assert {one["owner"].split("-")[0] for look in looks for row in look.rows(ref) for one in row["pods"]} == {
         "Job/minutely"
     }

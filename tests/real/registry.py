@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Self
@@ -113,6 +114,8 @@ class Registry:
         """The number of bytes that have been sent, keyed by the digest of the blob."""
         self.requests: list[tuple[str, str, int]] = []
         """The method, path and status of every response that has begun."""
+        self.first_asked: dict[str, float] = {}
+        """When the first request for each path arrived, in Unix seconds."""
         self._pace = Pace()
         self._blobs: dict[str, Served] = {}
         self._repositories: dict[str, Repository] = {}
@@ -195,6 +198,7 @@ class Registry:
     async def _note(self, request: web.Request, status: int) -> None:
         async with self._moved:
             self.requests.append((request.method, request.path, status))
+            self.first_asked.setdefault(request.path, time.time())
             self._moved.notify_all()
 
     async def _ping(self, request: web.Request) -> web.Response:
