@@ -131,7 +131,7 @@ async def test_the_chart_shows_its_period_and_the_number_of_pulls_that_ended_in_
     page = await open_page(server.url)
     panel = page.get_by_role("region", name="Total throughput")
     words = "20 pulls completed, 1 attempt failed, 4.2 GB downloaded"
-    await expect(panel).to_contain_text(re.compile(rf"\d\d:\d\dlast [56] min: {words}now$"))
+    await expect(panel).to_contain_text(re.compile(rf"\d\d:\d\dsince \d\d:\d\d: {words}now$"))
     server.throughput = history(at, completed=13, failed=1, canceled=2, downloadedBytes=5_000_000_000)
     words = "13 pulls completed, 1 attempt failed, 2 attempts cancelled (none listed), 5.0 GB"
     await expect(panel).to_contain_text(words)
@@ -168,6 +168,8 @@ async def test_a_click_on_the_chart_or_on_a_total_below_it_lists_the_pulls(
     await slider.click(position={"x": box["width"] - 1, "y": box["height"] / 2})
     await expect(page).to_have_url(re.compile(rf"q=at:{UTC}$"))
     await expect(rows).to_contain_text(["worker-1"])
+    # The values at the pointer would cover the caption about the selected time.
+    await expect(panel.locator("p time")).to_have_count(0)
     await page.get_by_role("button", name="Clear the search").click()
     await slider.focus()
     await slider.press("Enter")
@@ -324,7 +326,7 @@ async def test_the_legend_shows_how_many_bytes_each_registry_delivered_in_the_pe
     await expect(panel.get_by_role("listitem")).to_have_text(
         ["docker.io 12.3 GB", "quay.io 250 MB, now 9.0 MB/s", "ghcr.io 900 kB"]
     )
-    await expect(panel.get_by_text(re.compile("^last (9|10) min:$"))).to_be_visible()
+    await expect(panel.get_by_text(re.compile("^last 10 min:$"))).to_be_visible()
 
 
 async def test_each_count_of_completed_pulls_shows_the_period_that_it_covers(
@@ -335,7 +337,7 @@ async def test_each_count_of_completed_pulls_shows_the_period_that_it_covers(
     server.throughput = history(at, completed=20, failed=1, canceled=0, downloadedBytes=4_200_000_000)
     page = await open_page(server.url)
     panel = page.get_by_role("region", name="Total throughput")
-    await expect(panel).to_contain_text(re.compile(r"last [56] min: 20 pulls completed"))
+    await expect(panel).to_contain_text(re.compile(r"since \d\d:\d\d: 20 pulls completed"))
     first = min(
         datetime.fromisoformat(one["completedAt"]) for one in server.pulls.values() if one["status"] == "completed"
     )

@@ -60,7 +60,7 @@ async def test_the_nodes_view_shows_agents_and_registries(server: ScriptedServer
 COLUMNS = {
     "pulls": ["State", "Image", "Node", "Pods", "Progress", "Speed", "Size", "Time left"],
     "pods": ["State", "Pod", "Owner", "Node", "Slowest image", "Waits", "Ready in"],
-    "images": ["Image", "Rollout", "Nodes", "Size", "Pulls", "Median pull", "Longest pull"],
+    "images": ["Image", "Rollout", "Pulling", "Nodes", "Size", "Pulls", "Median pull", "Longest pull"],
     "nodes": ["Agent", "Node", "containerd", "Version", "Throughput", "Usual", "Pulling", "Last report"],
 }
 
@@ -77,6 +77,16 @@ async def test_every_column_sorts_in_both_directions_and_returns_to_the_default_
             await expect(header).to_have_attribute("aria-sort", way)
             await header.get_by_role("button").click()
         await expect(header).to_have_attribute("aria-sort", "none")
+
+
+async def test_a_click_anywhere_in_a_header_cell_sorts_the_table(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(f"{server.url}?view=images")
+    header = page.locator("th[data-column=image]")
+    box = await header.bounding_box()
+    assert box is not None
+    await page.mouse.click(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    await expect(header).to_have_attribute("aria-sort", "ascending")
 
 
 async def test_a_phone_has_a_select_box_for_the_sort_order(server: ScriptedServer, open_page: OpenPage) -> None:

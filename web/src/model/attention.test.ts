@@ -236,7 +236,7 @@ describe('the next attempt', () => {
     expect(retryWords(retried(38.4, 'ImagePullBackOff'), now)).toBe('retry in 38 s')
   })
 
-  it('may be due, or may not be expected', () => {
+  it('is due once its time has passed, and is empty if no retry is expected', () => {
     expect(retryWords(retried(-1), now)).toBe('retry due')
     expect(retryWords(aPull(), now)).toBe('')
     expect(retryWords(firstRetry([aPull()]), now)).toBe('')

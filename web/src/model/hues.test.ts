@@ -20,7 +20,7 @@ it('a registry keeps its colour if no other registry has the same one', () => {
   expect(huesOf([...KNOWN, alone]).get(alone)).toBe(own)
 })
 
-it('the alphabetically first name gets the colour if two names lead to the same one', () => {
+it('gives the colour to the alphabetically first name if two names hash to the same colour', () => {
   const hosts = private_(40)
   const hueAlone = (host: string) => huesOf([host]).get(host)
   const first = 'registry-0.corp'

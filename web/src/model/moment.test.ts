@@ -114,7 +114,7 @@ describe('the attempts at a moment', () => {
     expect(attemptsAt([retried], AT + 55_000)).toEqual([retried])
   })
 
-  it('do not have the factor that limits the pull now', () => {
+  it('omit the factor that limits the pull now', () => {
     const live = aPull({ bound: { by: 'network', why: '', figures: {} } })
     expect(attemptsAt([live], AT)[0]?.bound).toBeUndefined()
   })

@@ -163,7 +163,7 @@ it('covers the earlier pulls on a node that has pulled the image again', () => {
   expect(row?.pulls.map(({ id }) => id)).toEqual(['n2-20', 'again', 'n1-100'])
 })
 
-it('names a failing node only if no other node needs the image', () => {
+it('names the node of a failed pull only if no other node needs the image', () => {
   const failed = aPull({ id: 'f', nodeName: 'n1', status: 'failed', completedAt: T0, pods: [aPod('p')] })
   expect(imageRows([failed, done('n2', 5)])[0]?.last).toEqual({ node: 'n1', state: 'failed' })
   expect(imageRows([failed, aPull({ id: 'q', nodeName: 'n3' })])[0]?.last?.node).toBe('n3')
