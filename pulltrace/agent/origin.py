@@ -40,8 +40,8 @@ def origin_of(pull: Pull, name: Name, facts: Facts, ledger: RecordLedger) -> Ori
     cached = [digest for digest in pull.image.documents if digest in blobs and blobs[digest].created_at < began]
     if not cached:
         return Origin.PULL
-    # If a pull was discovered only after it had ended, polls saw too little of it for its record alone to prove
-    # anything.
+    # If a pull was discovered only after it had ended, its record alone does not prove that it was a pull, because
+    # polls saw too little of it.
     order_lost = Origin.UNKNOWN if pull.guessed or pull.record else Origin.PULL
     manifests = [blobs[digest].updated_at for digest in cached if digest in targets]
     configs = [blobs[digest].updated_at for digest in cached if digest not in targets]

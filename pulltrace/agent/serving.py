@@ -11,8 +11,8 @@ from pulltrace.agent.snapshotters import DEFAULT, LOCAL, Snapshotters
 
 
 class Serving:
-    """Knows the snapshotters of one containerd instance, and determines which of them a pull uses. ``name`` is the
-    default snapshotter, or empty if unknown.
+    """The snapshotters of one containerd instance. Determines which of them a pull uses. ``name`` is the default
+    snapshotter, or empty if unknown.
     """
 
     def __init__(self, facts: Facts) -> None:

@@ -110,7 +110,7 @@ class Scenario:
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:
-        """Advance time. Return the changes for the API server, and the containerds that were killed."""
+        """Advance time. Return the changes to write to the API server, and the nodes whose containerd was killed."""
         self._age += seconds * self.speed
         while self._acts and self._acts[0][0] <= self._age:
             due, _, act = heapq.heappop(self._acts)

@@ -193,8 +193,8 @@ class ImageRequest:
         """Process a Failed event. ``times`` is how many times the kubelet has emitted the event with this text,
         including for earlier pulls. ``first`` is the raw time at which this event was first emitted.
 
-        ``listed`` is true if the event comes from a list. The container's current status then describes the same
-        failure.
+        ``listed`` is true if the event was read from a list rather than a watch. The container's current status then
+        describes the same failure.
         """
         self._note_failing(raw, at, first)
         match self.position(raw):

@@ -231,7 +231,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     # Use the earliest running request, because the pull began with this request. If no request is running, use the
     # latest request.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # A pod that got the image before the newest request began was served by an earlier pull.
+    # Leave out the pods that got the image before the newest request began, because they got it from an earlier pull.
     current = [
         request
         for request in every

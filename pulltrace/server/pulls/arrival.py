@@ -5,8 +5,9 @@ and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides 
 ``Arrival.next_status`` turns that attempt into the status to publish. ``row`` contains everything else about the
 arrival that clients see. These rules ensure that clients never see the same attempt end twice:
 
-- Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows the
-  pull as live, that report is either outdated or refers to the next attempt. ``matching`` distinguishes these cases.
+- If an agent or the kubelet reported the end of an attempt, that end does not change after it has been published. If
+  another report shows the pull as live, that report is either outdated or refers to the next attempt. ``matching``
+  distinguishes these cases.
 - If neither the agent nor the kubelet has reported the end of an attempt, the end is inferred, and a later report may
   correct it.
 - An unexplained failure becomes a success if the kubelet reports that the image is present. ``correction`` contains
@@ -210,7 +211,7 @@ class Arrival:
             self.pull.ended_at, self._failure = ended_at, failure
 
     def assign(self, demand: ImageDemand) -> None:
-        """Assign the demand. Until the image is being pulled, the demand counts from its first request."""
+        """Assign the demand. While no pull is running, the demand starts at its first request since the last pull."""
         ended_at = self.pull.ended_at if self.pull else -math.inf
         self.demand = demand if ended_at is None else demand.from_first_request(ended_at)
 

@@ -44,19 +44,19 @@ class Clock:
     late_reports: int = 0
     """How many consecutive reports were late, assuming that ``skew`` is correct."""
 
-    def set(self, skew: float) -> None:
-        """Update ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
+    def set(self, measured: float) -> None:
+        """Update ``skew`` from one report. ``measured`` is how many seconds the report's time is ahead of the server's.
 
         A single late report makes the node's clock appear to be slow. The clock is therefore considered slow only after
         ``LATE_REPORTS`` consecutive late reports.
         """
-        behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
+        behind = self.skew is not None and measured < self.skew - SKEW_TOLERATED
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
         # Ignore small changes. Otherwise, the same time would be converted to a slightly different time in each report.
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:
-            self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
+        if self.skew is None or abs(measured - self.skew) > SKEW_TOLERATED:
+            self.skew = measured if abs(measured) > SKEW_TOLERATED else 0.0
 
     def to_server(self, time: datetime | None, now: float) -> float:
         """Convert a time from this node's clock to the server's clock. Return ``now`` if the time is missing or

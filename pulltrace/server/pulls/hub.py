@@ -211,7 +211,7 @@ class Hub:
         self._dropped = dropped
 
     async def next_frame(self) -> None:
-        """Wait until the next frame is ready, the server stops, or a keep-alive comment may be due."""
+        """Wait until the next frame is ready, the server stops, or a third of the keep-alive interval has passed."""
         await self._frame.wait()
 
     def close(self) -> None:

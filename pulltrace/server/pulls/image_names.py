@@ -182,7 +182,7 @@ def _assign_by_order(
         # A failed pull does not occupy its demand, so the next attempt can be assigned to that demand.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
-        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the kubelet has begun no later attempt
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the kubelet has not begun a later attempt
             explained.add(candidate.image)
 
 

@@ -1,8 +1,8 @@
 """The pulls of all nodes, as reported by their agents. Sans-I/O.
 
 The time needed to process a report depends only on the report's size. A pull is considered ended once its agent no
-longer reports it. A node that stops reporting counts as late at first, and as lost after a longer time. This module is
-independent of Kubernetes; ``correlation`` adds the image demands.
+longer reports it. A node that stops reporting is first marked as late, and later as lost. This module is independent of
+Kubernetes; ``correlation`` adds the image demands.
 """
 
 import heapq

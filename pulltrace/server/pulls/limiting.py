@@ -143,7 +143,7 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
     """Return ``Factor.MIRROR`` with its figures if the pull's first mirror seems to be unreachable, otherwise None. A
-    mirror is assumed to be unreachable if the pull is making no progress and has run into containerd's connection
+    mirror is assumed to be unreachable if the pull is making no progress and has waited for containerd's connection
     timeout at least ``MIRROR_WAITS`` times.
     """
     verdict, via = pull.verdict, pull.state.via

@@ -46,8 +46,8 @@ Kubelets report times in whole seconds, so times up to two seconds apart count a
 
 Three rules take precedence over the table:
 
-- An arrival accepts a new pull only after its current pull has failed. However, a pull that is known only from its
-  lease can be replaced at any time.
+- Unless the arrival's newest pull has failed, any other pull is ``unrelated`` or a ``repeat``. However, a newest pull
+  that is known only from its lease is ignored here, because the lease may belong to a pull of another image.
 - If an agent observed that the newest attempt failed, a pull that starts afterwards is the ``next`` attempt.
 - If several pods are waiting for the same image, the kubelet calls the runtime once for each pod. A later pull is a
   ``repeat`` if it started while the first pull was running, or if it downloads nothing and the image has just arrived.

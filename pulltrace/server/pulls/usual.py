@@ -300,7 +300,7 @@ def _moved(seconds: float, here: float, there: float) -> float:
     """Return how long a pull would take on this node if it took ``seconds`` on a different node. ``here`` and ``there``
     are the usual durations, in seconds, of a pull of this size on this node and on the other node.
 
-    The part of ``seconds`` that exceeds ``there`` is not scaled up, because the registry may have caused it.
+    If the pull took longer than ``there``, the excess is not scaled up, because the registry may have caused it.
     """
     return max(seconds + here - there, seconds * min(here / there, 1.0))
 

@@ -112,7 +112,7 @@ class Verdict:
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Attribute the time since the previous call to the factor of ``moment``."""
+        """Count the time since the previous call towards the factor of ``moment``."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:
