@@ -158,8 +158,8 @@ def name_of(
     pull has claimed. If two pulls of the same image overlap, the second pull may update the record before the first
     pull's lease is deleted. A busy node may take several seconds to delete a lease.
 
-    Records from ``source`` are preferred. Among several records, a tag is preferred to a digest, an unclaimed record to
-    a claimed one, and a newer record to an older one.
+    Records from ``source`` are preferred. Among several records, one named by a tag is preferred to one named by a
+    digest, an unclaimed one to a claimed one, and a newer one to an older one.
     """
     since = lease.created_at
     new = [record for record in records if record.updated_at >= since and (complete or ledger.is_new(record))]

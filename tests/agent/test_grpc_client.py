@@ -222,7 +222,7 @@ async def test_a_cancelled_call_resets_its_stream(server, channel):
 
 
 async def test_a_call_that_exceeds_its_deadline_resets_its_stream(server, channel, monkeypatch):
-    await channel.call(METHOD, b"")  # connect first, to exclude this time from the deadline
+    await channel.call(METHOD, b"")  # connect first, so that this time does not count towards the deadline
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     server.respond = lambda *_: None
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
@@ -231,7 +231,7 @@ async def test_a_call_that_exceeds_its_deadline_resets_its_stream(server, channe
 
 
 async def test_a_late_response_does_not_close_the_connection(server, channel, monkeypatch):
-    await channel.call(METHOD, b"")  # connect first, to exclude this time from the deadline
+    await channel.call(METHOD, b"")  # connect first, so that this time does not count towards the deadline
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
     well, streams = server.respond, list[int]()
 
@@ -316,7 +316,7 @@ async def test_the_total_size_of_the_responses_on_a_connection_is_limited(server
 
 
 async def test_the_connection_is_closed_if_a_frame_is_incomplete_at_the_deadline(server, channel, monkeypatch):
-    await channel.call(METHOD, b"")  # connect first, to exclude this time from the deadline
+    await channel.call(METHOD, b"")  # connect first, so that this time does not count towards the deadline
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
     well = server.respond
     server.respond = lambda connection, _: connection.transport.write(frame_header(length=100) + b"and no more")

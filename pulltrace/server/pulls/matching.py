@@ -94,7 +94,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Match(Enum):
-    """How a pull that has no arrival yet relates to an arrival."""
+    """How an arrival relates to a pull that has not been assigned to one."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"

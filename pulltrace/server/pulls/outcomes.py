@@ -81,7 +81,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
-        """Record each result for which the missing details have not arrived in time."""
+        """Record each result whose missing details did not arrive in time."""
         while self._incomplete:
             id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:

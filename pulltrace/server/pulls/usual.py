@@ -162,8 +162,8 @@ class _Recent:
         return samples.cost
 
     def costs(self, one: Hashable, other: Hashable) -> tuple[_Cost, _Cost] | None:
-        """Return the costs for two keys, or None if they cannot be compared. Pulls that are larger than all pulls of
-        the other key are left out. Otherwise, a large image that only one node has pulled would make that node look
+        """Return the costs for two keys, or None if they cannot be compared. Leave out each pull that is larger than
+        every pull with the other key. Otherwise, a large image that only one node has pulled would make that node look
         slow, for example because one large layer is fetched over a single connection.
         """
         limit = SAME_SIZE * min(max((item.size for item in self.get(key)), default=0) for key in (one, other))
