@@ -241,8 +241,8 @@ def _is_set(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def variables() -> Iterator[Field[Any]]:
-    """Yield each variable of the server and the agent once. Each field's ``metadata`` contains the variable's name and
-    default.
+    """Yield each environment variable that the server or the agent reads, without duplicates. Each field's ``metadata``
+    contains the variable's name and default.
     """
     known = {item.metadata["name"]: item for kind in (ServerSettings, AgentSettings) for item in fields(kind)}
     yield from known.values()

@@ -17,7 +17,7 @@ FETCH = "fetch-"
 
 
 class Seen(Enum):
-    """How much of a pull the polls have seen."""
+    """How much of a pull has been observed."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
@@ -93,7 +93,7 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return how much of the pull the polls have seen. If the lease belongs to an import, a fetch or a different
+        """Return how much of the pull has been observed. If the lease belongs to an import, a fetch or a different
         client, return its kind instead.
         """
         if self.is_of_another_kind:

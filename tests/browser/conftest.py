@@ -100,7 +100,7 @@ async def axe() -> Callable[[Page], Awaitable[list[str]]]:
     async def findings(page: Page) -> list[str]:
         # The page's content security policy forbids script elements, so axe's source is evaluated instead.
         await page.evaluate(source)
-        # The full axe result lists every element on the page and takes longer to read than the page takes to load.
+        # The full axe result lists every element on the page, so fetching it takes longer than loading the page.
         violations = await page.evaluate(
             """async () => {
               const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']

@@ -119,9 +119,7 @@ async def test_the_verdict_identifies_a_slow_disk(binary: str, disk, registry: R
             row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
-async def test_the_verdict_identifies_the_cpu_if_containerd_gets_too_little_cpu_time(
-    real: Containerd, registry: Registry
-) -> None:
+async def test_the_verdict_is_cpu_if_containerd_gets_too_little_cpu_time(real: Containerd, registry: Registry) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Observed(real) as observed:
         try:

@@ -128,7 +128,7 @@ async def test_the_command_that_helm_test_runs_verifies_the_certificate_of_the_s
     assert (process.returncode, output) == (0, b"ready; nodes reporting: 1\n")
 
 
-async def test_new_connections_use_a_renewed_certificate_and_open_streams_continue(served, authority, files):
+async def test_new_connections_use_a_renewed_certificate_and_existing_streams_continue(served, authority, files):
     url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
     async with served.client.get(f"{url}/api/v1/events", ssl=trust) as stream:
         assert await stream.content.readline() == b": connected\n"

@@ -1,6 +1,4 @@
-"""``GET /api/v1/events``: admit a limited number of clients, and stream a subscription to each of them through
-sse-starlette.
-"""
+"""``GET /api/v1/events``: admit a limited number of clients, and stream events to them through sse-starlette."""
 
 import asyncio
 import gc

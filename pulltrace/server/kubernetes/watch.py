@@ -162,7 +162,7 @@ class _Follow:
                     else:
                         self._take(EventSeen(item, fresh=False))
                     await _give_way(number)
-                await asyncio.sleep(0)  # let event streams continue between two pages of a long list
+                await asyncio.sleep(0)  # let event streams send between the pages of a long list
         pods = self.resource is PODS
         self._take(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version

@@ -217,9 +217,9 @@ class _Open:
         return moving
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull from its arrival, because the pull turned out to belong to a different image. The pull is
-        detached only if the kubelet still needs the arrival's image, and if neither bytes nor an outcome have been
-        published for the pull.
+        """Detach a pull from its arrival, because the pull turned out to belong to a different image. Do so only if the
+        kubelet still needs the image that the arrival requested, and if neither bytes nor an outcome has been published
+        for the pull.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):

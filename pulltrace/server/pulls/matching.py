@@ -37,10 +37,10 @@ instead of the end time, because the inferred end time may be much too late.
 
 A ``live`` pull may have ended already, because reports can be late by up to ``REPORT_LATE`` seconds:
 
-- If the attempt is running, the pull is *before* it if the pull started before the attempt and was last reported at
-  most ``REPORT_LATE`` seconds after the attempt's start. Otherwise, the pull is *within* the attempt.
-- If the attempt has ended, the pull is *within* it if the pull started before the attempt's end and was last reported
-  at most ``REPORT_LATE`` seconds after the attempt's end. Otherwise, the pull is *after* the attempt.
+- If the attempt is running, a pull that started before it, and was last reported at most ``REPORT_LATE`` seconds after
+  its start, is *before* the attempt. Any other pull is *within* the attempt.
+- If the attempt has ended, a pull that started before its end, and was last reported at most ``REPORT_LATE`` seconds
+  after its end, is *within* the attempt. Any other pull is *after* the attempt.
 
 Kubelets report times in whole seconds, so times up to two seconds apart count as equal.
 

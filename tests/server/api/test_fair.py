@@ -72,7 +72,7 @@ async def test_a_request_is_rejected_if_the_queue_is_full_or_the_wait_times_out(
     await queue.acquire("a")
 
 
-async def test_a_cancelled_waiting_request_does_not_take_a_slot() -> None:
+async def test_a_request_that_is_cancelled_while_it_waits_does_not_take_a_slot() -> None:
     queue = FairQueue(1, FairShare(9, 9), 60)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))

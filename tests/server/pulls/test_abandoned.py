@@ -36,7 +36,7 @@ def rows(sim):
     return {row.image_ref: row.status for row in sim.shown if row.repository != "library/nginx"}
 
 
-def test_a_pod_that_is_deleted_while_queued_has_no_row_until_its_pull_begins(sim):
+def test_the_queued_pull_of_a_deleted_pod_has_no_row_until_it_begins(sim):
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 

@@ -200,8 +200,8 @@ const queuedUnlessFailed = (row: PodRow): number => (row.state === 'failed' ? 0 
 
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
-/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, and the pods that are
- * expected to be ready latest come last. Among the started pods, the newest comes first. */
+/** Waiting pods come before started pods. Among the waiting pods, failing pods come first, followed by the other pods,
+ * soonest ready first. Among the started pods, the newest comes first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) ||
   startedAt(b) - startedAt(a) ||

@@ -30,7 +30,7 @@ export class PullTable {
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** Starts collecting a new state. The next commit replaces all pulls with the new state. */
+  /** Starts collecting a new list of pulls. The next commit replaces all pulls with this list. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true

@@ -39,7 +39,7 @@ function opened() {
   return { store, send }
 }
 
-/** A pull in the form in which the server lists it. */
+/** A pull as the server lists it. */
 const listed = (id: string) => ({
   id,
   nodeName: 'n',
