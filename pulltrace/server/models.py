@@ -116,7 +116,8 @@ class EarlierAttempt(JsonObject, frozen=True):
     """An attempt that ended before the current one began. If ``error_reason`` is ``canceled``, the attempt was
     cancelled. Otherwise, the attempt failed.
 
-    ``started_at`` is absent if neither an agent nor an event reported the start. ``percent`` is the percentage of the
+    ``started_at`` is absent if neither an agent nor an event reported the start. ``queued_at`` has the same meaning as
+    in ``PullStatus``. ``percent`` is the percentage of the
     attempt's bytes that had been downloaded when the attempt ended. ``error`` is shortened.
     """
 
@@ -126,6 +127,7 @@ class EarlierAttempt(JsonObject, frozen=True):
     started_at: Time | None = None
     error: str | None = None
     percent: float = 0.0
+    queued_at: Time | None = None
 
 
 class PullStatus(JsonObject, frozen=True):
@@ -148,7 +150,10 @@ class PullStatus(JsonObject, frozen=True):
     ``usual_comparable`` is true and the pull takes at least twice as long as usual and at least ten seconds longer.
     ``via`` lists the mirrors that the node tries before ``registry``, in the order in which the node tries them.
     ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the time
-    is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first.
+    is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first. ``queued_at``
+    is when the kubelet requested the image, if the server published the attempt as queued before it started. For a
+    queued pull, ``started_at`` is this time.
+    ``downloaded_at`` is when the last byte of a completed pull arrived.
     """
 
     id: str
@@ -197,6 +202,8 @@ class PullStatus(JsonObject, frozen=True):
     usual_basis: UsualBasis | None = None
     usual_count: int | None = None
     usual_comparable: bool = False
+    queued_at: Time | None = None
+    downloaded_at: Time | None = None
 
 
 class RemovedPull(JsonObject, frozen=True):

@@ -190,18 +190,19 @@ async def test_a_caption_shows_what_was_in_progress_at_the_selected_time_and_the
         pull("running", "worker-1", nginx, "downloading", now=at, ago=150),
         pull("done", "worker-2", nginx, "completed", now=at, ago=130, **ends),
         pull("gone", "worker-3", nginx, "failed", now=at, ago=140, **gone),
+        pull("queued", "worker-4", nginx, "completed", now=at, ago=110, queuedAt=rfc3339(at - 125), **ends),
     )
     server.throughput = history(at)
     page = await open_page(server.url)
     chart = page.get_by_role("region", name="Total throughput").get_by_role("slider").locator("..")
     line = page.get_by_text(re.compile(r"^At \d\d:\d\d:\d\d: "))
-    await expect(page.locator(ROWS)).to_have_count(3)
+    await expect(page.locator(ROWS)).to_have_count(4)
     await expect(line).to_have_count(0)
     lines = await chart.locator("> i").count()
     moment = time.strftime("%H:%M:%S", time.localtime(at - 120))
     await page.goto(f"{server.url}?q=at:{moment}")
-    await expect(line).to_contain_text(f"At {moment}: 3 pulls were in progress, 1.0 MB/s. These attempts: ")
-    for state in ("1 done", "1 failed", "1 still downloading"):
+    await expect(line).to_contain_text(f"At {moment}: 3 pulls were in progress and 1 was queued, 1.0 MB/s.")
+    for state in ("2 done", "1 failed", "1 still downloading"):
         await expect(line).to_contain_text(state)
     await expect(chart.locator("> i")).to_have_count(lines + 1)
     await page.goto(f"{server.url}?q=at:20m&view=images")

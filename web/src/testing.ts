@@ -38,6 +38,7 @@ export function anAttempt(change: Partial<Attempt> = {}): Attempt {
     errorReason: 'not_found',
     error: undefined,
     percent: 0,
+    queuedAt: undefined,
     ...change,
   }
 }

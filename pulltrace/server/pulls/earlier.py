@@ -38,6 +38,7 @@ def with_attempt(
         started_at=status.started_at if is_start_known else None,
         error=error,
         percent=status.percent,
+        queued_at=status.queued_at,
     )
     return (*earlier[1 - MOST_EARLIER :], added)
 

@@ -7,7 +7,7 @@ facts: ``arrival`` decides which attempt is the newest and how it ended, and ``s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import structs
 
@@ -114,7 +114,15 @@ class Row:
             deleted_ahead=self.deleted_ahead,
             failing_since=self.failing_since,
             earlier=self.earlier,
+            queued_at=self._queued_at(attempt.number),
         )
+
+    def _queued_at(self, attempt: int) -> datetime | None:
+        """Return when the kubelet requested the image, if this attempt was published as queued."""
+        before = self.status
+        if not before or before.attempt != attempt:
+            return None
+        return before.started_at if before.status is PullPhase.QUEUED else before.queued_at
 
     def in_published_second(self, status: PullStatus) -> PullStatus:
         """Once an attempt's end time has been published, later corrections must stay within the same second. Clients

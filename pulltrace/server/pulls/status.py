@@ -5,6 +5,7 @@ Layers that another pull fetches are included in the total and in the downloaded
 progress. Shared layers do not count towards the rate, so the sum of all pulls' rates counts each byte only once.
 """
 
+from datetime import datetime
 from functools import lru_cache
 
 import msgspec
@@ -49,6 +50,7 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     """How many of the pulls ahead in the queue belong only to deleted pods."""
     failing_since: float | None = None
     earlier: tuple[EarlierAttempt, ...] = ()
+    queued_at: datetime | None = None
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
@@ -80,6 +82,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         eta = _seconds_left(pull, to_fetch - downloaded, unpacked, now)
     if eta is None and live and not downloaded and not stalled:
         eta = _usually_left(insight, now - pull.started_at)
+    started_at = _to_time(pull.started_at)
     return PullStatus(
         id=context.id,
         node_name=node.name,
@@ -90,7 +93,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         percent=pull.best_percent,
         layer_count=len(state.layers or ()),
         layers_done=sums.done,
-        started_at=_to_time(pull.started_at),
+        started_at=started_at,
         total_known=total_known,
         status=pull.phase,
         image_bytes=sums.total,
@@ -127,6 +130,8 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         via=state.via,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
         earlier_attempts=context.earlier or None,
+        queued_at=_before(context.queued_at, started_at),
+        downloaded_at=_downloaded_at(pull, now) if pull.phase is PullPhase.COMPLETED else None,
     )
 
 
@@ -189,7 +194,19 @@ def status_without_pull(
         usual_comparable=usual is not None and usual.is_firm,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
         earlier_attempts=context.earlier or None,
+        queued_at=_before(context.queued_at, to_time(started_at)),
     )
+
+
+def _before(queued_at: datetime | None, started_at: datetime) -> datetime | None:
+    """Return the time of the request if it is earlier than the start of the pull, otherwise None."""
+    return queued_at if queued_at and queued_at < started_at else None
+
+
+def _downloaded_at(pull: Pull, now: float) -> datetime | None:
+    """Return when the last byte of a completed pull arrived, or None if it downloaded nothing or this is unknown."""
+    times = [layer.completed_at for layer in pull.state.layers or () if layer.downloaded_bytes and layer.completed_at]
+    return pull.node.clock.wire_time(max(times, default=None), now)
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:

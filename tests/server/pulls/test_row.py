@@ -2,7 +2,7 @@
 
 import pytest
 
-from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.joined import UNSEEN, Joined, web
@@ -11,6 +11,25 @@ from tests.server.pulls.joined import UNSEEN, Joined, web
 @pytest.fixture
 def sim():
     return Joined()
+
+
+def test_a_pull_states_when_it_was_queued_and_when_its_last_byte_arrived(sim):
+    arrival = web()
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
+    assert sim.one.queued_at is None, "the start of a queued pull is the time of the request"
+    failed = {"status": PullPhase.FAILED, "ended_at": NOW + 8}
+    sim.report(pull("lease-1", layer("a", MIB), at=NOW + 6), at=7)
+    sim.report(pull("lease-1", layer("a", MIB), at=NOW + 6, **failed), at=8)
+    sim.apply(event(arrival.failed("app", NOW + 8, NOT_FOUND)), event(arrival.pulling("app", NOW + 18)), at=18)
+    sim.report(pull("lease-2", layer("a", 50 * MIB), at=NOW + 20), at=21)
+    assert (sim.one.queued_at.timestamp(), sim.one.downloaded_at) == (NOW + 18, None)
+    assert sim.one.earlier_attempts[0].queued_at.timestamp() == NOW + 1
+    fetched = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED, completed_at=to_time(NOW + 23))
+    cached = layer("b", state=LayerPhase.CACHED, cached_bytes=100 * MIB, completed_at=to_time(NOW + 24))
+    completed = {"status": PullPhase.COMPLETED, "ended_at": NOW + 29}
+    sim.report(pull("lease-2", fetched, cached, at=NOW + 20, **completed), at=29)
+    assert sim.one.queued_at.timestamp() == NOW + 18
+    assert sim.one.downloaded_at.timestamp() == NOW + 23
 
 
 def test_a_queued_image_keeps_its_row_and_its_pod_while_it_is_being_pulled(sim):

@@ -238,6 +238,7 @@ describe('the next attempt', () => {
 
   it('is due once its time has passed, and is empty if no retry is expected', () => {
     expect(retryWords(retried(-1), now)).toBe('retry due')
+    expect(retryWords(retried(0.4, 'ImagePullBackOff'), now)).toBe('retry due')
     expect(retryWords(aPull(), now)).toBe('')
     expect(retryWords(firstRetry([aPull()]), now)).toBe('')
   })

@@ -14,7 +14,7 @@ export interface Comparison {
 /** The speed of a pull is not meaningful until it has been running for this long. */
 const YOUNG_MS = 5000
 
-/** The average rate of a downloading or completed pull over its duration so far, in bytes per second. */
+/** The average rate at which a downloading or completed pull has downloaded so far, in bytes per second. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   // If the percentage counts layers, the number of bytes in the layers that are still being fetched is unknown.

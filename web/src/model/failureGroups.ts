@@ -125,7 +125,7 @@ export function retryWords(
 ): string {
   if (pull?.nextRetryAt === undefined) return ''
   const left = (pull.nextRetryAt - now) / 1000
-  if (left <= 0) return `${what} due`
+  if (left < 1) return `${what} due`
   const isKnown = pull.pods.some(({ waitingReason }) => waitingReason === 'ImagePullBackOff')
   return isKnown
     ? `${what} in ${clock(left)}`

@@ -51,6 +51,10 @@ describe('the comparison with other nodes', () => {
     expect(limitSentence(pull, undefined, [pull, ...others], now)).toBe(
       `${why} 4.9 MB/s on this node, 4.8 MB/s on other nodes.`,
     )
+    const faster = [elsewhere('b', 28 * MB), elsewhere('c', 28 * MB)]
+    expect(limitSentence(pull, undefined, [pull, ...faster], now)).toBe(
+      '4.9 MB/s on this node, 28.0 MB/s on other nodes: the node or its network is slow.',
+    )
   })
 
   it.each([

@@ -102,9 +102,11 @@ export function limitSentence(
   if (place !== undefined) return queueSentence(pull, place, now)
   const comparison = pull.stalledSince === undefined ? compareNodes(pull, pulls, now) : undefined
   const compared = comparison === undefined ? '' : comparisonSentence(comparison)
-  const { why } = (pull.bound?.by === 'unknown' ? pull.bound : limitNow(pull)) ?? {}
-  if (why) return join(why, compared)
+  const limit = limitNow(pull)
+  if (limit?.why) return join(limit.why, compared)
+  // The measurements do not identify one limit, but the comparison does.
   if (comparison !== undefined && isSlowNode(comparison)) return compared
+  if (pull.bound?.by === 'unknown') return join(pull.bound.why, compared)
   return join(bottleneck(pull, now) ?? '', compared) || undefined
 }
 

@@ -37,8 +37,24 @@ it('says what was in progress at a moment, how fast, and what has become of it',
     aPull({ id: 'live', startedAt: AT - 3000 }),
     ended('later', 1, 5),
   ]
+  const missing =
+    'Not included: queued pulls that never started, and failed pulls whose pods were deleted later.'
   expect(momentWords(AT, pulls, samples)).toBe(
-    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. Pulls that were queued then are listed only if they are still queued. Failed pulls whose pods were deleted later are not listed.`,
+    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. ${missing}`,
+  )
+  const queuedAt = AT - 5000
+  const queued = [
+    ended('early', -500, -400),
+    ended('started-later', 1, 5, { queuedAt }),
+    ended('started-before', -1, 5, { queuedAt }),
+    ended('queued-later', 8, 9, { queuedAt: AT + 5000 }),
+    aPull({ id: 'still', status: 'queued', startedAt: AT - 1000 }),
+    ended('failed-later', 20, 30, {
+      earlier: [anAttempt({ queuedAt, startedAt: AT + 2000, completedAt: AT + 3000 })],
+    }),
+  ]
+  expect(momentWords(AT, queued, samples)).toBe(
+    `At ${secondOfDay(AT)}: 1 pull was in progress and 3 were queued, 121 MB/s. These attempts: 2 done, 1 still queued, 1 failed. ${missing}`,
   )
 })
 

@@ -9,7 +9,7 @@ import { overlaps, secondFrom } from './query'
 import { firstDone } from './standing'
 import { axis, ratesAt, type Sample, total } from './throughput'
 
-/** The attempts that were running at the given moment, each represented as a pull. */
+/** The attempts that were queued or running at the given moment, each represented as a pull. */
 export function attemptsAt(pulls: Iterable<Pull>, at: number): readonly Pull[] {
   return [...pulls].flatMap(pull => attemptAt(pull, at) ?? [])
 }
@@ -49,7 +49,12 @@ function asPull(pull: Pull, found: Attempt): Pull {
 
 const MOST_NAMES = 3
 
-/** Whether an attempt had failed by that moment and the next one had not started. */
+/** An attempt that is still queued was queued at that moment, too. */
+function wasQueued({ status, startedAt }: Pull, at: number): boolean {
+  return status === 'queued' || startedAt >= at + 1000
+}
+
+/** Whether an attempt had failed by that moment and the next one was neither queued nor running. */
 function isBetweenAttempts(pull: Pull, at: number): boolean {
   const { status, startedAt, nextRetryAt, earlier } = pull
   const ended = status === 'failed' ? [...earlier, pull] : earlier
@@ -61,12 +66,11 @@ function isBetweenAttempts(pull: Pull, at: number): boolean {
 }
 
 /** `At 14:05:30: 7 pulls were in progress and 2 were queued, 84 MB/s. These attempts: 5 done, 2 still downloading,
- * 2 still queued.` The line also says what is missing: queued pulls of pods that were deleted later, pulls that are no
- * longer listed, and the throughput if it is not known for that moment. */
+ * 2 still queued.` The line also says what is missing: queued pulls that never started, pulls that are no longer listed,
+ * and the throughput if it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
   const attempts = attemptsAt(pulls, at)
-  // An attempt that is still queued was queued at that moment, too.
-  const queued = attempts.filter(({ status }) => status === 'queued').length
+  const queued = attempts.filter(pull => wasQueued(pull, at)).length
   const states = [...groupBy(attempts, stateWord)].map(
     ([word, [first, ...others]]) =>
       `${others.length + 1} ${hasEnded(first) ? '' : 'still '}${word.toLowerCase()}`,
@@ -84,7 +88,7 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
           )}.`,
         ]
       : []),
-    'Pulls that were queued then are listed only if they are still queued. Failed pulls whose pods were deleted later are not listed.',
+    'Not included: queued pulls that never started, and failed pulls whose pods were deleted later.',
     ...(oldest !== undefined && at < oldest
       ? [`The list contains no pull that ended before ${timeOfDay(oldest)}.`]
       : []),

@@ -182,8 +182,8 @@ export function deletedWords(deleted: number): string {
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
 
-/** The median speed of completed and live pulls, each measured over the pull's whole duration; undefined if nothing was
- * downloaded. */
+/** The median rate at which completed and live pulls downloaded, each measured over its whole download; undefined if
+ * nothing was downloaded. */
 export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
   return median(pulls.flatMap(pull => speedOf(pull, now) ?? []))
 }

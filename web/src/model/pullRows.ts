@@ -54,14 +54,18 @@ export function limitsOf(pull: Pull): readonly string[] {
   return limitNow(pull)?.by.split(' ') ?? []
 }
 
-/** The periods in which the attempts were running. Each earlier attempt includes its outcome, so a search for failures
+/** The periods in which the attempts were queued or running. Each earlier attempt includes its outcome, so a search for failures
  * also finds pulls whose retry succeeded. */
 export function spansOf(pull: Pull): readonly Span[] {
   return [
-    [pull.startedAt, pull.completedAt ?? Infinity],
+    [pull.queuedAt ?? pull.startedAt, pull.completedAt ?? Infinity],
     ...pull.earlier.map((attempt): Span => {
-      const { startedAt, completedAt } = attempt
-      return [startedAt ?? completedAt, completedAt, isCancelled(attempt) ? 'cancelled' : 'failed']
+      const { queuedAt, startedAt, completedAt } = attempt
+      return [
+        queuedAt ?? startedAt ?? completedAt,
+        completedAt,
+        isCancelled(attempt) ? 'cancelled' : 'failed',
+      ]
     }),
   ]
 }

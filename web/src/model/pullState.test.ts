@@ -46,6 +46,8 @@ it('shows the progress in percent, or in layers if the bytes are not observed', 
 it('a pull has an average rate and an unpacked share only if it has bytes', () => {
   expect(averageRate(aPull({ completedAt: T0 + 10_000, downloadedBytes: 50 }))).toBe(5)
   expect(averageRate(aPull({ completedAt: T0 + 10_000 }))).toBeUndefined()
+  const unpacked = { downloadedAt: T0 + 5000, completedAt: T0 + 10_000, downloadedBytes: 50 }
+  expect(averageRate(aPull(unpacked))).toBe(10)
   expect(unpackedShare(aPull({ extractedBytes: 25e6 }))).toBe(0.25)
   expect(unpackedShare(aPull({ totalBytes: 0 }))).toBeUndefined()
 })

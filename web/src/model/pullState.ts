@@ -98,12 +98,12 @@ export function tookSeconds(pull: Pull): number | undefined {
   return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
 }
 
-/** The average rate of a finished pull, in bytes per second; undefined if nothing was downloaded. */
+/** The average rate at which a finished pull downloaded, in bytes per second; undefined if it downloaded nothing. The
+ * time after the last byte arrived is not included, unless that moment is unknown. */
 export function averageRate(pull: Pull): number | undefined {
-  const took = tookSeconds(pull)
-  return took === undefined || took <= 0 || pull.downloadedBytes === 0
-    ? undefined
-    : pull.downloadedBytes / took
+  const { startedAt, downloadedAt, completedAt, downloadedBytes } = pull
+  const seconds = ((downloadedAt ?? completedAt ?? startedAt) - startedAt) / 1000
+  return seconds <= 0 || downloadedBytes === 0 ? undefined : downloadedBytes / seconds
 }
 
 /** The current rate of a download or the average rate of a completed pull, in bytes per second; undefined if unknown. */

@@ -102,7 +102,7 @@ const COLUMNS = [
   column(
     'usual',
     'Usual',
-    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median speed of one pull" />,
+    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median download speed of one pull" />,
     'end',
   ),
   column('active', 'Pulling', row => <Pulling row={row} />, 'end'),

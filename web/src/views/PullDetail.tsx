@@ -146,7 +146,7 @@ function facts(pull: Pull, context: Context, now: number): string {
     `${isRequested(pull) ? 'requested' : 'started'} ${exactTime(pull.startedAt)}`,
     runningWords(pull, now),
     took !== undefined && hasEnded(pull) && `${ended} ${clock(took)}`,
-    average !== undefined && `${rate(average)} on average`,
+    average !== undefined && `${rate(average)} on average while downloading`,
     pull.usualSeconds !== undefined &&
       pull.slowerThanUsual === undefined &&
       `usually ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}`,

@@ -33,7 +33,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
       <h2 className={shared.heading}>Registries</h2>
       <ul>
         {order.map(({ registry, activePulls, bytesPerSec }) => {
-          const ofRegistry = byRegistry.get(registry) ?? []
+          const ofRegistry = (byRegistry.get(registry) ?? []).flatMap(({ id }) => pulls.get(id) ?? [])
           const downloaded = history?.registries.find(line => line.registry === registry)?.downloadedBytes
           const stalled = ofRegistry.filter(pull => pullState(pull) === 'stalled').length
           return (
@@ -67,13 +67,17 @@ export function Registries({ registries }: { readonly registries: readonly Regis
   )
 }
 
-/** The current rate of a single download, and the usual rate of a single pull. */
+/** The current rate of a single download, with the node if there is only one, and the usual rate of a single download.
+ */
 function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): string {
-  // A pull whose bytes cannot be observed has no rate.
+  // A pull whose bytes cannot be observed has no rate, and a pull that has just started has none yet.
   const active = pulls.filter(
-    pull => pullState(pull) === 'downloading' && pull.percentBasis === 'bytes',
-  ).length
-  const current = active > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active)} per download`
+    pull => pullState(pull) === 'downloading' && pull.percentBasis === 'bytes' && pull.bytesPerSec > 0,
+  )
+  const [node, ...others] = new Set(active.map(({ nodeName }) => nodeName))
+  const where = node !== undefined && others.length === 0 ? ` on ${node}` : ''
+  const current =
+    active.length > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active.length)} per download${where}`
   const usual = medianRate(pulls, now)
   return joined(
     ', ',

@@ -97,7 +97,7 @@ function Speed({ row: { pull, moment } }: Cell) {
   const speed = moment === undefined || hasEnded(pull) ? shownRate(pull) : undefined
   if (speed === undefined) return <span className={shared.faint}>–</span>
   return pull.status === 'completed' ? (
-    <span className={shared.dim} title="on average">
+    <span className={shared.dim} title="on average while downloading">
       {rate(speed)}
     </span>
   ) : (

@@ -70,6 +70,8 @@ export interface PullStatus {
   readonly usualBasis?: UsualBasis
   readonly usualCount?: number
   readonly usualComparable?: boolean
+  readonly queuedAt?: Time
+  readonly downloadedAt?: Time
 }
 
 export const PULL_PHASE = [
@@ -169,6 +171,7 @@ export interface EarlierAttempt {
   readonly startedAt?: Time
   readonly error?: string
   readonly percent?: number
+  readonly queuedAt?: Time
 }
 
 export const USUAL_BASIS = ['image', 'node', 'other_nodes', 'registry', 'repository', 'size'] as const

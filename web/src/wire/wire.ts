@@ -119,6 +119,7 @@ function parseAttempt(value: unknown) {
     errorReason: reasonOf(from.optionalText('errorReason')) ?? 'unknown',
     error: from.optionalText('error'),
     percent: from.amount('percent'),
+    queuedAt: from.optionalTime('queuedAt'),
   } as const
 }
 
@@ -169,7 +170,11 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** The attempts before this one, oldest first. */
     earlier: from.list('earlierAttempts', parseAttempt) ?? NO_ATTEMPTS,
     failingSince: from.optionalTime('failingSince'),
+    /** When the kubelet requested the image, if the pull was queued before it started. */
+    queuedAt: from.optionalTime('queuedAt'),
     startedAt: from.time('startedAt'),
+    /** When the last byte of a completed pull arrived. */
+    downloadedAt: from.optionalTime('downloadedAt'),
     completedAt: from.optionalTime('completedAt'),
     stalledSince: from.optionalTime('stalledSince'),
     error: from.optionalText('error'),
