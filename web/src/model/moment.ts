@@ -65,7 +65,7 @@ function isBetweenAttempts(pull: Pull, at: number): boolean {
   )
 }
 
-/** `At 14:05:30: 7 pulls were in progress and 2 were queued, 84 MB/s. These attempts: 5 done, 2 still downloading,
+/** `At 14:05:30: 7 pulls were in progress and at least 2 were queued, 84 MB/s. These attempts: 5 done, 2 still downloading,
  * 2 still queued.` The line also says what is missing: queued pulls that never started, pulls that are no longer listed,
  * and the throughput if it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
@@ -78,7 +78,7 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
   const failed = pulls.filter(pull => isBetweenAttempts(pull, at))
   const oldest = firstDone(pulls)
   return [
-    `At ${secondOfDay(at)}: ${count(attempts.length - queued, 'pull was', 'pulls were')} in progress${queued > 0 ? ` and ${count(queued, 'was', 'were')} queued` : ''}${rateWords(at, samples)}.`,
+    `At ${secondOfDay(at)}: ${count(attempts.length - queued, 'pull was', 'pulls were')} in progress${queued > 0 ? ` and at least ${count(queued, 'was', 'were')} queued` : ''}${rateWords(at, samples)}.`,
     ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
     ...(failed.length > 0
       ? [

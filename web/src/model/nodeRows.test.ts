@@ -1,23 +1,26 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPull, T0 } from '../testing'
 import type { ClusterNode, LimitName, Pull } from '../wire/wire'
-import { deletedWords, medianRate, nodeRows } from './nodeRows'
+import { deletedWords, nodeRows, usualRate } from './nodeRows'
 import { parseQuery } from './query'
 
 const context = aContext([])
 const { now } = context
 
-it('calculates the speed of a node from its completed and live pulls', () => {
+it('calculates the usual speed of a node from its completed pulls, or else from its live pulls', () => {
   const done = aPull({ status: 'completed', downloadedBytes: 100e6, completedAt: T0 + 10_000 })
   const live = aPull({ id: 'b', downloadedBytes: 60e6 })
-  expect(medianRate([live], now)).toBe(1e6)
-  expect(medianRate([done, live, { ...done, id: 'c' }], now)).toBe(10e6)
+  expect(usualRate([live], now)).toBe(1e6)
+  expect(usualRate([done, live, { ...done, id: 'c' }], now)).toBe(10e6)
+  // The pulls of small images take longer to start than to download.
+  const small = { ...done, downloadedBytes: 2e6, completedAt: T0 + 2000 }
+  expect(usualRate([done, small, { ...small, id: 'd' }, { ...small, id: 'e' }], now)).toBe(10e6)
 })
 
 it('a node has no speed if no byte was downloaded or all pulls failed', () => {
-  expect(medianRate([aPull()], now)).toBeUndefined()
+  expect(usualRate([aPull()], now)).toBeUndefined()
   expect(
-    medianRate([aPull({ status: 'failed', downloadedBytes: 5, completedAt: T0 + 1 })], now),
+    usualRate([aPull({ status: 'failed', downloadedBytes: 5, completedAt: T0 + 1 })], now),
   ).toBeUndefined()
 })
 

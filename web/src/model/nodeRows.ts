@@ -6,7 +6,7 @@ import { groupBy } from './failureGroups'
 import { count, joined } from './format'
 import { registryOf } from './images'
 import { LIMIT_WORDS } from './limit'
-import { byFigure, byText, type Compare, median, type Order, ordered } from './order'
+import { byFigure, byText, type Compare, type Order, ordered } from './order'
 import { hasEnded, limitNow } from './pullState'
 import { type Facts, filtered, type Query } from './query'
 import { blockedWords, deletedCount } from './queue'
@@ -162,7 +162,7 @@ function nodeRow(
     ),
     limit: limitOf(live, served),
     bytesPerSec: live.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
-    usualRate: medianRate(pulls, now),
+    usualRate: usualRate(pulls, now),
   }
 }
 
@@ -182,10 +182,27 @@ export function deletedWords(deleted: number): string {
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
 
-/** The median rate at which completed and live pulls downloaded, each measured over its whole download; undefined if
+/** The median download rate of completed pulls, weighted by their bytes. Small images therefore hardly count: most of the
+ * time of their pulls passes before the first byte arrives. If no pull has completed, live pulls are used. Undefined if
  * nothing was downloaded. */
-export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
-  return median(pulls.flatMap(pull => speedOf(pull, now) ?? []))
+export function usualRate(pulls: readonly Pull[], now: number): number | undefined {
+  const completed = pulls.filter(({ status }) => status === 'completed')
+  return weightedMedianRate(completed, now) ?? weightedMedianRate(pulls, now)
+}
+
+function weightedMedianRate(pulls: readonly Pull[], now: number): number | undefined {
+  const bySpeed = pulls
+    .flatMap(pull => {
+      const speed = speedOf(pull, now)
+      return speed === undefined ? [] : { speed, bytes: pull.downloadedBytes }
+    })
+    .sort(byFigure(({ speed }) => speed))
+  let rest = bySpeed.reduce((sum, { bytes }) => sum + bytes, 0) / 2
+  for (const { speed, bytes } of bySpeed) {
+    rest -= bytes
+    if (rest <= 0) return speed
+  }
+  return undefined
 }
 
 function nodeFacts({ node, pulls }: NodeRow, context: Context): Facts {

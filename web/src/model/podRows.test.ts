@@ -323,8 +323,8 @@ it('says how long a start took, how much of that time the image and its queue to
     waited: [{ ...aPod('a'), namespace: 'ml' }],
   })
   const [quick, late] = podRows([started('b', T0), started('a', T0)], new Map([['a', pull]]), T0)
-  expect(quick && startWords(quick)).toBe('took 1:30, 1:27 of it for the image (1:24 queued)')
-  expect(late && startWords(late)).toBe('took 1:30, 1:27 of it for the image, 3 attempts failed')
+  expect(quick && startWords(quick)).toBe('took 1:30, 1:27 for the image (1:24 queued)')
+  expect(late && startWords(late)).toBe('took 1:30, 1:27 for the image, 3 attempts failed')
   expect(quick && phaseSteps(quick, T0)[1]?.name).toBe('queued')
   expect(late && phaseSteps(late, T0)[1]?.name).toBe('failing (3 attempts)')
 })
@@ -338,7 +338,7 @@ it('rounds the phases so that their durations add up to the duration of the star
   }))
   const [row] = podRows([{ ...started('a', T0 + 38_500), tookSeconds: 38.5, phases }], new Map(), T0)
   expect(row && phaseSteps(row, T0).map(({ seconds }) => seconds)).toEqual([0, 38, 1])
-  expect(row && startWords(row)).toBe('took 39 s, 39 s of it for the image (38 s queued)')
+  expect(row && startWords(row)).toBe('took 39 s, 39 s for the image (38 s queued)')
 })
 
 it('counts only pods that are ready last, not those that need no further image', () => {

@@ -379,7 +379,7 @@ function imageSeconds(start: Start): number | undefined {
   return steps.length === 0 ? undefined : steps.reduce((sum, { seconds }) => sum + seconds, 0)
 }
 
-/** `took 30 s, 29 s of it for the image (28 s queued)`: the time from scheduling to the start, how much of it passed before
+/** `took 30 s, 29 s for the image (28 s queued)`: the time from scheduling to the start, how much of it passed before
  * the image was on the node, and how long the pull was queued if that was most of this time. */
 export function startWords({ pod, failures, imageSeconds: seconds }: PodRow): string {
   const queued = phaseSteps({ pod, failures }, 0).find(({ phase }) => phase === 'queued')?.seconds ?? 0
@@ -387,8 +387,7 @@ export function startWords({ pod, failures, imageSeconds: seconds }: PodRow): st
   return joined(
     ', ',
     `took ${clock(pod.tookSeconds ?? 0)}`,
-    seconds !== undefined &&
-      `${clock(seconds)} of it for the image${isQueue ? ` (${clock(queued)} queued)` : ''}`,
+    seconds !== undefined && `${clock(seconds)} for the image${isQueue ? ` (${clock(queued)} queued)` : ''}`,
     failures > 0 && `${count(failures, 'attempt')} failed`,
   )
 }

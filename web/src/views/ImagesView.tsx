@@ -53,9 +53,7 @@ function Pulling({ row }: { readonly row: ImageRow }) {
   return (
     <>
       <span className={shared.nowrap}>{count(row.pulling, 'node')}</span>
-      <span className={classes(shared.dim, shared.small, shared.nowrap, styles.percents)}>
-        {rangeWords(row)}
-      </span>
+      <span className={classes(shared.dim, shared.small, styles.percents)}>{rangeWords(row)}</span>
     </>
   )
 }

@@ -102,7 +102,7 @@ const COLUMNS = [
   column(
     'usual',
     'Usual',
-    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median download speed of one pull" />,
+    ({ usualRate }) => <Speed value={usualRate ?? 0} title="the rate at which one pull usually downloads" />,
     'end',
   ),
   column('active', 'Pulling', row => <Pulling row={row} />, 'end'),

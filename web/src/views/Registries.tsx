@@ -3,7 +3,7 @@ import { classes } from '../classes'
 import { groupBy } from '../model/failureGroups'
 import { bytes, count, joined, rate } from '../model/format'
 import { registryOf } from '../model/images'
-import { medianRate } from '../model/nodeRows'
+import { usualRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
 import { periodWords } from '../model/throughput'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -78,7 +78,7 @@ function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): stri
   const where = node !== undefined && others.length === 0 ? ` on ${node}` : ''
   const current =
     active.length > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active.length)} per download${where}`
-  const usual = medianRate(pulls, now)
+  const usual = usualRate(pulls, now)
   return joined(
     ', ',
     current,
