@@ -34,8 +34,8 @@ distinguishes their leases from those of pulls.
 outcome from the kubelet's events.
 
 A lease may be deleted before any poll has read the pull's manifest. In that case, the agent tries to read the pull's
-documents after the pull has ended. The agent tries in one poll only, so that an unresponsive containerd does not delay
-the report that the pull has ended.
+documents after the pull has ended. The agent tries only during a single poll, so that an unresponsive containerd does
+not delay the report that the pull has ended.
 """
 
 import math

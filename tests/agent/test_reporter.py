@@ -1,5 +1,5 @@
-"""Tests for which pulls the reporter sends, and when. The reporter posts to a real HTTP server, and each test defines
-the server's responses.
+"""Tests of when the reporter sends a pull, and of which pulls it sends. The reporter posts to a real HTTP server, and
+each test defines the server's responses.
 """
 
 import json

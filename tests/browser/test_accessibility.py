@@ -91,7 +91,7 @@ async def test_axe_finds_no_problems_in_the_suggestions_of_the_search_box(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_no_problems_in_the_list_of_problems_or_in_groups_of_failures(
+async def test_axe_finds_no_violations_in_the_attention_strip_or_in_groups_of_failures(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_trouble(server)

@@ -27,7 +27,7 @@ from tests.patience import PATIENCE
 from tests.real.process import Process
 
 NODE_ADDRESS = "10.231.0.1"
-_NET = 0x40000000  # The flag CLONE_NEWNET. The function os.setns exists only since Python 3.12.
+_NET = 0x40000000  # The flag CLONE_NEWNET. The function os.setns requires Python 3.12.
 
 # The first process in the namespace, which adopts orphaned processes. Shims, containers and /run are private to the
 # namespace.

@@ -232,7 +232,7 @@ class _Open:
         decide, leave the pull unassigned.
         """
         name = names[pull.key]
-        if self._is_placed(pull, name):  # already assigned together with another pull
+        if self._is_placed(pull, name):  # assigned when another pull was placed
             return
         own = self.arrivals.get(pull.arrival_id)
         others = [

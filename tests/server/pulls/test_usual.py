@@ -167,7 +167,7 @@ def test_a_registry_that_is_slow_for_one_node_is_expected_to_be_slow_for_a_new_n
     assert estimate(usual, registry="slow.example", node="b").median == 90.0
 
 
-def test_the_estimate_for_a_new_tag_is_the_duration_of_other_tags_scaled_by_size():
+def test_the_estimate_for_a_new_tag_is_the_pull_time_of_other_tags_scaled_by_size():
     usual = Usual()
     record(usual, 11.5, size=400 * MB)
     found = estimate(usual, image="shop/web:2", size=800 * MB)

@@ -117,7 +117,7 @@ export interface StateCounts {
   readonly extracting: number
   readonly failed: number
   readonly done: number
-  /** Stalled pulls are counted as downloading as well. */
+  /** Stalled pulls also count as downloading. */
   readonly stalled: number
 }
 
