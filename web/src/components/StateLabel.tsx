@@ -77,7 +77,8 @@ function Since({ at }: { readonly at: number }) {
 /** How long ago the pull ended. If `before` is given, shows that text and how long the image has been failing. */
 function Ended({ at, before }: { readonly at: number; readonly before?: string }) {
   const now = useNow()
-  const seconds = (now - at) / 1000
+  // Rows are sorted by the second in which their pulls ended, so the ages must not show a different order.
+  const seconds = now / 1000 - Math.floor(at / 1000)
   return (
     <time
       className={styles.ended}
