@@ -227,7 +227,7 @@ class Startup:
             return
         known = pod.images.setdefault(normalise(image), _Image())
         if event.reason == "Pulling" and known.announced_at is None:
-            known.announced_at = at
+            known.announced_at = event.first_at or at  # an earlier event may have arrived before the pod
         elif event.reason == "Pulled":
             known.present_at = at
             if took := _TOOK.search(event.message):

@@ -9,7 +9,7 @@ from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.pulls.startup import KEPT, MAX_PODS
 from pulltrace.wire import LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.changes import event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.joined import Joined
 
 NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
@@ -70,6 +70,14 @@ def start(sim, web):
     assert sim.phases()["created"] is None
     web.started("app", NOW + 24)
     sim.apply(seen(web), at=24.5)
+
+
+def test_the_first_attempt_counts_even_if_its_event_arrives_before_the_pod(sim, web):
+    sim.apply(event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, NOT_FOUND)), at=2)
+    sim.apply(seen(web), at=3)
+    sim.apply(event(web.pulling("app", NOW + 14)), at=14)
+    sim.at(20)
+    assert sim.phases() == {"scheduled": 1.0, "queued": None}
 
 
 def test_a_pod_goes_through_its_phases_and_is_listed_once_it_has_started(sim, web):

@@ -150,6 +150,18 @@ describe('a stalled pull', () => {
     })
   })
 
+  it('does not blame the node for a stall if the node has received another image since', () => {
+    const other = aPull({ id: 'b', imageRef: 'r.local/b:1', bytesPerSec: 300_000 })
+    const words =
+      'r.local serves other pulls at 300 kB/s, and the node receives other images: only the connection of this pull is affected.'
+    const done = { status: 'completed', imageRef: 'r/c:1', nodeName: 'gpu-02' } as const
+    const advice = (downloadedAt: number) =>
+      found([stalled, other, aPull({ id: 'c', ...done, downloadedAt, completedAt: now })])[0]?.advice
+    expect(advice(now - 40_000)).toBe(words)
+    expect(advice(now - 50_000)).toContain('check the node’s network')
+    expect(found([stalled, { ...other, nodeName: 'gpu-02' }])[0]?.advice).toBe(words)
+  })
+
   it('a stall is blamed on the registry when no pull from this registry makes progress', () => {
     const other = { ...stalled, id: 'b', imageRef: 'r.local/b:1' }
     expect(found([stalled, other])[0]?.advice).toBe('No pull from r.local receives data: check the registry.')

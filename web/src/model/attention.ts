@@ -18,7 +18,7 @@ import {
 import { count, duration, joined, listed, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
 import { timeLeftWords } from './limit'
-import { hasEnded, pullState } from './pullState'
+import { hasEnded, isOnlyPullStalled, pullState } from './pullState'
 import { blockedWords, type LivePulls, livePulls } from './queue'
 import { type Context, standing, waiterCount, waitersOf } from './standing'
 
@@ -63,6 +63,7 @@ export function concerns(
 type Group = readonly [Pull, ...Pull[]]
 
 interface Found {
+  readonly all: readonly Pull[]
   readonly failing: readonly Pull[]
   readonly stalled: readonly Pull[]
   readonly cancelled: readonly Pull[]
@@ -74,6 +75,7 @@ interface Found {
 function sorted(pulls: readonly Pull[], context: Context): Found {
   const live = pulls.filter(pull => standing(pull, context) === 'live')
   return {
+    all: pulls,
     failing: pulls.filter(pull => standing(pull, context) === 'failing'),
     stalled: live.filter(pull => pullState(pull) === 'stalled'),
     cancelled: live.filter(pull => pullState(pull) === 'cancelled'),
@@ -213,7 +215,7 @@ export function advice(pulls: readonly [Pull, ...Pull[]], context: Context): str
   }
 }
 
-function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
+function stall(group: Group, { all, stalled, moving }: Found, now: number): Concern {
   const [first] = group
   const since = Math.min(...group.map(pull => pull.stalledSince ?? now))
   const at = group.length === 1 ? ` (${percent(first.percent)})` : ''
@@ -222,19 +224,25 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
     kind: 'stalled',
     subject: named(first),
     what: `has received no bytes for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
-    advice: stallAdvice(group, stalled, moving),
+    advice: stallAdvice(group, { all, stalled, moving }),
     query: `image:${first.imageRef} status:stalled`,
     rowKey: first.id,
   }
 }
 
 /** Other pulls from the same registry show whether the registry or the node is the cause. */
-function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pull[]): string {
+function stallAdvice(
+  group: Group,
+  { all, stalled, moving }: Pick<Found, 'all' | 'stalled' | 'moving'>,
+): string {
   const [first] = group
   const registry = registryOf(first)
   const sameRegistry = (pull: Pull) => registryOf(pull) === registry
   const others = moving.filter(sameRegistry).reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0)
-  if (others > 0) return `${registry} serves other pulls at ${rate(others)}: check the node’s network.`
+  if (others > 0) {
+    const isNode = !group.every(pull => isOnlyPullStalled(pull, all))
+    return `${registry} serves other pulls at ${rate(others)}${isNode ? ': check the node’s network.' : ', and the node receives other images: only the connection of this pull is affected.'}`
+  }
   const areStalled = stalled.filter(sameRegistry)
   return nodeNames(areStalled).length > 1 || areStalled.length > group.length
     ? `No pull from ${registry} receives data: check the registry.`

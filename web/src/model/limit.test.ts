@@ -5,6 +5,7 @@ import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import {
   asUsualWords,
   basisWords,
+  comparedRate,
   delayWords,
   explanation,
   limitSentence,
@@ -204,6 +205,16 @@ describe('the sentence in the open row', () => {
       expect(asUsualWords({ ...aPull(usual), ...change } as Pull, 100)).toBe('')
   })
 
+  it('compares a rate with the usual rate', () => {
+    const words = [0.4, 0.7, 1.4, 1.6].map(factor => comparedRate(factor * 10 * MB, 10 * MB))
+    expect(words).toEqual([
+      '0.4× the usual 10.0 MB/s',
+      'about as usual (10.0 MB/s)',
+      'about as usual (10.0 MB/s)',
+      '1.6× the usual 10.0 MB/s',
+    ])
+  })
+
   it('there is no sentence without evidence', () => {
     expect(limitSentence(aPull(), undefined, [], now)).toBeUndefined()
   })
@@ -244,7 +255,7 @@ it.each([
   [{ usualCount: 5, usualComparable: true }, ' at this node’s speed (median of 5 pulls)'],
   [
     { usualCount: 5, usualBasis: 'repository', usualComparable: true },
-    ' at this node’s speed, estimated from other tags (median of 5 pulls)',
+    ' at this node’s speed, estimated from other pulls of this repository (median of 5 pulls)',
   ],
   [{}, ' at this node’s speed'],
   [

@@ -150,8 +150,16 @@ export function slowSentence(pull: Pull): string {
   return `Slower than usual: ${times(factor)} the usual ${usualWords(pull, pull.usualSeconds)}${basisWords(pull)}.`
 }
 
-/** A duration between the usual one divided by this factor and the usual one multiplied by it is about as usual. */
+/** A value between the usual one divided by this factor and the usual one multiplied by it is about as usual. */
 const AS_USUAL = 1.25
+const RATE_AS_USUAL = 1.5
+
+/** Compares a rate with the usual rate: `about as usual (17 MB/s)`, `0.5× the usual 17 MB/s`. */
+export function comparedRate(speed: number, usual: number): string {
+  const factor = speed / usual
+  const isUsual = factor <= RATE_AS_USUAL && factor >= 1 / RATE_AS_USUAL
+  return isUsual ? `about as usual (${rate(usual)})` : `${times(factor)} the usual ${rate(usual)}`
+}
 
 /** Compares the expected duration of a pull, in seconds, with its usual duration: `about as usual`, `1.6× the usual
  * time`. Empty if the two cannot be compared, or if the pull is slow, which has a sentence of its own. */
@@ -165,7 +173,7 @@ export function asUsualWords(pull: Pull, seconds: number): string {
 
 const BASIS_WORDS: Readonly<Record<NonNullable<Pull['usualBasis']>, string>> = {
   image: '',
-  repository: 'other tags',
+  repository: 'other pulls of this repository',
   size: 'images of this size',
   registry: 'other images of this registry',
   node: 'other registries on this node',
@@ -177,7 +185,7 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of a usual duration: ` at this node’s speed, estimated from other tags (median of 5 pulls)`. The server
+/** The basis of a usual duration: ` at this node’s speed, estimated from other pulls of this repository (median of 5 pulls)`. The server
  * adjusts the durations of pulls on other nodes, unless the basis is `other_nodes`. */
 export function basisWords({ usualBasis = 'image', usualCount = 0, usualComparable }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPull, T0 } from '../testing'
 import type { ClusterNode, LimitName, Pull } from '../wire/wire'
-import { deletedWords, nodeRows, usualRate } from './nodeRows'
+import { currentRate, deletedWords, nodeRows, usualRate } from './nodeRows'
 import { parseQuery } from './query'
 
 const context = aContext([])
@@ -15,6 +15,29 @@ it('calculates the usual speed of a node from its completed pulls, or else from 
   // The pulls of small images take longer to start than to download.
   const small = { ...done, downloadedBytes: 2e6, completedAt: T0 + 2000 }
   expect(usualRate([done, small, { ...small, id: 'd' }, { ...small, id: 'e' }], now)).toBe(10e6)
+})
+
+it('compares the downloads from a registry with the usual speed on their nodes', () => {
+  const done = (nodeName: string, rate: number) =>
+    aPull({
+      id: `${nodeName}-done`,
+      nodeName,
+      status: 'completed',
+      downloadedBytes: rate * 10,
+      completedAt: T0 + 10_000,
+    })
+  const live = (nodeName: string, bytesPerSec: number, change: object = {}) =>
+    aPull({ id: nodeName, nodeName, bytesPerSec, downloadedBytes: 1, ...change })
+  const pulls = [done('a', 20), done('edge', 5), done('c', 80), live('a', 16), live('edge', 4)]
+  expect(currentRate(pulls, now)).toEqual({ speed: 10, usual: 12.5, nodes: ['a', 'edge'] })
+  const young = live('c', 1, { startedAt: now - 1000 })
+  expect(currentRate([done('edge', 5), live('edge', 4), young], now)).toEqual({
+    speed: 4,
+    usual: 5,
+    nodes: ['edge'],
+  })
+  expect(currentRate([done('edge', 5), live('b', 4)], now)?.usual).toBeUndefined()
+  expect(currentRate([done('edge', 5), live('edge', 0)], now)).toBeUndefined()
 })
 
 it('a node has no speed if no byte was downloaded or all pulls failed', () => {
@@ -38,6 +61,16 @@ describe('a download that receives no bytes', () => {
       stalled: 1,
       limit: { word: 'the node' },
     })
+  })
+
+  it('names the connection as the cause of a stall if the node receives another image', () => {
+    const other = aPull({ id: 'b', nodeName: 'n2', bytesPerSec: 5 })
+    const [row] = rowsOf(
+      stalled,
+      other,
+      aPull({ id: 'c', nodeName: 'n1', imageRef: 'ghcr.io/a:1', bytesPerSec: 5 }),
+    )
+    expect(row).toMatchObject({ stalled: 1, limit: { word: 'one connection' } })
   })
 
   it('names the registry as the cause of a stall if the registry does not serve any node', () => {

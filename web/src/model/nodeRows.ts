@@ -5,9 +5,9 @@ import { speedOf } from './comparison'
 import { groupBy } from './failureGroups'
 import { count, joined } from './format'
 import { registryOf } from './images'
-import { LIMIT_WORDS } from './limit'
+import { LIMIT_WORDS, shortName } from './limit'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded, limitNow } from './pullState'
+import { hasEnded, isOnlyPullStalled, limitNow, pullState } from './pullState'
 import { type Facts, filtered, type Query } from './query'
 import { blockedWords, deletedCount } from './queue'
 import { factsOf } from './rollout'
@@ -102,8 +102,12 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
 
 /** What limits the node's pulls, and the pull that blocks its queue although no pod is waiting for it, if there is
  * one. */
-function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
-  const limit = technicalLimit(live, served)
+function limitOf(
+  live: readonly Pull[],
+  pulls: readonly Pull[],
+  served: ReadonlyMap<string, Served>,
+): NodeLimit | undefined {
+  const limit = technicalLimit(live, pulls, served)
   const blocked = live.map(pull => blockedWords(pull, new Map([[pull.nodeName, live]]))).find(Boolean)
   if (blocked === undefined) return limit
   return {
@@ -112,14 +116,23 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
   }
 }
 
-/** If a pull is stalled while other nodes are receiving bytes from the same registry, identifies the node as the cause.
- * If several nodes are stalled and none is receiving bytes, identifies the registry as the cause. Otherwise, returns the
+/** If a pull is stalled while the node receives other images, identifies its connection as the cause; if other nodes are
+ * receiving bytes from the same registry, identifies the node. If several nodes are stalled and none is receiving bytes, identifies the registry as the cause. Otherwise, returns the
  * factor that limits most of the pulls. */
-function technicalLimit(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
+function technicalLimit(
+  live: readonly Pull[],
+  pulls: readonly Pull[],
+  served: ReadonlyMap<string, Served>,
+): NodeLimit | undefined {
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {
     const registry = registryOf(stalled)
     const { nodes, stalled: others } = served.get(registry) ?? { nodes: new Set(), stalled: new Set() }
+    if (isOnlyPullStalled(stalled, pulls))
+      return {
+        word: 'one connection',
+        why: `${shortName(stalled)} receives no bytes from ${registry}, but the node receives other images.`,
+      }
     if (nodes.size > 0)
       return {
         word: 'the node',
@@ -160,7 +173,7 @@ function nodeRow(
     isDownloading: live.some(
       ({ status, percentBasis }) => status === 'downloading' && percentBasis === 'bytes',
     ),
-    limit: limitOf(live, served),
+    limit: limitOf(live, pulls, served),
     bytesPerSec: live.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
     usualRate: usualRate(pulls, now),
   }
@@ -188,6 +201,34 @@ const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? start
 export function usualRate(pulls: readonly Pull[], now: number): number | undefined {
   const completed = pulls.filter(({ status }) => status === 'completed')
   return weightedMedianRate(completed, now) ?? weightedMedianRate(pulls, now)
+}
+
+/** The mean rate of a registry's current downloads in bytes per second, and the usual rate on their nodes. */
+export interface CurrentRate {
+  readonly speed: number
+  /** Undefined if one of the nodes has not completed a pull from this registry. */
+  readonly usual: number | undefined
+  readonly nodes: readonly string[]
+}
+
+/** Returns undefined if no pull is downloading. A pull whose bytes cannot be observed has no rate, and a pull that has
+ * just started has none yet. `pulls` are the registry's pulls on all nodes. */
+export function currentRate(pulls: readonly Pull[], now: number): CurrentRate | undefined {
+  const active = pulls.filter(
+    pull => pullState(pull) === 'downloading' && pull.bytesPerSec > 0 && speedOf(pull, now) !== undefined,
+  )
+  if (active.length === 0) return undefined
+  const completed = groupBy(
+    pulls.filter(({ status }) => status === 'completed'),
+    ({ nodeName }) => nodeName,
+  )
+  const usual = active.flatMap(({ nodeName }) => usualRate(completed.get(nodeName) ?? [], now) ?? [])
+  const mean = (rates: readonly number[]) => rates.reduce((sum, one) => sum + one, 0) / active.length
+  return {
+    speed: mean(active.map(({ bytesPerSec }) => bytesPerSec)),
+    usual: usual.length === active.length ? mean(usual) : undefined,
+    nodes: [...new Set(active.map(({ nodeName }) => nodeName))],
+  }
 }
 
 function weightedMedianRate(pulls: readonly Pull[], now: number): number | undefined {

@@ -98,6 +98,18 @@ export function tookSeconds(pull: Pull): number | undefined {
   return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
 }
 
+/** Whether other pulls on the node have received bytes since this pull stalled. If so, the node's network is not the
+ * cause. */
+export function isOnlyPullStalled(stalled: Pull, pulls: Iterable<Pull>): boolean {
+  const { id, nodeName, stalledSince = Infinity } = stalled
+  return [...pulls].some(
+    other =>
+      other.id !== id &&
+      other.nodeName === nodeName &&
+      ((other.bytesPerSec > 0 && !hasEnded(other)) || (other.downloadedAt ?? 0) > stalledSince),
+  )
+}
+
 /** The average rate at which a finished pull downloaded, in bytes per second; undefined if it downloaded nothing. The
  * time after the last byte arrived is not included, unless that moment is unknown. */
 export function averageRate(pull: Pull): number | undefined {

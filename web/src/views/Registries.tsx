@@ -3,7 +3,8 @@ import { classes } from '../classes'
 import { groupBy } from '../model/failureGroups'
 import { bytes, count, joined, rate } from '../model/format'
 import { registryOf } from '../model/images'
-import { usualRate } from '../model/nodeRows'
+import { comparedRate } from '../model/limit'
+import { currentRate, usualRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
 import { periodWords } from '../model/throughput'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -57,7 +58,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
                   {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
                   {stalled > 0 && <span className={shared.stalled}> {stalled} stalled</span>}
                 </span>
-                <span>{perPull(ofRegistry, bytesPerSec, context.now)}</span>
+                <span>{perPull(ofRegistry, context.now)}</span>
               </span>
             </li>
           )
@@ -67,21 +68,17 @@ export function Registries({ registries }: { readonly registries: readonly Regis
   )
 }
 
-/** The current rate of a single download, with the node if there is only one, and the usual rate of a single download.
- */
-function perPull(pulls: readonly Pull[], bytesPerSec: number, now: number): string {
-  // A pull whose bytes cannot be observed has no rate, and a pull that has just started has none yet.
-  const active = pulls.filter(
-    pull => pullState(pull) === 'downloading' && pull.percentBasis === 'bytes' && pull.bytesPerSec > 0,
-  )
-  const [node, ...others] = new Set(active.map(({ nodeName }) => nodeName))
-  const where = node !== undefined && others.length === 0 ? ` on ${node}` : ''
-  const current =
-    active.length > 0 && bytesPerSec > 0 && `${rate(bytesPerSec / active.length)} per download${where}`
-  const usual = usualRate(pulls, now)
+/** The current rate of a single download and the usual one on the same nodes: `5.0 MB/s per download on edge-1, about as
+ * usual (4.8 MB/s)`. If one of the nodes has no usual rate yet, the usual rate across all nodes. */
+function perPull(pulls: readonly Pull[], now: number): string {
+  const current = currentRate(pulls, now)
+  const onAllNodes = usualRate(pulls, now)
+  if (current === undefined) return onAllNodes === undefined ? '' : `usually ${rate(onAllNodes)} per download`
+  const { speed, usual, nodes } = current
   return joined(
     ', ',
-    current,
-    usual !== undefined && `usually ${rate(usual)}${current ? '' : ' per download'}`,
+    `${rate(speed)} per download${nodes.length === 1 ? ` on ${nodes[0]}` : ''}`,
+    usual !== undefined && comparedRate(speed, usual),
+    usual === undefined && onAllNodes !== undefined && `usually ${rate(onAllNodes)} across all nodes`,
   )
 }
