@@ -118,6 +118,29 @@ async def test_the_server_trusts_a_cluster_whose_ca_has_no_extensions(strict, pl
         await runner.cleanup()
 
 
+async def test_a_watch_ends_at_once_even_if_the_api_server_does_not_close_its_tls_connection(authority, files):
+    served = []
+
+    async def watch(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer.transport)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.transport.pause_reading()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    async with await asyncio.start_server(watch, "127.0.0.1", ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        api = HttpApi(Configuration(host=f"https://127.0.0.1:{port}", ssl_ca_cert=str(authority.ca)))
+        async with api._get(PODS, None, [("watch", "true")], 60) as response:
+            client = response.connection.transport.get_extra_info("socket")
+        await api.close()
+        await asyncio.sleep(0)
+        closed = client.fileno() == -1
+        served[0].abort()
+        await asyncio.sleep(0)
+    assert closed
+
+
 async def test_the_command_that_helm_test_runs_verifies_the_certificate_of_the_server(served, authority):
     url = f"https://127.0.0.1:{served.port}"
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trusting(authority)) as answer:

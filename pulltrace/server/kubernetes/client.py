@@ -283,7 +283,7 @@ class _Response:
             raise KubeError(f"no credentials for the API server: {error}") from error
         finally:
             if self._response and not self._response.ok:
-                self._response.close()
+                _abort(self._response)
         try:
             status = _status_decoder.decode(body)
         except msgspec.MsgspecError:
@@ -295,7 +295,16 @@ class _Response:
 
     async def __aexit__(self, *_: object) -> None:
         if self._response:
-            self._response.close()
+            _abort(self._response)
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Close a response. If it has not been read to its end, abort its connection, because a TLS shutdown waits for the
+    API server and could outlive this client.
+    """
+    if response.connection and response.connection.transport:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _error(status: _Status) -> KubeError:
