@@ -218,6 +218,9 @@ describe('what the node that finishes last is doing', () => {
     expect(wordsFor({ ...pull, etaSeconds: 0 })).toBe('downloading 58 %, any moment')
     expect(wordsFor({ ...pull, etaSeconds: undefined })).toBe('downloading 58 %')
     expect(wordsFor(aPull({ totalKnown: false }))).toBe('downloading')
+    expect(wordsFor({ ...pull, status: 'extracting', percent: 100, etaSeconds: 2 })).toBe(
+      'extracting, 2 s left',
+    )
   })
 
   it('counts layers if the bytes cannot be observed', () => {

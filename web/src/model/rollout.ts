@@ -70,7 +70,8 @@ export function lateWords({ state, pull, place, startsIn = 0 }: Late, now: numbe
     const bound = boundWords(startsIn)
     return joined(', ', state, bound && `${bound} left`)
   }
-  const figure = pull.status === 'queued' ? '' : progressFigure(pull)
+  // Once all bytes have arrived, the percentage says nothing about the time left.
+  const figure = pull.status === 'queued' || isExtracting(pull) ? '' : progressFigure(pull)
   const progress = joined(' ', state, figure, figure.includes('/') && 'layers')
   return joined(', ', progress, leftWords(pull, place, now))
 }
