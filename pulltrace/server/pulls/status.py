@@ -160,6 +160,7 @@ def status_without_pull(
     )
     insight = analysis.of_demand(demand, subject, now)
     usual = insight.usual
+    start = to_time(started_at)
     return PullStatus(
         id=context.id,
         node_name=demand.node,
@@ -170,7 +171,7 @@ def status_without_pull(
         percent=100.0 if phase is PullPhase.COMPLETED else 0.0,
         layer_count=0,
         layers_done=0,
-        started_at=to_time(started_at),
+        started_at=start,
         total_known=False,
         status=phase,
         image_bytes=demand.image_bytes or 0 if phase is PullPhase.COMPLETED else 0,
@@ -194,7 +195,7 @@ def status_without_pull(
         usual_comparable=usual is not None and usual.is_firm,
         failing_since=None if context.failing_since is None else _to_time(context.failing_since),
         earlier_attempts=context.earlier or None,
-        queued_at=_before(context.queued_at, to_time(started_at)),
+        queued_at=_before(context.queued_at, start),
     )
 
 

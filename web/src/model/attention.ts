@@ -215,7 +215,7 @@ export function advice(pulls: readonly [Pull, ...Pull[]], context: Context): str
   }
 }
 
-function stall(group: Group, { all, stalled, moving }: Found, now: number): Concern {
+function stall(group: Group, found: Found, now: number): Concern {
   const [first] = group
   const since = Math.min(...group.map(pull => pull.stalledSince ?? now))
   const at = group.length === 1 ? ` (${percent(first.percent)})` : ''
@@ -224,17 +224,14 @@ function stall(group: Group, { all, stalled, moving }: Found, now: number): Conc
     kind: 'stalled',
     subject: named(first),
     what: `has received no bytes for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
-    advice: stallAdvice(group, { all, stalled, moving }),
+    advice: stallAdvice(group, found),
     query: `image:${first.imageRef} status:stalled`,
     rowKey: first.id,
   }
 }
 
 /** Other pulls from the same registry show whether the registry or the node is the cause. */
-function stallAdvice(
-  group: Group,
-  { all, stalled, moving }: Pick<Found, 'all' | 'stalled' | 'moving'>,
-): string {
+function stallAdvice(group: Group, { all, stalled, moving }: Found): string {
   const [first] = group
   const registry = registryOf(first)
   const sameRegistry = (pull: Pull) => registryOf(pull) === registry

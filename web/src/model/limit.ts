@@ -185,8 +185,8 @@ export function usualWords({ usualBasis = 'image' }: Pull, seconds: number): str
   return (BASIS_WORDS[usualBasis] && '≈ ') + clock(seconds)
 }
 
-/** The basis of a usual duration: ` at this node’s speed, estimated from other pulls of this repository (median of 5 pulls)`. The server
- * adjusts the durations of pulls on other nodes, unless the basis is `other_nodes`. */
+/** The basis of a usual duration: ` at this node’s speed, estimated from other pulls of this repository (median of 5
+ * pulls)`. The server adjusts the durations of pulls on other nodes, unless the basis is `other_nodes`. */
 export function basisWords({ usualBasis = 'image', usualCount = 0, usualComparable }: Pull): string {
   const basis = BASIS_WORDS[usualBasis]
   const median = usualCount > 1 ? 'median of ' : ''

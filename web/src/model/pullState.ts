@@ -100,9 +100,9 @@ export function tookSeconds(pull: Pull): number | undefined {
 
 /** Whether other pulls on the node have received bytes since this pull stalled. If so, the node's network is not the
  * cause. */
-export function isOnlyPullStalled(stalled: Pull, pulls: Iterable<Pull>): boolean {
+export function isOnlyPullStalled(stalled: Pull, pulls: readonly Pull[]): boolean {
   const { id, nodeName, stalledSince = Infinity } = stalled
-  return [...pulls].some(
+  return pulls.some(
     other =>
       other.id !== id &&
       other.nodeName === nodeName &&

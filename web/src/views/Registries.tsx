@@ -72,13 +72,16 @@ export function Registries({ registries }: { readonly registries: readonly Regis
  * usual (4.8 MB/s)`. If one of the nodes has no usual rate yet, the usual rate across all nodes. */
 function perPull(pulls: readonly Pull[], now: number): string {
   const current = currentRate(pulls, now)
-  const onAllNodes = usualRate(pulls, now)
-  if (current === undefined) return onAllNodes === undefined ? '' : `usually ${rate(onAllNodes)} per download`
+  if (current === undefined) return usually(pulls, now, 'per download')
   const { speed, usual, nodes } = current
   return joined(
     ', ',
     `${rate(speed)} per download${nodes.length === 1 ? ` on ${nodes[0]}` : ''}`,
-    usual !== undefined && comparedRate(speed, usual),
-    usual === undefined && onAllNodes !== undefined && `usually ${rate(onAllNodes)} across all nodes`,
+    usual === undefined ? usually(pulls, now, 'across all nodes') : comparedRate(speed, usual),
   )
+}
+
+function usually(pulls: readonly Pull[], now: number, what: string): string {
+  const usual = usualRate(pulls, now)
+  return usual === undefined ? '' : `usually ${rate(usual)} ${what}`
 }
