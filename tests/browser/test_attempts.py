@@ -210,9 +210,7 @@ async def test_an_estimated_usual_duration_is_marked_as_an_estimate(
     await expect(page.get_by_text(words)).to_be_visible()
 
 
-async def test_the_time_of_a_retry_is_approximate_until_the_kubelet_reports_its_back_off(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_the_time_of_a_retry_is_approximate(server: ScriptedServer, open_page: OpenPage) -> None:
     now = time.time()
     who = pod("shop", "cart-0", "cart", CART)
     failing = failure("cart", "worker-01", CART, "not_found", now=now, pods=[who], nextRetryAt=rfc3339(now + 3000))
@@ -223,9 +221,7 @@ async def test_the_time_of_a_retry_is_approximate_until_the_kubelet_reports_its_
     await expect(page.get_by_role("region", name="Needs attention")).to_contain_text(
         "Attempt 5 failed; attempt 6 in about "
     )
-    await server.put(failing | {"pods": [who | {"waitingReason": "ImagePullBackOff"}]})
-    await expect(left).to_have_text(re.compile(r"^retry in 49:\d\d$"))
-    await expect(page.get_by_text(re.compile(r"^Attempt 5 failed; attempt 6 in 49:\d\d$"))).to_be_visible()
+    await expect(page.get_by_text(re.compile(r"^Attempt 5 failed; attempt 6 in about (50:00|49:\d0)$"))).to_be_visible()
 
 
 async def test_a_phone_shows_the_reason_for_a_failure_and_the_next_retry_in_the_collapsed_strip(

@@ -30,7 +30,7 @@ SYNC = (10.0, 15.0)
 """The minimum and maximum time, in seconds, between a failed sync and the next one. On a busy machine, syncs are
 delayed.
 """
-RETRY_WITHIN = 5.0
+RETRY_WITHIN = 10.0
 JUST_FAILED = 5.0
 """A test may delete a pod only within this many seconds after a failed pull. The kubelet waits at least ten seconds
 before it retries.

@@ -54,8 +54,8 @@ async def test_a_failure_is_reported_with_its_attempt_number_reason_and_next_ret
             rows.append(row)
         if next_try and rows:
             errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
-            # The kubelet retries only when it syncs the pod. The predicted time of the retry is precise only after the
-            # last sync before the retry.
+            # The kubelet retries only when it syncs the pod. The estimate is best after the last sync before the
+            # retry.
             delay = parallel.sync_delay(name, failed.at, next_try)
             assert abs(errors[-1]) <= RETRY_WITHIN + delay, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG + delay, f"{sorted(set(errors))} of retry {attempt}"

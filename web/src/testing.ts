@@ -1,5 +1,5 @@
 /** Pulls, layers and pods for tests. If a test does not set a field, the field has a typical value. */
-import { type Context, contextOf } from './model/standing'
+import { type Context, contextOf, podName } from './model/standing'
 import { type Attempt, type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 
 export const T0 = Date.UTC(2026, 10, 23, 14, 0, 0)
@@ -50,7 +50,11 @@ export function aContext(
   waiting?: readonly string[],
   now: number = T0 + 60_000,
 ): Context {
-  return contextOf(pulls, waiting === undefined ? undefined : { names: new Set(waiting), at: now }, now)
+  if (waiting === undefined) return contextOf(pulls, undefined, now)
+  const byPull = new Map(
+    pulls.map(({ id, pods }) => [id, pods.map(podName).filter(name => waiting.includes(name))]),
+  )
+  return contextOf(pulls, { names: new Set(waiting), byPull, at: now }, now)
 }
 
 export function aLayer(change: Partial<Layer> = {}): Layer {

@@ -37,14 +37,15 @@ from enum import Enum
 
 from pulltrace.server.kubernetes.errors import (
     FIRST_BACK_OFF,
-    SYNC,
     WITHOUT_PULL,
     WITHOUT_RETRY,
+    Retry,
     about,
     back_off,
     cause_of,
     classify,
-    next_try,
+    next_retry,
+    retry_at_next_sync,
     shorten,
 )
 from pulltrace.server.models import PodCorrelation
@@ -63,10 +64,8 @@ class Failure:
     attempt: int
     """The number of the attempt that failed, counted from 1."""
     at: float
-    next_retry_at: float | None
-    """The estimated time of the kubelet's next retry, based on its back-off. None if the kubelet will not retry on its
-    own.
-    """
+    retry: Retry | None
+    """The kubelet's next retry, estimated from its back-off. None if the kubelet will not retry on its own."""
     started_at: float | None = None
     """When the kubelet began the failed attempt, or None if no event reported the start."""
     first_at: float | None = None
@@ -222,12 +221,12 @@ class ImageRequest:
             self._end = raw
         self.since = min(self.since, at)  # after a restart, the server sees the status before the event
         known = self.failure
+        retry = None if reason in WITHOUT_RETRY else retry_at_next_sync(at)
         if known and self._without_pull:
-            retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + SYNC)
-            self.failure = replace(known, at=min(known.at, at), next_retry_at=retry, first_at=self._failing_since)
+            retry = max(known.retry, retry) if known.retry and retry else retry
+            self.failure = replace(known, at=min(known.at, at), retry=retry, first_at=self._failing_since)
             return
         self.pulling, self.pulled_at, self._without_pull = False, None, True
-        retry = None if reason in WITHOUT_RETRY else at + SYNC
         self.failure = Failure(
             classify(message, reason), shorten(message), self.attempt, at, retry, first_at=self._failing_since
         )
@@ -241,8 +240,8 @@ class ImageRequest:
         if self.pulled_at is None and lost:
             self._end = max(self._end, raw)
             self._fail_by_status(at, message, "ImagePullBackOff")
-        elif failure and not self.pulling and failure.next_retry_at:
-            self.failure = replace(failure, next_retry_at=self._next_try(failure.attempt, failure.at))
+        elif failure and not self.pulling and failure.retry:
+            self.failure = replace(failure, retry=self._next_retry(failure.attempt, failure.at))
 
     def take_status(self, at: float, reason: str, message: str) -> bool:
         """Process the waiting state in a container's status. Return whether the request has changed."""
@@ -358,12 +357,12 @@ class ImageRequest:
             raw = self._failed_raw
             if len(known.message) >= len(message):
                 reason, message = known.reason, known.message
-        retry = self._next_try(attempt, at)
+        retry = self._next_retry(attempt, at)
         self.failure = Failure(reason, message, attempt, at, retry, started_at, self._failing_since)
         self._failed_raw = raw
 
-    def _next_try(self, attempt: int, failed_at: float) -> float:
-        return next_try(max(failed_at, self._synced_at), self._tries(attempt), failed_at)
+    def _next_retry(self, attempt: int, failed_at: float) -> Retry:
+        return next_retry(max(failed_at, self._synced_at), self._tries(attempt), failed_at)
 
     def _tries(self, attempt: int) -> int:
         """Return how many attempts the kubelet has made since it started, up to the given attempt."""
@@ -384,7 +383,7 @@ class ImageRequest:
         self.attempt = times
         failure = self.failure
         if failure and not self.pulling:
-            retry = failure.next_retry_at and self._next_try(times, failure.at)
-            self.failure = replace(failure, attempt=times, next_retry_at=retry)
+            retry = failure.retry and self._next_retry(times, failure.at)
+            self.failure = replace(failure, attempt=times, retry=retry)
             if self._statuses >= failure.attempt:
                 self._statuses = times

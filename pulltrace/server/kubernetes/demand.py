@@ -270,7 +270,7 @@ def _newest(failures: Sequence[Failure]) -> Failure | None:
     if not failures:
         return None
     newest = max(failures, key=lambda item: item.at)
-    soonest = min((item.next_retry_at for item in failures if item.next_retry_at is not None), default=None)
+    soonest = min((item.retry for item in failures if item.retry), default=None)
     first = min((item.first_at for item in failures if item.first_at is not None), default=None)
     attempt = max(item.attempt for item in failures)
-    return replace(newest, attempt=attempt, next_retry_at=soonest, first_at=first)
+    return replace(newest, attempt=attempt, retry=soonest, first_at=first)

@@ -7,8 +7,8 @@ result. The tests check each rule with messages from public reports, which are i
 ``tests/server/kubernetes/messages.toml``.
 """
 
-import math
 import re
+from dataclasses import dataclass
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
@@ -19,8 +19,12 @@ from pulltrace.wire import MAX_ERROR, ErrorReason
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
-SYNC, LONGEST_SYNC = 12.5, 15.0
-"""The mean and the maximum time, in seconds, between syncs of a pod that has not started. The minimum is 10 s."""
+SHORTEST_SYNC, SYNC, LONGEST_SYNC = 10.0, 12.5, 15.0
+"""The minimum, the mean and the maximum time, in seconds, between syncs of a pod that has not started."""
+SYNC_LEFT = 6.3
+"""The mean time, in seconds, from any moment to the next sync: the mean of the squared interval, divided by twice the
+mean interval.
+"""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -155,6 +159,14 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([0-7]{
 _SHORT_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Retry:
+    """The kubelet's next attempt after a failure. Times are in Unix seconds."""
+
+    expected_at: float
+    earliest_at: float
+
+
 def classify(message: str, waiting_reason: str = "") -> ErrorReason:
     """Return the reason for a pull's failure. The reason comes from the message or, if the message contains no known
     reason, from the container's waiting reason.
@@ -239,11 +251,19 @@ def back_off(attempt: int) -> float:
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
 
 
-def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
+def next_retry(synced_at: float, attempt: int, failed_at: float) -> Retry:
     """Estimate the time of the kubelet's next retry. The kubelet retries when it first syncs the pod after the
-    back-off. The times of later syncs are extrapolated from the last known sync.
+    back-off. ``synced_at`` is the time of the last known sync.
     """
-    due = failed_at + back_off(attempt)
-    left = due - synced_at
-    syncs = 1 if left <= LONGEST_SYNC else math.ceil(left / SYNC)
-    return max(due, synced_at + SYNC * syncs)
+    earliest_at = failed_at + back_off(attempt)
+    left = earliest_at - synced_at
+    if left > 2 * SHORTEST_SYNC:
+        return Retry(earliest_at + SYNC_LEFT, earliest_at)
+    # If the next sync is too early, the kubelet retries at the one after it.
+    too_early = min(max((left - SHORTEST_SYNC) / (LONGEST_SYNC - SHORTEST_SYNC), 0.0), 1.0)  # a probability
+    return Retry(synced_at + SYNC * (1.0 + too_early), earliest_at)
+
+
+def retry_at_next_sync(synced_at: float) -> Retry:
+    """Estimate the time of the kubelet's next retry after a failure for which the kubelet does not back off."""
+    return Retry(synced_at + SYNC, synced_at + SHORTEST_SYNC)

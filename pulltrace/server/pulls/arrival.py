@@ -301,7 +301,7 @@ class Arrival:
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
             self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is now known
         if self._failure and not self.demand:
-            self._failure = replace(self._failure, next_retry_at=None)  # there will not be another attempt
+            self._failure = replace(self._failure, retry=None)  # there will not be another attempt
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         source = Source.INFERRED if pull.presumed and not failure else Source.AGENT
         outcome = pull.phase if pull.ended_at is not None else None

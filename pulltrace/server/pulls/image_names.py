@@ -224,7 +224,7 @@ def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | N
     """Return how well a demand fits a pull that the agent reported as ``name``. Return None if the pull cannot belong
     to this demand.
     """
-    if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
+    if demand.failure and demand.failure.retry is None and not demand.pulling and demand.pulled_at is None:
         return None  # the kubelet does not pull this image
     if name.repository is not None:
         same = (candidate.registry, candidate.repository) == (name.registry, name.repository)
@@ -245,8 +245,8 @@ def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
     if name.repository is None or demand.pulling:
         is_late = demand.pulling and demand.since <= pull.started_at + ORDER_TOLERANCE
         return Fit.PULLING_SINCE if is_late else None
-    if demand.failure and demand.failure.next_retry_at is not None:
-        return Fit.EXPECTED if pull.started_at >= demand.failure.next_retry_at - WHOLE_SECONDS else None
+    if demand.failure and demand.failure.retry:
+        return Fit.EXPECTED if pull.started_at >= demand.failure.retry.earliest_at - WHOLE_SECONDS else None
     if demand.pulled_at is None or demand.awaited:
         return Fit.EXPECTED
     return None if pull.has_fetched else Fit.RESTART

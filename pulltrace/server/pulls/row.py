@@ -109,7 +109,7 @@ class Row:
             repository=name.repository,
             error=failure.message if failure else None,
             reason=failure.reason if failure else None,
-            next_retry_at=failure.next_retry_at if failure else None,
+            next_retry_at=failure.retry.expected_at if failure and failure.retry else None,
             ahead=ahead,
             deleted_ahead=self.deleted_ahead,
             failing_since=self.failing_since,

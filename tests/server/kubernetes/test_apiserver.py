@@ -64,7 +64,7 @@ async def test_a_pod_is_shown_while_its_kubelet_writes_events_and_statuses(clust
                 UNAUTHORIZED,
                 attempt,
             )
-            assert abs(failure.next_retry_at - failure.at - 12.5 * attempt) <= 2
+            assert abs(failure.retry.expected_at - failure.at - 12.5 * attempt) <= 2
         await writer.event(arrival.pulling("app", time.time() + 60))
         await writer.event(arrival.pulled("app", time.time() + 61))
         await it.until(lambda _: demand().pulled_at)

@@ -12,7 +12,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pulltrace.server.kubernetes.cluster import Cluster
-from pulltrace.server.kubernetes.errors import LONGEST_SYNC
 from pulltrace.server.kubernetes.objects import Change, EventSeen, PodGone
 from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.earlier import MOST_EARLIER
@@ -223,4 +222,4 @@ def test_each_failure_is_counted_once_even_if_its_status_arrives_late(failures, 
         if count and not demand.pulling:
             assert (demand.attempt, demand.failure.attempt) == (count, count)
             ended_at = float(int(kubelet.failed_at[count - 1]))
-            assert 0 <= demand.failure.next_retry_at - ended_at - 10.0 * 2 ** (count - 1) <= LONGEST_SYNC
+            assert demand.failure.retry.earliest_at == ended_at + 10.0 * 2 ** (count - 1)

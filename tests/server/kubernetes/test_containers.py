@@ -108,7 +108,7 @@ def test_no_retry_is_shown_for_an_image_that_the_kubelet_will_never_pull(cluster
                 fresh.apply(one, T)
             demand = only(fresh)
             assert demand.failure.reason is reason
-            assert (demand.failure.next_retry_at is not None) is retries
+            assert (demand.failure.retry is not None) is retries
 
 
 @pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
@@ -117,7 +117,7 @@ def test_any_other_waiting_reason_for_a_missing_image_is_treated_as_a_failure(cl
     arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
     cluster.apply(seen(arrival), T)
     assert only(cluster).failure.message == "it is so"
-    assert only(cluster).failure.next_retry_at == T + 12.5
+    assert only(cluster).failure.retry.expected_at == T + 12.5
 
 
 def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pull(cluster):

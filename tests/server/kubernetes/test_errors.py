@@ -3,11 +3,15 @@ messages.
 """
 
 import tomllib
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
+from random import Random
+from statistics import fmean
 
 import pytest
 
-from pulltrace.server.kubernetes.errors import about, back_off, classify, next_try, pulled_in
+from pulltrace.server.kubernetes.errors import Retry, about, back_off, classify, next_retry, pulled_in
 from pulltrace.wire import ErrorReason
 
 MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())["message"]
@@ -189,11 +193,33 @@ def test_the_duration_and_size_of_a_pull_are_read_from_the_kubelet_message(text,
     [
         pytest.param(1, 0, 12.5, id="first attempt"),
         pytest.param(1, 0.8, 13.3, id="first attempt, synced when the sandbox started"),
-        pytest.param(3, 0, 50, id="four syncs later"),
-        pytest.param(3, 12, 49.5, id="three more syncs"),
-        pytest.param(3, 29, 41.5, id="the next sync"),
-        pytest.param(3, 26, 40, id="the next sync, if it is not too early"),
+        pytest.param(2, 0, 25, id="the sync after the next one"),
+        pytest.param(3, 0, 46.3, id="after several syncs"),
+        pytest.param(3, 25, 50, id="the next sync is certainly too early"),
+        pytest.param(3, 26, 48.5, id="the next sync is probably too early"),
+        pytest.param(3, 28, 45.5, id="the next sync may be too early"),
+        pytest.param(3, 31, 43.5, id="the next sync"),
     ],
 )
-def test_the_next_retry_happens_at_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
-    assert next_try(1000.0 + synced_after, attempt, failed_at=1000.0) == 1000.0 + estimate
+def test_the_kubelet_is_expected_to_retry_at_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
+    retry = next_retry(1000.0 + synced_after, attempt, failed_at=1000.0)
+    assert retry == Retry(pytest.approx(1000.0 + estimate), earliest_at=1000.0 + 10 * 2 ** (attempt - 1))
+
+
+@pytest.mark.parametrize("attempt", range(1, 7))
+def test_the_expected_time_of_a_retry_is_right_on_average_and_changes_little(attempt):
+    random = Random(attempt)
+    errors = defaultdict(list)
+    changes = []
+    for _ in range(2000):
+        syncs = [0.0]
+        while syncs[-1] < back_off(attempt):
+            syncs.append(syncs[-1] + random.uniform(10, 15))
+        retried_at = syncs.pop()
+        expected = [next_retry(at, attempt, failed_at=0.0).expected_at for at in syncs]
+        for number, at in enumerate(expected):
+            errors[number].append(at - retried_at)
+        changes.append(max((abs(after - before) for before, after in pairwise(expected)), default=0.0))
+    assert all(abs(fmean(found)) < 2 for found in errors.values() if len(found) > 500)
+    assert max(changes) < 10
+    assert sorted(changes)[1800] < 4, "nine of ten"

@@ -24,7 +24,7 @@ def test_a_wrong_clock_on_a_node_does_not_affect_the_order_of_events_or_the_coun
     demand = only(cluster)
     assert not demand.pulling
     assert demand.failure.at == T + 1
-    assert demand.failure.next_retry_at == T + 13.5
+    assert demand.failure.retry.expected_at == T + 13.5
 
 
 def test_an_event_from_a_node_with_a_correct_clock_can_arrive_late(cluster):
@@ -33,7 +33,7 @@ def test_an_event_from_a_node_with_a_correct_clock_can_arrive_late(cluster):
     cluster.apply(event(arrival.pulling("app", T)), T + 1)
     late = [arrival.failed("app", T + 5, NOT_FOUND), arrival.pulling("app", T + 15)]
     cluster.apply(event(late[0]), T + 90)
-    assert (only(cluster).failure.at, only(cluster).failure.next_retry_at) == (T + 5, T + 17.5)
+    assert (only(cluster).failure.at, only(cluster).failure.retry.expected_at) == (T + 5, T + 17.5)
     cluster.apply(event(late[1]), T + 90)
     assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
     cluster.apply(event(arrival.pulled("app", T + 20)), T + 900)

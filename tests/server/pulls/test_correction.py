@@ -39,7 +39,7 @@ def demand(since=STARTED, *, pulled_at=None, exact=True, seconds=None):
 
 
 def failure(at):
-    return Failure(ErrorReason.NOT_FOUND, "not found", attempt=1, at=at, next_retry_at=None)
+    return Failure(ErrorReason.NOT_FOUND, "not found", attempt=1, at=at, retry=None)
 
 
 def test_the_start_and_end_of_a_running_pull_are_not_corrected():

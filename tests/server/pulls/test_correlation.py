@@ -4,6 +4,7 @@ directly, without a kubelet.
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
+from pulltrace.server.kubernetes.errors import Retry
 from pulltrace.server.models import EventType, PodCorrelation
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
@@ -36,7 +37,7 @@ def demand(tag: str = "1", since: float = 0.0, image: str = NGINX, **more) -> Im
 
 
 def failure(at: float, attempt: int = 1) -> Failure:
-    return Failure(ErrorReason.NOT_FOUND, "manifest unknown", attempt, NOW + at, NOW + at + 10)
+    return Failure(ErrorReason.NOT_FOUND, "manifest unknown", attempt, NOW + at, Retry(NOW + at + 12, NOW + at + 10))
 
 
 def test_a_retry_is_the_next_attempt_of_the_same_arrival_even_without_kubernetes() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.kubernetes.errors import Retry
 from pulltrace.server.pulls import image_names
 from pulltrace.server.pulls.image_names import Fit, Name, fit, names_of
 from pulltrace.server.pulls.node import Node, Pull
@@ -21,7 +22,7 @@ def demand(**more):
 
 
 def failure(at, *, retry=10.0):
-    return Failure(ErrorReason.NOT_FOUND, "no", 1, at, None if retry is None else at + retry, NOW)
+    return Failure(ErrorReason.NOT_FOUND, "no", 1, at, retry and Retry(at + retry + 6, at + retry), NOW)
 
 
 DEMANDS = {

@@ -20,7 +20,7 @@ import { isUnknown, registryOf } from './images'
 import { timeLeftWords } from './limit'
 import { hasEnded, isOnlyPullStalled, pullState } from './pullState'
 import { blockedWords, type LivePulls, livePulls } from './queue'
-import { type Context, standing, waiterCount, waitersOf } from './standing'
+import { type Context, listedWaiterCount, standing, waiterCount, waitersOf } from './standing'
 
 export interface Concern {
   readonly key: string
@@ -143,7 +143,7 @@ function failure({ key, pulls, registry }: FailureGroup, context: Context, now: 
     advice: joined(
       ' ',
       advice(pulls, context) || sentence(first.error?.split('\n', 1)[0] ?? ''),
-      waiting(waiterCount(pulls, context)),
+      waiting(listedWaiterCount(pulls, context)),
       sentence(failingWords(pulls, context, now)),
     ),
     retry: sentence(isNotTried(first) ? retryWords(next, now) : attemptWords(next ?? first, now)),
@@ -308,7 +308,7 @@ function cancellation(group: Group, context: Context): Concern {
     what:
       `was cancelled ${where(group)} ${group.length === 1 ? `at ${percent(first.percent)}` : ''}`.trim() +
       '.',
-    advice: joined(' ', 'The kubelet tries again by itself.', waiting(waiterCount(group, context))),
+    advice: joined(' ', 'The kubelet tries again by itself.', waiting(listedWaiterCount(group, context))),
     query: `image:${first.imageRef} status:cancelled`,
     rowKey: first.id,
   }

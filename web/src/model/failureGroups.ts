@@ -116,20 +116,12 @@ export function attemptWords(pull: Pull, now: number): string {
   return `Attempt ${pull.attempt} failed${next && `; ${next}`}`
 }
 
-/** `retry in 0:38`. Until the kubelet reports its back-off, the time is rounded up: `retry in about 40 s`. Empty if no
- * retry is expected. */
-export function retryWords(
-  pull: Pick<Pull, 'nextRetryAt' | 'pods'> | undefined,
-  now: number,
-  what = 'retry',
-): string {
+/** `retry in about 40 s`. Empty if no retry is expected. The server estimates the time of a retry to within 10 s. */
+export function retryWords(pull: Pick<Pull, 'nextRetryAt'> | undefined, now: number, what = 'retry'): string {
   if (pull?.nextRetryAt === undefined) return ''
   const left = (pull.nextRetryAt - now) / 1000
-  if (left < 1) return `${what} due`
-  const isKnown = pull.pods.some(({ waitingReason }) => waitingReason === 'ImagePullBackOff')
-  return isKnown
-    ? `${what} in ${clock(left)}`
-    : `${what} in about ${clock(Math.ceil(left / ABOUT_SECONDS) * ABOUT_SECONDS)}`
+  if (left < ABOUT_SECONDS / 2) return `${what} due`
+  return `${what} in about ${clock(Math.round(left / ABOUT_SECONDS) * ABOUT_SECONDS)}`
 }
 
 /** Whether this is the key of a row that shows several failures, or several completed pulls of one image on one

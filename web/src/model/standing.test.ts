@@ -6,6 +6,7 @@ import {
   contextOf,
   countStates,
   firstDone,
+  listedWaiterCount,
   standing,
   waitedNames,
   waiterCount,
@@ -49,6 +50,24 @@ it('counts each waiting pod once', () => {
   const pulls = [failed({ pods: [aPod('p'), aPod('q')] }), failed({ id: 'b', pods: [aPod('p')] })]
   expect(waiterCount(pulls, aContext(pulls, ['shop/p', 'shop/q']))).toBe(2)
   expect(waiterCount(pulls, aContext(pulls, ['shop/p']))).toBe(1)
+})
+
+it('the strip counts the pods that the Pods view shows, even if the stream already names another pod', () => {
+  const pulls = [failed({ pods: [aPod('p'), aPod('new')], completedAt: T0 + 1000 })]
+  const list = parsePodList({
+    pods: [
+      {
+        namespace: 'shop',
+        podName: 'p',
+        containers: [{ container: 'c', image: 'x', pullId: 'a', state: 'failed' }],
+      },
+    ],
+    watching: true,
+  })
+  const context = contextOf(pulls, waitingPods(list, T0), T0 + 2000)
+  expect(waiterCount(pulls, context)).toBe(2)
+  expect(listedWaiterCount(pulls, context)).toBe(1)
+  expect(listedWaiterCount(pulls, aContext(pulls))).toBe(2)
 })
 
 it('takes the pods of a live pull from the stream', () => {

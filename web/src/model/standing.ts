@@ -4,12 +4,12 @@ import { groupBy } from './failureGroups'
 import { listed } from './format'
 import { hasEnded, isFailingRetry, isRetrying, type PullState, pullState } from './pullState'
 
-/**
- * The names (`namespace/name`) of the pods that are currently waiting, and the server's time when this list was
- * requested.
- */
+/** The pods that are currently waiting, according to the list of pods. Pods are named `namespace/name`. */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>
+  /** For each pull, the pods that need its image. */
+  readonly byPull: ReadonlyMap<string, readonly string[]>
+  /** The server's time when the list was requested. */
   readonly at: number
 }
 
@@ -36,7 +36,14 @@ export function waitsNow({ tookSeconds }: Pick<Pod, 'tookSeconds'>): boolean {
 
 export function waitingPods(list: PodList | 'missing' | undefined, at: number): WaitingPods | undefined {
   if (list === undefined || list === 'missing' || !list.watching) return undefined
-  return { names: new Set(list.pods.filter(waitsNow).map(podName)), at }
+  const pods = list.pods.filter(waitsNow)
+  const needs = pods.flatMap(pod =>
+    pod.containers.flatMap(({ pullId }) => (pullId === undefined ? [] : { pullId, name: podName(pod) })),
+  )
+  const byPull = new Map(
+    [...groupBy(needs, ({ pullId }) => pullId)].map(([id, all]) => [id, all.map(({ name }) => name)]),
+  )
+  return { names: new Set(pods.map(podName)), byPull, at }
 }
 
 const place = ({ nodeName, imageRef }: Pull): string => `${nodeName} ${imageRef}`
@@ -67,6 +74,14 @@ export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
 /** How many different pods are currently waiting for any of these pulls. */
 export function waiterCount(pulls: readonly Pull[], context: Context): number {
   return new Set(pulls.flatMap(pull => waitersOf(pull, context).map(podName))).size
+}
+
+/** How many of these pods the Pods view shows. While the stream is ahead of the list of pods, this number may differ from
+ * `waiterCount`. */
+export function listedWaiterCount(pulls: readonly Pull[], context: Context): number {
+  const { waiting } = context
+  if (waiting === undefined) return waiterCount(pulls, context)
+  return new Set(pulls.flatMap(({ id }) => waiting.byPull.get(id) ?? [])).size
 }
 
 const MOST_NAMES = 3
