@@ -147,6 +147,39 @@ async def test_the_page_explains_that_a_linked_row_no_longer_exists(
     await expect(page.get_by_text(words)).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    ("view", "key", "name"),
+    [
+        ("pulls", "torch", "nvidia/pytorch:24.05-py3 on gpu-03 (downloading)"),
+        ("images", "docker.io/library/nginx:1.27", "docker.io/library/nginx:1.27"),
+        ("nodes", "worker-02", "worker-02"),
+    ],
+)
+async def test_the_page_explains_that_an_open_row_does_not_match_the_search(
+    server: ScriptedServer, open_page: OpenPage, view: str, key: str, name: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(f"{server.url}?view={view}&open={key}&q=image:nothing")
+    note = page.get_by_role("status").filter(has_text=f"Open, but hidden by the search: {name}.")
+    await expect(note).to_be_visible()
+    await note.get_by_role("button", name="Clear the search").click()
+    await expect(note).to_have_count(0)
+    await expect(page.locator("tr:has([aria-expanded=true])")).to_have_count(1)
+
+
+async def test_the_page_explains_that_an_open_row_has_stopped_matching_the_search(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    now = time.time()
+    await set_scene(server)
+    running = pull("api", "worker-07", "ghcr.io/acme/api:3", "downloading", now=now)
+    await server.put(running)
+    page = await open_page(server.url + "?open=api&q=status:downloading")
+    await expect(row(page, "api")).to_be_visible()
+    await server.put(running | {"status": "completed", "completedAt": rfc3339(now)})
+    await expect(page.get_by_text("hidden by the search: acme/api:3 on worker-07 (done).")).to_be_visible()
+
+
 async def test_the_back_button_returns_to_the_previous_view(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)

@@ -11,7 +11,8 @@ interface Props {
 /** The text that replaces the progress bar: the cause of the last failure, the attempt that is running, or how far a
  * cancelled pull got. */
 export function Reason({ pull, pulls = [pull] }: Props) {
-  if (pullState(pull) === 'cancelled') return stopped(pull)
+  if (pullState(pull) === 'cancelled')
+    return `${pull.attempt > 1 ? `attempt ${pull.attempt} ` : ''}${stopped(pull)}`
   if (isRetrying(pull)) return `attempt ${pull.attempt} is running`
   return failureWords(pull, pulls)
 }

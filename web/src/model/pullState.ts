@@ -47,9 +47,8 @@ export function pullState(pull: Pull): PullState {
 /** Whether a failed pull is being retried. A retry often fails within a second, so the pull counts as failed until the
  * first byte arrives. An attempt that waits behind other pulls counts as queued. */
 export function isRetrying(pull: Pull): boolean {
-  const { status, bound, earlier } = pull
-  const isStarting = status === 'resolving' || bound?.by === 'unknown'
-  return isRetry(pull) && isStarting && earlier.at(-1)?.errorReason !== 'canceled'
+  const isStarting = pull.status === 'resolving' || pull.bound?.by === 'unknown'
+  return isRetryOfFailure(pull) && isStarting
 }
 
 /** Whether a failure or a cancellation is shown instead of the pull's progress. */
@@ -62,9 +61,13 @@ export function isRetry({ attempt, downloadedBytes, status }: Pull): boolean {
   return attempt > 1 && downloadedBytes === 0 && (status === 'queued' || status === 'resolving')
 }
 
+function isRetryOfFailure(pull: Pull): boolean {
+  return isRetry(pull) && pull.earlier.at(-1)?.errorReason !== 'canceled'
+}
+
 /** Whether the pull is a retry after a failure (not after a cancellation) and has not received any bytes yet. */
 export function isFailingRetry(pull: Pull): boolean {
-  return isRetry(pull) && pull.failingSince !== undefined
+  return isRetryOfFailure(pull) && pull.failingSince !== undefined
 }
 
 export const RETRY_QUEUED = 'Retry queued'

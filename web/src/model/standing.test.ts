@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, anAttempt, aPod, aPull, T0 } from '../testing'
-import { type Pull, parsePodList } from '../wire/wire'
+import { type Attempt, type Pull, parsePodList } from '../wire/wire'
 import { isRetry, stateWord } from './pullState'
 import {
   contextOf,
@@ -68,6 +68,16 @@ it('the strip counts the pods that the Pods view shows, even if the stream alrea
   expect(waiterCount(pulls, context)).toBe(2)
   expect(listedWaiterCount(pulls, context)).toBe(1)
   expect(listedWaiterCount(pulls, aContext(pulls))).toBe(2)
+})
+
+it('the retry of a cancelled attempt is not failing, even if an attempt before it failed', () => {
+  const retry = aPull({ status: 'queued', attempt: 3, failingSince: T0, pods: [aPod('p')] })
+  const after = (errorReason: Attempt['errorReason']) => ({
+    ...retry,
+    earlier: [anAttempt(), anAttempt({ attempt: 2, errorReason })],
+  })
+  expect(standing(after('not_found'), aContext([], ['shop/p']))).toBe('failing')
+  expect(standing(after('canceled'), aContext([], ['shop/p']))).toBe('live')
 })
 
 it('takes the pods of a live pull from the stream', () => {

@@ -1,6 +1,7 @@
 import { useMemo } from 'react'
 import { classes } from '../classes'
 import { columnsFor, DataTable } from '../components/DataTable'
+import { HiddenRows } from '../components/HiddenRows'
 import { ImageLabel } from '../components/ImageLabel'
 import { MissingRows } from '../components/MissingRows'
 import { Name } from '../components/Name'
@@ -156,6 +157,7 @@ export function ImagesView() {
   return (
     <>
       <MissingRows keys={missing} what="image" why="Finished pulls are kept for a limited time." />
+      <HiddenRows names={open.filter(key => known.has(key) && !rows.some(row => row.imageRef === key))} />
       {rows.length === 0 || counts === undefined ? (
         <EmptyPulls query={query} total={pulls.size} />
       ) : (

@@ -1,6 +1,7 @@
 import { useMemo } from 'react'
 import { classes } from '../classes'
 import { columnsFor, DataTable } from '../components/DataTable'
+import { HiddenRows } from '../components/HiddenRows'
 import { Icon } from '../components/Icon'
 import { MissingRows } from '../components/MissingRows'
 import { Name } from '../components/Name'
@@ -124,6 +125,9 @@ export function NodesView() {
   return (
     <>
       <MissingRows keys={missing} what="node" why="Its agent has not reported for a long time." />
+      <HiddenRows
+        names={open.filter(key => !missing.includes(key) && !rows.some(({ node }) => node.name === key))}
+      />
       {rows.length === 0 ? (
         <NothingMatches />
       ) : (

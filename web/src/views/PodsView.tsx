@@ -1,5 +1,6 @@
 import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
+import { HiddenRows } from '../components/HiddenRows'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
 import { clock, count, joined } from '../model/format'
@@ -40,9 +41,12 @@ export function PodsView() {
   if (pods === 'missing' || list?.watching === false) return <NoAccess reason={list?.reason} />
   if (list === undefined || counts === undefined) return <Loading what="pods" />
   const missing = open.filter(key => !list.pods.some(({ uid }) => uid === key))
+  const shown = new Set(rows.map(({ key }) => key))
+  const hidden = list.pods.filter(({ uid }) => open.includes(uid) && !shown.has(uid))
   return (
     <>
       <MissingRows keys={missing} what="pod" why="It has started, or it was deleted." />
+      <HiddenRows names={hidden.map(podName)} />
       <Last rows={rows} />
       <Table rows={rows} total={list.pods.length} />
     </>

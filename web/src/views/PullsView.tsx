@@ -1,8 +1,10 @@
 import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
+import { HiddenRows } from '../components/HiddenRows'
 import { MissingRows } from '../components/MissingRows'
 import { imageCount, isGroupKey } from '../model/failureGroups'
 import { count } from '../model/format'
+import { shortName } from '../model/limit'
 import { attemptsAt } from '../model/moment'
 import { isRestless, type PullRow, pullRows } from '../model/pullRows'
 import { hasEnded, stateWord } from '../model/pullState'
@@ -39,10 +41,17 @@ export function PullsView() {
     [pulls, shape, beat, context, parsed, sort, open],
   )
   const shown = useShownRows(rows, pulls, moment)
+  const shownIds = new Set(rows.flatMap(({ ids }) => ids))
+  const hidden = open.flatMap(key => (shownIds.has(key) ? [] : (present.get(key) ?? [])))
   const missing = counts === undefined ? [] : open.filter(key => !isGroupKey(key) && !present.has(key))
   return (
     <>
       <MissingRows keys={missing} what="pull" why="Finished pulls are kept for a limited time." />
+      <HiddenRows
+        names={hidden.map(
+          pull => `${shortName(pull)} on ${pull.nodeName} (${stateWord(pull).toLowerCase()})`,
+        )}
+      />
       {shown.length === 0 ? (
         <EmptyPulls query={query} total={all.size} />
       ) : (

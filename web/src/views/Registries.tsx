@@ -45,9 +45,8 @@ export function Registries({ registries }: { readonly registries: readonly Regis
               <span>
                 <span className={shared.figure}>{rate(bytesPerSec)}</span>{' '}
                 <span className={classes(shared.dim, shared.small)}>
-                  {history && downloaded
-                    ? `now; ${periodWords(history.since, now)}: ${bytes(downloaded)}`
-                    : 'in total'}
+                  now
+                  {history && downloaded ? `; ${periodWords(history.since, now)}: ${bytes(downloaded)}` : ''}
                 </span>
               </span>
               <span className={styles.track} aria-hidden="true">

@@ -52,9 +52,9 @@ function Node({ row: { pull, pulls } }: Cell) {
   )
 }
 
-function Pods({ row: { waiters, pull } }: Cell) {
+function Pods({ row: { waiters, pull, moment } }: Cell) {
   const { context } = useSnapshot()
-  const gone = pullState(pull) === 'cancelled' ? waitedNames(pull, context) : ''
+  const gone = pullState(pull) === 'cancelled' && moment === undefined ? waitedNames(pull, context) : ''
   if (waiters === 0 && gone !== '')
     return (
       <span
