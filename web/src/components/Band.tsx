@@ -1,6 +1,7 @@
 import { Fragment, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { bytes, joined, quantity, rate, secondOfDay, timeOfDay } from '../model/format'
+import { UNKNOWN_REGISTRY } from '../model/images'
 import { placeOf } from '../model/moment'
 import { searchPulls } from '../model/pullRows'
 import { linkTime } from '../model/query'
@@ -122,7 +123,7 @@ function Swatch({ registry }: { readonly registry: string }) {
   return (
     <>
       <i className={styles.swatch} style={{ background: bandColour(registry) }} />
-      <bdi className={styles.registry}>{registry}</bdi>
+      <bdi className={styles.registry}>{registry === UNKNOWN_REGISTRY ? 'unknown registry' : registry}</bdi>
     </>
   )
 }

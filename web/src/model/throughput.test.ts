@@ -197,6 +197,7 @@ it('describes what happened, during which period, and how many pulls the list of
   expect(period({ completed: 12 }, { done: 13 })?.happenings[0]?.words).toBe('13 pulls completed')
   // A pull that ended after the counts were fetched is already in the list.
   expect(period({ canceled: 2 }, { cancelled: 3 })?.happenings[2]?.words).toBe('3 attempts cancelled')
+  expect(period({ downloadedBytes: 0 })?.happenings.at(-1)?.words).toBe('1 attempt failed')
   expect(period({ completed: undefined })).toBeUndefined()
   expect(happened(undefined, T0, () => 0)).toBeUndefined()
 })

@@ -77,7 +77,7 @@ export function happened(
       { words: `${count(done, 'pull')} completed`, query: queryOf('done') },
       ...attempts(failed, 'failed'),
       ...attempts(canceled, 'cancelled'),
-      { words: `${bytes(downloadedBytes)} downloaded` },
+      ...(downloadedBytes > 0 ? [{ words: `${bytes(downloadedBytes)} downloaded` }] : []),
     ],
   }
 }
