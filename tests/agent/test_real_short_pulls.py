@@ -37,7 +37,7 @@ async def test_ten_small_images_appear_as_ten_pulls_and_a_cached_image_appears_a
             (ref, "completed", image.size, image.size) for ref, image in zip(refs, images, strict=True)
         }
         await node.cri.pull(refs[0])
-        shown = await api.until(lambda pulls: len(pulls) == 11)
+        shown = await api.until(lambda pulls: len(pulls) == 11 and all(pull.get("completedAt") for pull in pulls))
         [again] = [pull for pull in shown if pull["cachedBytes"]]
         assert (again["imageRef"], again["cachedBytes"], again["downloadedBytes"]) == (refs[0], images[0].size, 0)
         await ctr.run("images", "tag", refs[0], "registry.test/tagged:1")
