@@ -348,17 +348,15 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     the layer below it has been unpacked.
 
     All times come from containerd itself, so even layers that are unpacked within a single polling interval are
-    measured.
+    measured. A layer is left out if one of these times is unknown.
     """
     if not before or not after or before is after or len(before) != len(after):
         return
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
-            below = after[index - 1] if index else None
-            turns = [
-                time for time in (new.completed_at or new.extract_started_at, below and below.extracted_at) if time
-            ]
-            if turns and new.fetched_by != SNAPSHOTTER:  # a snapshotter's time includes the download
-                seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
+            complete = new.completed_at or new.extract_started_at
+            turn = after[index - 1].extracted_at if index else complete
+            if complete and turn and new.fetched_by != SNAPSHOTTER:  # a snapshotter's time includes the download
+                seconds = max((new.extracted_at - max(complete, turn)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

@@ -80,6 +80,12 @@ class Speed:
             self._rated = now, self._rate(now)
         return self._rated[1]
 
+    def is_measured(self, now: float) -> bool:
+        """Return whether the rate is reliable enough for an estimate. At the beginning of a download, the rate is too
+        low, because only the first bytes have arrived.
+        """
+        return len(self._steps) > 1 and now - self._since >= SHORTEST
+
     def _rate(self, now: float) -> float:
         steps = self._steps
         window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)

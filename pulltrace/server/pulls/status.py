@@ -206,8 +206,9 @@ def _before(queued_at: datetime | None, started_at: datetime) -> datetime | None
 
 def _downloaded_at(pull: Pull, now: float) -> datetime | None:
     """Return when the last byte of a completed pull arrived, or None if it downloaded nothing or this is unknown."""
-    times = [layer.completed_at for layer in pull.state.layers or () if layer.downloaded_bytes and layer.completed_at]
-    return pull.node.clock.wire_time(max(times, default=None), now)
+    times = [layer.completed_at for layer in pull.state.layers or () if layer.downloaded_bytes]
+    known = [time for time in times if time]
+    return pull.node.clock.wire_time(max(known), now) if known and len(known) == len(times) else None
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:
@@ -238,7 +239,8 @@ def _seconds_left(pull: Pull, to_download: int, unpacked: int, now: float) -> fl
         return None
     # The v0.1.0 agent does not observe unpacking.
     to_unpack = 0 if pull.node.go_agent else pull.sums.to_unpack - unpacked
-    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, _unpack_rate(pull))
+    rate = pull.arriving.rate(now) if pull.arriving.is_measured(now) else 0.0
+    return seconds_left(to_download, rate, to_unpack, _unpack_rate(pull))
 
 
 def _unpack_rate(pull: Pull) -> float | None:

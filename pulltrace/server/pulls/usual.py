@@ -4,7 +4,8 @@ The most similar pulls are used, in this order of preference:
 
 - pulls of this image on this node,
 - pulls of this image on other nodes,
-- pulls of its repository,
+- pulls of its repository on this node, if there are enough of similar size,
+- pulls of its repository on all nodes,
 - pulls of similar size from this registry,
 - other pulls from this registry,
 - pulls from other registries on this node.
@@ -203,7 +204,8 @@ class Usual:
         if alike:
             return self._estimate(here or alike, node, None, UsualBasis.IMAGE)
         siblings = self._repositories.get((registry, repository))
-        found = self._estimate(siblings, node, size, UsualBasis.REPOSITORY)
+        here = [item for item in siblings if item.node == node and _ratio(item.size, size or item.size) <= SIMILAR_SIZE]
+        found = self._estimate(here if len(here) >= ENOUGH else siblings, node, size, UsualBasis.REPOSITORY)
         if size is None or (found and found.is_firm):
             return found
         by_size = self._by_size(registry, node, size)

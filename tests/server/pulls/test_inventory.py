@@ -145,6 +145,41 @@ def test_the_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node()
     assert eta == 80 / 10 + 2.0
 
 
+@pytest.mark.parametrize(
+    ("below", "times"),
+    [
+        pytest.param({"extracted_at": to_time(NOW - 600)}, {}, id="the end of the download is unknown"),
+        pytest.param({}, {"completed_at": to_time(NOW - 600)}, id="the end of the layer below is unknown"),
+    ],
+)
+def test_a_layer_does_not_count_for_the_unpacking_rate_if_the_time_of_its_turn_is_unknown(below, times) -> None:
+    sim = SimulatedHub()
+    cached = layer("c", 100 * MIB, state=LayerPhase.CACHED, **below)
+    sim.report(pull("old", cached, layer("o", 10 * MIB), at=NOW), at=1)
+    extracted = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, extracted_at=to_time(NOW + 2), **times)
+    sim.report(pull("old", cached, extracted, status=DONE, ended_at=NOW + 2), at=3)
+    for second in range(4, 9):
+        sim.report(pull("new", layer("a", second * MIB), at=NOW + 4), at=second)
+    status = next(status for status in sim.shown if status.status is not DONE)
+    assert (status.eta_seconds, status.eta_missing) == (
+        None,
+        "no node with this snapshotter has unpacked a layer yet",
+    )
+
+
+def test_the_time_to_ready_is_unknown_until_the_rate_has_been_measured() -> None:
+    sim = SimulatedHub()
+    times = {"extracted_at": to_time(NOW + 1), "extract_started_at": to_time(NOW)}
+    sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING), at=NOW), at=0)
+    sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **times), status=DONE), at=1)
+    sim.report(pull("new", layer("a", 0), at=NOW + 2), at=2)
+    seen = []
+    for at, received in ((3, 1), (4, 21), (5, 41)):
+        sim.report(pull("new", layer("a", received * MIB), at=NOW + 2), at=at)
+        seen.append(next(status.eta_seconds for status in sim.shown if status.status is not DONE))
+    assert seen == [None, 8.5, 5.3]
+
+
 def test_the_time_to_ready_decreases_while_a_layer_is_being_unpacked() -> None:
     sim = SimulatedHub()
     unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 10)}

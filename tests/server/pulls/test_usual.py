@@ -174,6 +174,20 @@ def test_the_estimate_for_a_new_tag_is_the_pull_time_of_other_tags_scaled_by_siz
     assert (found.basis, found.median) == ("repository", 21.5)
 
 
+def test_a_new_tag_is_compared_with_this_node_once_three_pulls_of_its_repository_are_known_there():
+    usual = Usual()
+    for node in ("here", "stalls"):
+        pull_small_images(usual, FAST, node)
+    for number in range(3):
+        record(usual, 60, image=f"shop/web:{number}", node="stalls", size=50 * MB)
+    for number in range(3):
+        assert estimate(usual, image="shop/web:new", node="here", size=50 * MB).median > 30.0
+        record(usual, 5, image=f"shop/web:here-{number}", node="here", size=50 * MB)
+    found = estimate(usual, image="shop/web:new", node="here", size=50 * MB)
+    assert (found.median, found.count) == (5.0, 3)
+    assert estimate(usual, image="shop/web:new", node="here", size=MB).count == 6, "the sizes differ too much"
+
+
 def test_a_new_repository_is_compared_with_similarly_sized_images_from_the_same_registry():
     usual = Usual()
     record(usual, 10, image="a/a:1")

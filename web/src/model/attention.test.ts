@@ -184,6 +184,8 @@ it('the strip includes a pull that blocks a queue for a minute although no pod i
       rowKey: blocks.id,
     },
   ])
+  const ending = { ...blocks, etaSeconds: 0 }
+  expect(found([ending, queued])[0]?.advice).toContain('It will probably end at any moment.')
   const spared = [
     { ...blocks, startedAt: T0 + 1 },
     { ...blocks, pods: [pod('api-1')] },

@@ -15,7 +15,7 @@ import {
   retryWords,
   severity,
 } from './failureGroups'
-import { count, duration, joined, listed, percent, rate, timeOfDay } from './format'
+import { ANY_MOMENT, count, duration, joined, listed, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
 import { timeLeftWords } from './limit'
 import { hasEnded, isOnlyPullStalled, pullState } from './pullState'
@@ -264,7 +264,7 @@ function blockers({ live }: Found, now: number): readonly Concern[] {
           what: `blocks the queue of ${pull.nodeName}. ${words}.`,
           advice: joined(
             ' ',
-            left !== undefined && `It will probably end in ${left}.`,
+            left !== undefined && `It will probably end ${left === ANY_MOMENT ? 'at' : 'in'} ${left}.`,
             'The kubelet does not cancel it; with serializeImagePulls: false, it would not block other pulls.',
           ),
           query: `node:${pull.nodeName}`,

@@ -7,7 +7,7 @@ import { comparedRate } from '../model/limit'
 import { currentRate, usualRate } from '../model/nodeRows'
 import { pullState } from '../model/pullState'
 import { periodWords } from '../model/throughput'
-import { useNow, useSnapshot } from '../store/useStore'
+import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { pendingReveal, REGISTRIES } from '../url/reveal'
 import { showPulls } from '../url/useUrl'
@@ -17,6 +17,8 @@ import styles from './NodesView.module.css'
 /** All registries in alphabetical order, so that each registry always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context, history } = useSnapshot()
+  // The same rates as in the chart. The list of registries is older.
+  const rates = useSamples().at(-1)?.rates
   const now = useNow()
   const section = useRef<HTMLElement>(null)
   useLayoutEffect(() => {
@@ -28,12 +30,16 @@ export function Registries({ registries }: { readonly registries: readonly Regis
   const byRegistry = useMemo(() => groupBy(pulls.values(), registryOf), [pulls, shape])
   if (registries.length === 0) return null
   const order = [...registries].sort((a, b) => a.registry.localeCompare(b.registry))
-  const most = Math.max(1, ...order.map(({ bytesPerSec }) => bytesPerSec))
+  const rateOf = ({ registry, bytesPerSec }: Registry) =>
+    rates === undefined ? bytesPerSec : (rates.get(registry) ?? 0)
+  const most = Math.max(1, ...order.map(rateOf))
   return (
     <section ref={section} className={classes(shared.panel, styles.registries)} aria-label="Registries">
       <h2 className={shared.heading}>Registries</h2>
       <ul>
-        {order.map(({ registry, activePulls, bytesPerSec }) => {
+        {order.map(item => {
+          const { registry, activePulls } = item
+          const bytesPerSec = rateOf(item)
           const ofRegistry = (byRegistry.get(registry) ?? []).flatMap(({ id }) => pulls.get(id) ?? [])
           const downloaded = history?.registries.find(line => line.registry === registry)?.downloadedBytes
           const stalled = ofRegistry.filter(pull => pullState(pull) === 'stalled').length
