@@ -36,7 +36,17 @@ it('compares the downloads from a registry with the usual speed on their nodes',
     usual: 5,
     nodes: ['edge'],
   })
-  expect(currentRate([done('edge', 5), live('b', 4)], now)?.usual).toBeUndefined()
+  // A node without an earlier pull is left out, unless there is no other.
+  expect(currentRate([done('edge', 5), live('edge', 4), live('new', 40)], now)).toEqual({
+    speed: 4,
+    usual: 5,
+    nodes: ['edge'],
+  })
+  expect(currentRate([done('edge', 5), live('b', 4)], now)).toEqual({
+    speed: 4,
+    usual: undefined,
+    nodes: ['b'],
+  })
   expect(currentRate([done('edge', 5), live('edge', 0)], now)).toBeUndefined()
 })
 

@@ -203,10 +203,11 @@ export function usualRate(pulls: readonly Pull[], now: number): number | undefin
   return weightedMedianRate(completed, now) ?? weightedMedianRate(pulls, now)
 }
 
-/** The mean rate of a registry's current downloads in bytes per second, and the usual rate on their nodes. */
+/** The mean rate of a registry's current downloads in bytes per second, and the usual rate on the same nodes. Nodes that
+ * have not completed a pull from this registry are left out. */
 export interface CurrentRate {
   readonly speed: number
-  /** Undefined if one of the nodes has not completed a pull from this registry. */
+  /** Undefined if no node has completed a pull from this registry. In this case, no node is left out. */
   readonly usual: number | undefined
   readonly nodes: readonly string[]
 }
@@ -222,12 +223,19 @@ export function currentRate(pulls: readonly Pull[], now: number): CurrentRate | 
     pulls.filter(({ status }) => status === 'completed'),
     ({ nodeName }) => nodeName,
   )
-  const usual = active.flatMap(({ nodeName }) => usualRate(completed.get(nodeName) ?? [], now) ?? [])
-  const mean = (rates: readonly number[]) => rates.reduce((sum, one) => sum + one, 0) / active.length
+  const usual = new Map(
+    active.flatMap(({ nodeName }) => {
+      const found = usualRate(completed.get(nodeName) ?? [], now)
+      return found === undefined ? [] : [[nodeName, found]]
+    }),
+  )
+  const compared = usual.size > 0 ? active.filter(({ nodeName }) => usual.has(nodeName)) : active
+  const mean = (rateOf: (pull: Pull) => number) =>
+    compared.reduce((sum, pull) => sum + rateOf(pull), 0) / compared.length
   return {
-    speed: mean(active.map(({ bytesPerSec }) => bytesPerSec)),
-    usual: usual.length === active.length ? mean(usual) : undefined,
-    nodes: [...new Set(active.map(({ nodeName }) => nodeName))],
+    speed: mean(({ bytesPerSec }) => bytesPerSec),
+    usual: usual.size > 0 ? mean(({ nodeName }) => usual.get(nodeName) ?? 0) : undefined,
+    nodes: [...new Set(compared.map(({ nodeName }) => nodeName))],
   }
 }
 

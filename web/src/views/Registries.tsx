@@ -74,19 +74,17 @@ export function Registries({ registries }: { readonly registries: readonly Regis
 }
 
 /** The current rate of a single download and the usual one on the same nodes: `5.0 MB/s per download on edge-1, about as
- * usual (4.8 MB/s)`. If one of the nodes has no usual rate yet, the usual rate across all nodes. */
+ * usual (4.8 MB/s)`. If nothing is being downloaded, only the usual rate. */
 function perPull(pulls: readonly Pull[], now: number): string {
   const current = currentRate(pulls, now)
-  if (current === undefined) return usually(pulls, now, 'per download')
+  if (current === undefined) {
+    const usual = usualRate(pulls, now)
+    return usual === undefined ? '' : `usually ${rate(usual)} per download`
+  }
   const { speed, usual, nodes } = current
   return joined(
     ', ',
-    `${rate(speed)} per download${nodes.length === 1 ? ` on ${nodes[0]}` : ''}`,
-    usual === undefined ? usually(pulls, now, 'across all nodes') : comparedRate(speed, usual),
+    `${rate(speed)} per download on ${nodes.length === 1 ? nodes[0] : count(nodes.length, 'node')}`,
+    usual === undefined ? 'no usual rate there yet' : comparedRate(speed, usual),
   )
-}
-
-function usually(pulls: readonly Pull[], now: number, what: string): string {
-  const usual = usualRate(pulls, now)
-  return usual === undefined ? '' : `usually ${rate(usual)} ${what}`
 }
