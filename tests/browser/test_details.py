@@ -229,8 +229,8 @@ async def test_the_nodes_view_shows_the_current_and_the_usual_rate_of_a_registry
     ]
     for key in list(server.pulls):
         await server.remove(key)
-    done = {"totalBytes": 80 * MB, "downloadedBytes": 80 * MB, "percent": 100.0, "completedAt": rfc3339(at - 20)}
-    done["downloadedAt"] = rfc3339(at - 25)
+    done = {"totalBytes": 160 * MB, "downloadedBytes": 160 * MB, "percent": 100.0, "completedAt": rfc3339(at - 15)}
+    done["downloadedAt"] = rfc3339(at - 20)
     await server.put(
         *(pull(f"now-{n}", f"worker-0{n}", image, "downloading", now=at, ago=30, **moving) for n in (1, 2)),
         pull("waits", "worker-06", image, "downloading", now=at, ago=1, totalBytes=80 * MB),

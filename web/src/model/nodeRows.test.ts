@@ -6,6 +6,7 @@ import { parseQuery } from './query'
 
 const context = aContext([])
 const { now } = context
+const MB = 1e6
 
 it('calculates the usual speed of a node from its completed pulls, or else from its live pulls', () => {
   const done = aPull({ status: 'completed', downloadedBytes: 100e6, completedAt: T0 + 10_000 })
@@ -18,32 +19,33 @@ it('calculates the usual speed of a node from its completed pulls, or else from 
 })
 
 it('compares the downloads from a registry with the usual speed on their nodes', () => {
-  const done = (nodeName: string, rate: number) =>
+  const done = (nodeName: string, rate: number, seconds = 100) =>
     aPull({
       id: `${nodeName}-done`,
       nodeName,
       status: 'completed',
-      downloadedBytes: rate * 10,
-      completedAt: T0 + 10_000,
+      downloadedBytes: rate * MB * seconds,
+      completedAt: T0 + seconds * 1000,
     })
-  const live = (nodeName: string, bytesPerSec: number, change: object = {}) =>
-    aPull({ id: nodeName, nodeName, bytesPerSec, downloadedBytes: 1, ...change })
+  const live = (nodeName: string, rate: number, change: object = {}) =>
+    aPull({ id: nodeName, nodeName, bytesPerSec: rate * MB, downloadedBytes: 1, ...change })
   const pulls = [done('a', 20), done('edge', 5), done('c', 80), live('a', 16), live('edge', 4)]
-  expect(currentRate(pulls, now)).toEqual({ speed: 10, usual: 12.5, nodes: ['a', 'edge'] })
+  expect(currentRate(pulls, now)).toEqual({ speed: 10 * MB, usual: 12.5 * MB, nodes: ['a', 'edge'] })
   const young = live('c', 1, { startedAt: now - 1000 })
   expect(currentRate([done('edge', 5), live('edge', 4), young], now)).toEqual({
-    speed: 4,
-    usual: 5,
+    speed: 4 * MB,
+    usual: 5 * MB,
     nodes: ['edge'],
   })
+  expect(currentRate([done('edge', 5, 10), live('edge', 4)], now)?.usual).toBeUndefined()
   // A node without an earlier pull is left out, unless there is no other.
   expect(currentRate([done('edge', 5), live('edge', 4), live('new', 40)], now)).toEqual({
-    speed: 4,
-    usual: 5,
+    speed: 4 * MB,
+    usual: 5 * MB,
     nodes: ['edge'],
   })
   expect(currentRate([done('edge', 5), live('b', 4)], now)).toEqual({
-    speed: 4,
+    speed: 4 * MB,
     usual: undefined,
     nodes: ['b'],
   })

@@ -203,11 +203,15 @@ export function usualRate(pulls: readonly Pull[], now: number): number | undefin
   return weightedMedianRate(completed, now) ?? weightedMedianRate(pulls, now)
 }
 
-/** The mean rate of a registry's current downloads in bytes per second, and the usual rate on the same nodes. Nodes that
- * have not completed a pull from this registry are left out. */
+/** A node has a usual rate from a registry once its completed pulls have downloaded this many bytes. A small image does
+ * not show how fast a large one can be. */
+const LEAST_BYTES = 100e6
+
+/** The mean rate of a registry's current downloads in bytes per second, and the usual rate on the same nodes. Nodes without
+ * a usual rate from this registry are left out. */
 export interface CurrentRate {
   readonly speed: number
-  /** Undefined if no node has completed a pull from this registry. In this case, no node is left out. */
+  /** Undefined if no node has a usual rate. In this case, no node is left out. */
   readonly usual: number | undefined
   readonly nodes: readonly string[]
 }
@@ -225,8 +229,10 @@ export function currentRate(pulls: readonly Pull[], now: number): CurrentRate | 
   )
   const usual = new Map(
     active.flatMap(({ nodeName }) => {
-      const found = usualRate(completed.get(nodeName) ?? [], now)
-      return found === undefined ? [] : [[nodeName, found]]
+      const found = completed.get(nodeName) ?? []
+      const known = found.reduce((sum, { downloadedBytes }) => sum + downloadedBytes, 0)
+      const rate = known < LEAST_BYTES ? undefined : usualRate(found, now)
+      return rate === undefined ? [] : [[nodeName, rate]]
     }),
   )
   const compared = usual.size > 0 ? active.filter(({ nodeName }) => usual.has(nodeName)) : active

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { aPod, aPull, T0 } from '../testing'
+import { anAttempt, aPod, aPull, T0 } from '../testing'
 import type { Sort } from '../url/urlState'
 import { type Container, type Pod, type Pull, parsePodList } from '../wire/wire'
 import { ordered } from './order'
@@ -77,6 +77,11 @@ it('prefers the stream to the list', () => {
   const done = podRow(pod(listed), around(aPull({ status: 'completed', percent: 100 })))
   expect(done).toMatchObject({ state: 'done', etaSeconds: undefined })
   expect(done.containers[0]?.percent).toBe(100)
+})
+
+it('a pod does not count as failed if its failed pull is gone, because the pod was deleted', () => {
+  const listed = container({ pullId: 'gone', state: 'failed' })
+  expect(podRow(pod(listed), around()).state).toBe('waiting')
 })
 
 it('a container has no percentage while the size of its pull is unknown', () => {
@@ -325,6 +330,9 @@ it('says how long a start took, how much of that time the image and its queue to
   const [quick, late] = podRows([started('b', T0), started('a', T0)], new Map([['a', pull]]), T0)
   expect(quick && startWords(quick)).toBe('took 1:30, 1:27 for the image (1:24 queued)')
   expect(late && startWords(late)).toBe('took 1:30, 1:27 for the image, 3 attempts failed')
+  const cancelled = { ...pull, attempt: 2, earlier: [anAttempt({ errorReason: 'canceled' })] }
+  const [calm] = podRows([started('a', T0)], new Map([['a', cancelled]]), T0)
+  expect(calm && startWords(calm)).toBe('took 1:30, 1:27 for the image (1:24 queued)')
   expect(quick && phaseSteps(quick, T0)[1]?.name).toBe('queued')
   expect(late && phaseSteps(late, T0)[1]?.name).toBe('failing (3 attempts)')
 })

@@ -2,6 +2,7 @@
 
 import type { Sort } from '../url/urlState'
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
+import { isCancelled } from './failureGroups'
 import { clock, count, joined, LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
@@ -89,8 +90,10 @@ export function podRows(
 /** The number of failed attempts for each pod that is or was waiting for a failed or retried pull. */
 function failuresByPod(pulls: Iterable<Pull>): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
-  for (const { attempt, status, pods, waited } of pulls) {
-    const failed = status === 'failed' ? attempt : attempt - 1
+  for (const pull of pulls) {
+    const { attempt, status, pods, waited, earlier } = pull
+    const ended = status === 'failed' ? attempt : attempt - 1
+    const failed = ended - [...earlier, pull].filter(isCancelled).length
     if (failed > 0)
       for (const pod of [...pods, ...waited])
         found.set(podName(pod), Math.max(failed, found.get(podName(pod)) ?? 0))
@@ -141,12 +144,18 @@ function containerRow(container: Container, { pulls, live, now }: Around): Conta
     container,
     pull,
     place,
-    state:
-      pull !== undefined ? pulledState(pull) : container.state === 'completed' ? 'done' : container.state,
+    state: pull === undefined ? listedState(container) : pulledState(pull),
     percent: pull === undefined ? container.percent : knownPercent(pull),
     etaSeconds: queued?.unknown === undefined ? (queued?.ready ?? left) : undefined,
     etaAtLeast: queued?.ready ?? left,
   }
+}
+
+/** The state of a container whose pull is not in the stream. If the list names a failed pull, the stream is ahead: the
+ * pull is gone because its pod was deleted. */
+function listedState({ state, pullId }: Container): ContainerRowState {
+  if (state === 'completed') return 'done'
+  return state === 'failed' && pullId !== undefined ? 'waiting' : state
 }
 
 /** A queued retry of a failed pull counts as failed, as it does in the strip and in the tiles. */

@@ -135,10 +135,11 @@ it('draws nothing without samples', () => {
   expect(areas([], [])).toEqual([])
 })
 
-it('returns the rates in the nearest sample, sorted from the fastest to the slowest registry', () => {
+it('returns the rates in the sample that covers a position, sorted from the fastest to the slowest registry', () => {
   const samples = [sample(0, { a: 1 }), sample(300_000), sample(600_000, { a: 2, b: 3 })]
   expect(reading(samples, 0)).toEqual({ at: T0, rates: [['a', 1]] })
-  expect(reading(samples, 0.45)).toEqual({ at: T0 + 300_000, rates: undefined })
+  expect(reading(samples, 0.45)?.at).toBe(T0)
+  expect(reading(samples, 0.95)).toEqual({ at: T0 + 300_000, rates: undefined })
   expect(reading(samples, 1)?.rates).toEqual([
     ['b', 3],
     ['a', 2],

@@ -262,14 +262,11 @@ export interface Reading {
   readonly rates: readonly (readonly [string, number])[] | undefined
 }
 
-/** The sample nearest to a position on the time axis. Positions range from 0 to 1. */
+/** The sample that covers a position on the time axis, or else the first sample. Positions range from 0 to 1. */
 export function reading(samples: readonly Sample[], place: number): Reading | undefined {
   const [start, end] = axis(samples)
-  const distance = ({ at }: Sample) => Math.abs(at - start - place * (end - start))
-  const [first, ...others] = samples
-  if (first === undefined) return undefined
-  const { at, rates } = others.reduce((best, one) => (distance(one) < distance(best) ? one : best), first)
-  return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
+  const found = samples.findLast(({ at }) => at <= start + place * (end - start)) ?? samples[0]
+  return found && { at: found.at, rates: found.rates && [...found.rates].sort((a, b) => b[1] - a[1]) }
 }
 
 /** The rates at a moment. A sample of the server's history covers the time from its `at` to the next sample. The page's
