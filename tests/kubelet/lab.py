@@ -284,12 +284,10 @@ class Lab:
     def during(self, begin: float, pulled: Event) -> list[Look]:
         """Return the polls between the given time and the end of an image's only pull.
 
-        On a busy machine, the kubelet may log the end of a pull after the next pull has begun. Therefore, the end is
-        computed from the first request for the manifest and from the duration that the kubelet measured.
+        On a busy machine, the kubelet may log the end of a pull after the next pull has begun. Therefore, the polls end
+        before the registry sends the last bytes.
         """
-        name, tag = pulled.image.removeprefix(f"{self.registry.host}/").rsplit(":", 1)
-        began = self.registry.first_asked[f"/v2/{name}/manifests/{tag}"]
-        return self.between(begin, min(pulled.at, began + pulled.seconds))
+        return self.between(begin, max(self.registry.last_sent[layer.digest] for layer in self._layers[pulled.image]))
 
     def ids(self, ref: str) -> set[str]:
         """Return the ids of all rows that an image has had."""

@@ -114,8 +114,8 @@ class Registry:
         """The number of bytes that have been sent, keyed by the digest of the blob."""
         self.requests: list[tuple[str, str, int]] = []
         """The method, path and status of every response that has begun."""
-        self.first_asked: dict[str, float] = {}
-        """When the first request for each path arrived, in Unix seconds."""
+        self.last_sent: dict[str, float] = {}
+        """When the registry last began to send bytes of each blob, in Unix seconds, keyed by the digest of the blob."""
         self._pace = Pace()
         self._blobs: dict[str, Served] = {}
         self._repositories: dict[str, Repository] = {}
@@ -198,7 +198,6 @@ class Registry:
     async def _note(self, request: web.Request, status: int) -> None:
         async with self._moved:
             self.requests.append((request.method, request.path, status))
-            self.first_asked.setdefault(request.path, time.time())
             self._moved.notify_all()
 
     async def _ping(self, request: web.Request) -> web.Response:
@@ -267,6 +266,7 @@ class Registry:
                     end = edge
             await served.pace.take(end - offset)
             await self._pace.take(end - offset)
+            self.last_sent[digest] = time.time()
             await response.write(served.blob.data[offset:end])
             async with self._moved:
                 self.sent[digest] += end - offset
