@@ -107,7 +107,7 @@ export function firstRetry(pulls: readonly Pull[]): Pull | undefined {
 
 const ABOUT_SECONDS = 10
 
-/** `Attempt 5 failed; attempt 6 in 0:38`, or only the first part if no retry is expected. While an attempt is running:
+/** `Attempt 5 failed; attempt 6 in about 40 s`, or only the first part if no retry is expected. While an attempt is running:
  * `Attempt 6 is running`. */
 export function attemptWords(pull: Pull, now: number): string {
   if (pull.status !== 'failed')
