@@ -295,7 +295,8 @@ class Lab:
 
     def the_row(self, ref: str) -> Row:
         """Return the image's current row, and check that the image has never had another row."""
-        assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
+        first_polls = {row["id"]: (look.at, row) for look, row in reversed(list(self.history(ref)))}
+        assert len(first_polls) == 1, f"more than one row; the first poll of each: {first_polls}"
         [row] = self.looks[-1].rows(ref)
         return row
 
