@@ -23,6 +23,8 @@ it failed, and no retry is due                      cannot match      cannot mat
 the kubelet never pulls it                          cannot match      cannot match
 ==================================================  ================  =================
 
+``OVER`` counts as ``PULLING`` if the pull began before the kubelet's attempt ended and may have been reported late.
+
 A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
 is Always.
 
@@ -116,11 +118,7 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
     if not demands:
         return {pull.key: _kept(pull, names[pull.key], None) or names[pull.key] for pull in pulls}
     by_image = {demand.image: (demand, Name.of(demand.image)) for demand in demands}
-    completed = {
-        names[pull.key].image: pull.ended_at
-        for pull in pulls
-        if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None and names[pull.key].is_full
-    }
+    completed = _completed(pulls, names)
     taken: Taken = defaultdict(list)
     for pull in pulls:
         if pull.ended_at is None and names[pull.key].is_full:
@@ -153,6 +151,20 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
     return names
 
 
+def _completed(pulls: Iterable[Pull], names: Mapping[str, Name]) -> dict[str, float]:
+    """Return when each image's last pull completed. An agent may report the end of a pull before it knows the tag. The
+    pull then keeps the tag that it was assigned while it was running.
+    """
+    found = {}
+    for pull in pulls:
+        if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None:
+            name = names[pull.key]
+            known = name if name.is_full else _kept(pull, name, None)
+            if known:
+                found[known.image] = pull.ended_at
+    return found
+
+
 def _assign_by_order(
     pulls: Iterable[Pull],
     names: dict[str, Name],
@@ -166,6 +178,8 @@ def _assign_by_order(
         fits: dict[Fit, list[tuple[float, Name, ImageDemand]]] = {}
         for demand, candidate in demands:
             how = fit(pull, name, demand, candidate)
+            if how is Fit.OVER and _may_be_late(pull, demand) and candidate.image not in explained:
+                how = Fit.PULLING
             if how and pull.ended_at is None and _has_arrived(demand, candidate, completed):
                 how = None if pull.has_fetched else Fit.ANOTHER_POD
             since = _available_since(pull, demand, taken[candidate.image])
@@ -189,6 +203,12 @@ def _assign_by_order(
 def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]) -> bool:
     """Return whether an agent has reported that a pull of this image completed after the kubelet's request."""
     return demand.since <= completed.get(name.image, -math.inf) + WHOLE_SECONDS
+
+
+def _may_be_late(pull: Pull, demand: ImageDemand) -> bool:
+    """Return whether a pull that is reported as live may be the pull whose end the kubelet has already reported."""
+    ended_at = demand.failure.at if demand.failure else demand.pulled_at
+    return ended_at is not None and pull.started_at < ended_at and (pull.seen_at or 0.0) <= ended_at + REPORT_LATE
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:

@@ -1,6 +1,7 @@
 """Tests for each row of the table in ``image_names``, which defines how well an image demand matches a pull."""
 
 import pytest
+from msgspec import structs
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
@@ -9,7 +10,7 @@ from pulltrace.server.pulls import image_names
 from pulltrace.server.pulls.image_names import Fit, Name, fit, names_of
 from pulltrace.server.pulls.node import Node, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase, PullState
-from tests.server.build import NOW
+from tests.server.build import MIB, NOW, layer
 
 REPOSITORY = Name("registry.io/team/app", "registry.io", "team/app")
 UNKNOWN = Name(UNKNOWN_IMAGE)
@@ -68,3 +69,24 @@ def test_a_pull_is_named_after_the_image_that_is_being_pulled_rather_than_the_im
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)
     name = names_of([pull], [failed, pulling])["lease"]
     assert (name.image, name.guessed) == ("registry.io/team/app:2", False)
+
+
+KNOWN = PullState(registry="registry.io", repository="team/app")
+QUEUED = ImageDemand("n", "registry.io/team/app:2", (), NOW + 1, pulling=True, failure=None, pulled_at=None)
+
+
+@pytest.mark.parametrize("late", [{"pulled_at": NOW + 9}, {"failure": failure(NOW + 9)}])
+def test_a_pull_is_named_after_the_image_that_the_kubelet_requested_first_even_if_its_end_is_already_known(late):
+    pull = Pull("lease", Node("n", NOW, NOW), KNOWN, NOW + 2, seen_at=NOW + 10)
+    name = names_of([pull], [demand(**late), QUEUED])["lease"]
+    assert (name.image, name.guessed) == (IMAGE, True)
+
+
+def test_a_pull_that_begins_after_another_has_ended_is_named_after_the_queued_image_of_the_same_repository():
+    node = Node("n", NOW, NOW)
+    done = Pull("done", node, KNOWN, NOW, supposed=IMAGE)  # the agent does not know the tag yet
+    done.end(PullPhase.COMPLETED, NOW + 5, NOW + 5, None, None)
+    layers = [layer("a", 10 * MIB)]
+    later = Pull("later", node, structs.replace(KNOWN, layers=layers), NOW + 6)
+    names = names_of([done, later], [demand(pulling=True), QUEUED])
+    assert {key: name.image for key, name in names.items()} == {"done": IMAGE, "later": QUEUED.image}
