@@ -152,8 +152,8 @@ class PullStatus(JsonObject, frozen=True):
     ``failing_since`` is the time of the first failure since the last success. ``failing_since`` is absent if the time
     is unknown. ``earlier_attempts`` lists the most recent attempts before the current one, oldest first. ``queued_at``
     is when the kubelet requested the image, if the server published the attempt as queued before it started. For a
-    queued pull, ``started_at`` is this time.
-    ``downloaded_at`` is when the last byte of a completed pull arrived.
+    queued pull, ``started_at`` is this time. If a queued pull was cancelled before it began, both fields contain this
+    time. ``downloaded_at`` is when the last byte of a completed pull arrived.
     """
 
     id: str

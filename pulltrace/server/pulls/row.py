@@ -141,9 +141,13 @@ class Row:
         return structs.replace(status, completed_at=max(first, min(end, last), status.started_at))
 
     def given_up(self, now: float) -> PullStatus | None:
-        """Return the final status of an attempt whose pull never began. No pod is waiting for the image any longer."""
-        return self.status and structs.replace(
-            self.status,
+        """Return the final status of an attempt whose pull never began. No pod is waiting for the image any longer.
+
+        If the attempt was queued, its ``queued_at`` is its start.
+        """
+        before = self.status
+        return before and structs.replace(
+            before,
             status=PullPhase.FAILED,
             completed_at=to_time(now),
             bytes_per_sec=0.0,
@@ -152,6 +156,7 @@ class Row:
             error_reason=ErrorReason.CANCELED,
             pods=None,
             waited=list(self.waited) or None,
+            queued_at=before.started_at if before.status is PullPhase.QUEUED else before.queued_at,
         )
 
 

@@ -9,7 +9,7 @@ from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.responses import NodeState
 from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.changes import event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.joined import Joined, web
 
 GONE = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error": NO_CAUSE}
@@ -96,6 +96,21 @@ def test_a_cancelled_pull_keeps_its_layers(sim):
         assert row.error_reason is ErrorReason.CANCELED
         assert row.layers is not None
         assert row.layer_count == 1
+
+
+def test_an_attempt_that_is_cancelled_before_it_begins_has_the_same_request_time_and_start(sim):
+    one = web()
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
+    sim.apply(event(one.failed("app", NOW + 4, NOT_FOUND)), at=4)
+    sim.apply(event(one.pulling("app", NOW + 16)), at=16)
+    assert (sim.one.status, sim.one.attempt) == (PullPhase.QUEUED, 2)
+    sim.apply(PodGone(one.pod["metadata"]["uid"]), at=18)
+    sim.at(30)
+    row = sim.one
+    assert (row.attempt, row.status, row.error_reason) == (2, PullPhase.FAILED, ErrorReason.CANCELED)
+    assert row.queued_at == row.started_at < row.completed_at
 
 
 def test_waiting_pods_and_pods_that_have_stopped_waiting_are_listed_separately(sim):

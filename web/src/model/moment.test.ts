@@ -40,7 +40,7 @@ it('says what was in progress at a moment, how fast, and what has become of it',
   const missing =
     'Not included: queued pulls that never started, and failed pulls whose pods were deleted later.'
   expect(momentWords(AT, pulls, samples)).toBe(
-    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. These attempts: 2 done, 2 failed, 1 still downloading. ${missing}`,
+    `At ${secondOfDay(AT)}: 5 pulls were in progress, 121 MB/s. Their rows show the present: 2 done, 2 failed, 1 still downloading. ${missing}`,
   )
   const queuedAt = AT - 5000
   const queued = [
@@ -49,12 +49,13 @@ it('says what was in progress at a moment, how fast, and what has become of it',
     ended('started-before', -1, 5, { queuedAt }),
     ended('queued-later', 8, 9, { queuedAt: AT + 5000 }),
     aPull({ id: 'still', status: 'queued', startedAt: AT - 1000 }),
+    ended('never-began', -2, 5, { queuedAt: AT - 2000, status: 'failed', errorReason: 'canceled' }),
     ended('failed-later', 20, 30, {
       earlier: [anAttempt({ queuedAt, startedAt: AT + 2000, completedAt: AT + 3000 })],
     }),
   ]
   expect(momentWords(AT, queued, samples)).toBe(
-    `At ${secondOfDay(AT)}: 1 pull was in progress and at least 3 were queued, 121 MB/s. These attempts: 2 done, 1 still queued, 1 failed. ${missing}`,
+    `At ${secondOfDay(AT)}: 1 pull was in progress and at least 4 were queued, 121 MB/s. Their rows show the present: 2 done, 1 still queued, 1 cancelled, 1 failed. ${missing}`,
   )
 })
 
@@ -163,7 +164,7 @@ it('counts pulls that are still queued separately from those that were in progre
   expect(words).toContain(
     `At ${secondOfDay(AT)}: 1 pull was in progress and at least 2 were queued, 121 MB/s.`,
   )
-  expect(words).toContain('These attempts: 1 done, 2 still queued.')
+  expect(words).toContain('Their rows show the present: 1 done, 2 still queued.')
   expect(momentWords(AT, [queued('q')], samples)).toContain(
     '0 pulls were in progress and at least 1 was queued, 121',
   )

@@ -49,9 +49,10 @@ function asPull(pull: Pull, found: Attempt): Pull {
 
 const MOST_NAMES = 3
 
-/** An attempt that is still queued was queued at that moment, too. */
-function wasQueued({ status, startedAt }: Pull, at: number): boolean {
-  return status === 'queued' || startedAt >= at + 1000
+/** An attempt that is still queued was queued at that moment, too. If an attempt was requested at its start, it was
+ * cancelled before it began. */
+function wasQueued({ status, queuedAt = 0, startedAt }: Pull, at: number): boolean {
+  return status === 'queued' || startedAt >= at + 1000 || queuedAt >= startedAt
 }
 
 /** Whether an attempt had failed by that moment and the next one was neither queued nor running. */
@@ -65,7 +66,7 @@ function isBetweenAttempts(pull: Pull, at: number): boolean {
   )
 }
 
-/** `At 14:05:30: 7 pulls were in progress and at least 2 were queued, 84 MB/s. These attempts: 5 done, 2 still downloading,
+/** `At 14:05:30: 7 pulls were in progress and at least 2 were queued, 84 MB/s. Their rows show the present: 5 done, 2 still downloading,
  * 2 still queued.` The line also says what is missing: queued pulls that never started, pulls that are no longer listed,
  * and the throughput if it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
@@ -79,7 +80,7 @@ export function momentWords(at: number, pulls: readonly Pull[], samples: readonl
   const oldest = firstDone(pulls)
   return [
     `At ${secondOfDay(at)}: ${count(attempts.length - queued, 'pull was', 'pulls were')} in progress${queued > 0 ? ` and at least ${count(queued, 'was', 'were')} queued` : ''}${rateWords(at, samples)}.`,
-    ...(states.length > 0 ? [`These attempts: ${states.join(', ')}.`] : []),
+    ...(states.length > 0 ? [`Their rows show the present: ${states.join(', ')}.`] : []),
     ...(failed.length > 0
       ? [
           `Waiting for a retry: ${listed(
