@@ -127,7 +127,7 @@ async def test_each_pod_in_a_queue_has_its_own_estimate_and_the_page_names_the_p
     sentence = page.locator("main p").filter(has_text="Ready last")
     expected = (
         r"^Ready last, as far as is known: "
-        r"shop/nginx on edge-1, in at least 1[56]:\d\d\. "
+        r"shop/nginx on edge-1, in more than about 1[56]:\d\d\. "
         r"It waits for library/nginx:1: queued, behind pytorch/pytorch:2\.9 and 2 more, "
         r"no estimate for library/redis:1\. "
         r"1 pod without a reliable estimate may take longer\.$"

@@ -49,7 +49,7 @@ export function QueueTime({ pull, place }: { readonly pull: Pull; readonly place
 export function Bound({ seconds, why }: { readonly seconds: number; readonly why: string }) {
   const words = boundWords(seconds)
   return (
-    <span className={shared.dim} title={words === undefined ? why : `not earlier: ${why}`}>
+    <span className={shared.dim} title={words === undefined ? why : `probably not earlier: ${why}`}>
       {words ?? '–'}
     </span>
   )

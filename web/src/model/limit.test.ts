@@ -170,7 +170,7 @@ describe('the sentence in the open row', () => {
   it('names the pull without an estimate, and the earliest start', () => {
     const ahead = [aPull({ etaSeconds: 70 }), aPull({ imageRef: 'r.io/a/b:1', status: 'queued' })]
     expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toMatch(
-      /It starts in 1:10 at the earliest: no estimate for a\/b:1\.$/,
+      /It starts in about 1:10 at the earliest: no estimate for a\/b:1\.$/,
     )
   })
 
@@ -178,7 +178,7 @@ describe('the sentence in the open row', () => {
     const place = { position: 2, deleted: 1, ahead: [aPull({ etaSeconds: 70 })] }
     const own = aPull({ status: 'queued', usualSeconds: 5 })
     expect(limitSentence(own, place, [], T0)).toBe(
-      '2nd in the queue of this node, behind library/nginx:1.27, and 1 pull of deleted pods. It starts in 1:10 at the earliest: no estimate for 1 pull of deleted pods.',
+      '2nd in the queue of this node, behind library/nginx:1.27, and 1 pull of deleted pods. It starts in about 1:10 at the earliest: no estimate for 1 pull of deleted pods.',
     )
     expect(limitSentence(own, { ...place, ahead: [], tied: 1 }, [], T0)).toMatch(
       /^2nd to 3rd in the queue of this node, behind 1 pull of deleted pods\./,

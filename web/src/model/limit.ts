@@ -123,7 +123,7 @@ function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
     `${words === 'next' ? 'Next in the queue of this node' : words}, ${ahead}`,
     unknown === undefined
       ? `If the pulls take as long as usual, it starts in ${clock(start)} and is ready in ${clock(ready)}`
-      : `It starts in ${clock(start)} at the earliest: ${noEstimate(pull, unknown, place)}`,
+      : `It starts in about ${clock(start)} at the earliest: ${noEstimate(pull, unknown, place)}`,
   )
 }
 

@@ -75,7 +75,7 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
     <p className={shared.remark}>
       Ready last{others && ', as far as is known'}: {podName(pod)}
       {pods > 1 && ` and ${count(pods - 1, 'other pod')}`} on {pod.nodeName}, in{' '}
-      {isBound ? 'at least' : 'about'} {clock(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
+      {isBound ? 'more than about' : 'about'} {clock(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
       for <b>{image}</b>: {joined(', ', row.state, delay)}. {others}
     </p>
   )
