@@ -1,6 +1,16 @@
 /** Pulls, layers and pods for tests. If a test does not set a field, the field has a typical value. */
+import type { Around } from './model/podRows'
+import { livePulls } from './model/queue'
 import { type Context, contextOf, podName } from './model/standing'
-import { type Attempt, type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
+import {
+  type Attempt,
+  type Container,
+  type Layer,
+  type Pod,
+  type PodRef,
+  type Pull,
+  parsePull,
+} from './wire/wire'
 
 export const T0 = Date.UTC(2026, 10, 23, 14, 0, 0)
 
@@ -73,4 +83,57 @@ export function aLayer(change: Partial<Layer> = {}): Layer {
     extractedAt: undefined,
     ...change,
   }
+}
+
+/** Creates a container of a pod in the list of waiting pods. */
+export function aContainer(change: Partial<Container> = {}): Container {
+  return {
+    container: 'c',
+    image: 'nginx',
+    kind: 'app',
+    waitingReason: undefined,
+    state: 'waiting',
+    pullId: undefined,
+    percent: undefined,
+    etaSeconds: undefined,
+    error: undefined,
+    ...change,
+  }
+}
+
+/** Creates a pod in the list of waiting pods. */
+export function aListedPod(...containers: readonly Container[]): Pod {
+  return {
+    namespace: 'ml',
+    podName: 'p',
+    uid: 'u',
+    owner: undefined,
+    nodeName: 'n',
+    waitingSince: T0,
+    containers,
+    phases: [],
+    tookSeconds: undefined,
+    startedAt: undefined,
+  }
+}
+
+/** Creates a pod that started at `at`, 90 s after it was scheduled, and whose image was queued for most of this time. */
+export function aStartedPod(podName: string, at: number): Pod {
+  return {
+    ...aListedPod(),
+    podName,
+    startedAt: at,
+    tookSeconds: 90,
+    phases: [
+      { phase: 'scheduled', startedAt: at - 90_000, seconds: 2 },
+      { phase: 'queued', startedAt: at - 88_000, seconds: 84 },
+      { phase: 'pulling', startedAt: at - 4000, seconds: 3 },
+      { phase: 'started', startedAt: at - 1000, seconds: 1 },
+    ],
+  }
+}
+
+/** The pulls that a pod's row depends on, at `T0`. */
+export function around(...pulls: readonly Pull[]): Around {
+  return { pulls: new Map(pulls.map(pull => [pull.id, pull])), live: livePulls(pulls), now: T0 }
 }

@@ -1,9 +1,9 @@
 /** Pods that are waiting for images, with the live state of each image, and pods that started recently. */
 
 import type { Sort } from '../url/urlState'
-import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
+import type { Container, Pod, PodList, Pull } from '../wire/wire'
 import { isCancelled } from './failureGroups'
-import { clock, count, joined, LEAST_BOUND } from './format'
+import { LEAST_BOUND } from './format'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
@@ -11,6 +11,7 @@ import { isFailingRetry, knownPercent, type PullState, pullState, remainingSecon
 import type { Facts } from './query'
 import { forecast, type LivePulls, livePulls, type QueuePlace, queueEnd, queuePlace } from './queue'
 import { podName, waitsNow } from './standing'
+import { imageSeconds } from './startPhases'
 
 export type ContainerRowState = PullState | 'waiting'
 
@@ -74,8 +75,11 @@ const READY_FIRST: readonly ContainerRowState[] = [
 ]
 
 const podRank = (state: ContainerRowState): number => READY_FIRST.indexOf(state)
-/** A pod has a problem if its state is this one or comes before it in `READY_FIRST`. */
-const LAST_PROBLEM = podRank('stalled')
+
+/** Whether a pod in this state cannot become ready until a problem has been solved. */
+export function hasProblem({ state }: Pick<PodRow, 'state'>): boolean {
+  return podRank(state) <= podRank('stalled')
+}
 
 export function podRows(
   pods: readonly Pod[],
@@ -196,16 +200,16 @@ const byName = byText(({ pod }: PodRow) => podName(pod))
 
 /** A pod with an image that is not queued yet ranks as waiting unless a pull has failed, stalled or been cancelled. A
  * pod that has its images but has not started yet ranks before the started pods. */
-function rankOf({ state, later, isStarted }: PodRow): number {
-  if (isStarted) return READY_FIRST.length
-  return podRank(later.length > 0 && podRank(state) > LAST_PROBLEM ? 'waiting' : state)
+function rankOf(row: PodRow): number {
+  if (row.isStarted) return READY_FIRST.length
+  return podRank(row.later.length > 0 && !hasProblem(row) ? 'waiting' : row.state)
 }
 
 /** The place in the node's queue. */
-const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
+export const queuePosition = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
 /** A pod whose pull failed keeps its place in the list while the next attempt is queued. */
-const queuedUnlessFailed = (row: PodRow): number => (row.state === 'failed' ? 0 : queued(row))
+const queuedUnlessFailed = (row: PodRow): number => (row.state === 'failed' ? 0 : queuePosition(row))
 
 const startedAt = ({ pod }: PodRow): number => pod.startedAt ?? 0
 
@@ -239,7 +243,7 @@ function readyIn(row: PodRow): number {
   const { later, etaSeconds, etaAtLeast } = row
   if (later.length > 0) return LATER + (etaAtLeast ?? 0)
   const bound = etaAtLeast === undefined || etaAtLeast < LEAST_BOUND ? 1e9 : etaAtLeast
-  return (etaSeconds ?? bound) + queued(row) / 1000
+  return (etaSeconds ?? bound) + queuePosition(row) / 1000
 }
 
 /** True if all of a pod's images are on its node but the pod has not started yet. */
@@ -258,86 +262,6 @@ function readySection({ isStarted, state }: PodRow): number {
   return isStarted ? 2 : state === 'failed' ? 0 : 1
 }
 
-export interface ReadyLast {
-  /** The image and node that the pods are waiting for. */
-  readonly key: string
-  /** One of the pods that will probably be ready last, among those with a reliable estimate or a lower bound. */
-  readonly row: PodRow
-  /** Seconds until it is ready. */
-  readonly seconds: number
-  /** Whether `seconds` is only a lower bound. */
-  readonly isBound: boolean
-  /** How many pods are waiting for this image on this node. If the chosen pod also needs an image that is not queued yet,
-   * only such pods are counted; otherwise, only pods that need no such image. */
-  readonly pods: number
-  /** Whether all these pods wait for the same image next. */
-  readonly isNextShared: boolean
-  /** How many other pods have no reliable estimate. */
-  readonly blind: number
-  /** How many pods cannot become ready because a pull has failed, stalled or been cancelled. */
-  readonly stuck: number
-}
-
-/** The image that a pod needs next and that is not queued yet; undefined if there is none. */
-export function nextOf({ later, slowest }: Pick<PodRow, 'later' | 'slowest'>): ContainerRow | undefined {
-  return later.find(row => row !== slowest) ?? later[0]
-}
-
-const imageAndNode = ({ pod, slowest }: PodRow): string => `${slowest?.container.image} ${pod.nodeName}`
-
-const ROUGH: readonly Pull['usualBasis'][] = ['registry', 'node', 'other_nodes']
-
-/** Whether the pod's estimate or lower bound is based on pulls of other images or on other nodes. */
-function isRough({ slowest }: PodRow): boolean {
-  const { pull, place } = slowest ?? {}
-  return place !== undefined && ROUGH.includes(pull?.usualBasis)
-}
-
-const isReliable = (row: PodRow): boolean => row.etaSeconds !== undefined && !isRough(row)
-
-const secondsOf = ({ etaSeconds, etaAtLeast = 0 }: PodRow): number => etaSeconds ?? etaAtLeast
-
-/** Whether the pod has a reliable estimate, or a reliable lower bound that is long enough to be shown. */
-function isComparable(row: PodRow): boolean {
-  return !isRough(row) && (row.etaSeconds !== undefined || secondsOf(row) >= LEAST_BOUND)
-}
-
-/** An image counts as clearly slower than another only if its time exceeds the other's by both this factor and this
- * number of seconds. */
-const LONGER_FACTOR = 1.33
-const LONGER_SECONDS = 60
-
-/** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate or a
- * lower bound. To avoid flicker, the previous choice (the image with the key `before`) is kept until another image is
- * clearly slower. */
-export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
-  const waiting = rows.filter(({ state }) => state !== 'done')
-  const pulling = waiting.filter(({ state }) => podRank(state) > LAST_PROBLEM)
-  const known = pulling
-    .filter(isComparable)
-    .sort((a, b) => secondsOf(a) - secondsOf(b) || a.later.length - b.later.length || queued(a) - queued(b))
-  const last = known.at(-1)
-  if (last === undefined || pulling.length < 2) return undefined
-  const kept = known.filter(one => imageAndNode(one) === before).at(-1) ?? last
-  const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
-  const row = secondsOf(last) > limit ? last : kept
-  const key = imageAndNode(row)
-  const isCounted = (other: PodRow) =>
-    imageAndNode(other) === key && other.later.length > 0 === row.later.length > 0
-  const counted = pulling.filter(isCounted)
-  const nextImage = (other: PodRow) => nextOf(other)?.container.image
-  return {
-    key,
-    row,
-    seconds: secondsOf(row),
-    isBound: row.etaSeconds === undefined,
-    pods: counted.length,
-    isNextShared: counted.every(other => nextImage(other) === nextImage(row)),
-    blind: pulling.filter(other => !isReliable(other) && !isCounted(other)).length,
-    stuck: waiting.length - pulling.length,
-  }
-}
-
 export const POD_ORDER: Order<PodRow> = {
   state: byTrouble,
   pod: byName,
@@ -354,49 +278,4 @@ export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: It
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const unfinished = [...pulls].filter(({ status }) => status !== 'completed')
   return new Set(unfinished.flatMap(pull => pull.pods.map(podName))).size
-}
-
-export interface PhaseStep extends StartPhase {
-  /** The name of the phase as shown on the page. */
-  readonly name: string
-  readonly seconds: number
-}
-
-type Start = Pick<PodRow, 'pod' | 'failures'>
-
-/** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server's `queued`
- * phase includes failed attempts and the time between them. Rounds the times since the start of the first phase instead
- * of the durations, so the durations add up to the total duration of the start-up. */
-export function phaseSteps({ pod, failures }: Start, now: number): readonly PhaseStep[] {
-  const begin = pod.phases[0]?.startedAt ?? now
-  const rounded = (at: number) => Math.round((at - begin) / 1000)
-  return pod.phases.map(step => {
-    const { phase, startedAt, seconds } = step
-    const end = seconds === undefined ? Math.max(now, startedAt) : startedAt + seconds * 1000
-    return {
-      ...step,
-      name: phase === 'queued' && failures > 0 ? `failing (${count(failures, 'attempt')})` : phase,
-      seconds: rounded(end) - rounded(startedAt),
-    }
-  })
-}
-
-const OF_IMAGE = ['queued', 'pulling', 'unpacking']
-
-function imageSeconds(start: Start): number | undefined {
-  const steps = phaseSteps(start, 0).filter(({ phase }) => OF_IMAGE.includes(phase))
-  return steps.length === 0 ? undefined : steps.reduce((sum, { seconds }) => sum + seconds, 0)
-}
-
-/** `took 30 s, 29 s for the image (28 s queued)`: the time from scheduling to the start, how much of it passed before
- * the image was on the node, and how long the pull was queued if that was most of this time. */
-export function startWords({ pod, failures, imageSeconds: seconds }: PodRow): string {
-  const queued = phaseSteps({ pod, failures }, 0).find(({ phase }) => phase === 'queued')?.seconds ?? 0
-  const isQueue = seconds !== undefined && failures === 0 && queued > seconds / 2
-  return joined(
-    ', ',
-    `took ${clock(pod.tookSeconds ?? 0)}`,
-    seconds !== undefined && `${clock(seconds)} for the image${isQueue ? ` (${clock(queued)} queued)` : ''}`,
-    failures > 0 && `${count(failures, 'attempt')} failed`,
-  )
 }

@@ -6,16 +6,9 @@ import { Notice } from '../components/Notice'
 import { clock, count, joined } from '../model/format'
 import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
-import {
-  byTrouble,
-  POD_ORDER,
-  type PodRow,
-  podFacts,
-  podRows,
-  readyLast,
-  startedHeading,
-} from '../model/podRows'
+import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows, startedHeading } from '../model/podRows'
 import { filtered, parseQuery } from '../model/query'
+import { readyLast } from '../model/readyLast'
 import { podName } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -75,8 +68,8 @@ function Last({ rows }: { readonly rows: readonly PodRow[] }) {
     <p className={shared.remark}>
       Ready last{others && ', as far as is known'}: {podName(pod)}
       {pods > 1 && ` and ${count(pods - 1, 'other pod')}`} on {pod.nodeName}, in{' '}
-      {isBound ? 'more than about' : 'about'} {clock(Math.max(1, seconds))}. {pods > 1 ? 'They wait' : 'It waits'}{' '}
-      for <b>{image}</b>: {joined(', ', row.state, delay)}. {others}
+      {isBound ? 'more than about' : 'about'} {clock(Math.max(1, seconds))}.{' '}
+      {pods > 1 ? 'They wait' : 'It waits'} for <b>{image}</b>: {joined(', ', row.state, delay)}. {others}
     </p>
   )
 }
