@@ -9,7 +9,7 @@ from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
 from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.responses import ContainerWait, ImageRollout, PodWait, RolloutNodes, WaitState
-from pulltrace.wire import PullPhase, to_time
+from pulltrace.wire import ErrorReason, PullPhase, to_time
 
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
 
@@ -187,12 +187,14 @@ def _rollout(
 
 def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
     """Return how much a node delays a rollout: failures count most, followed by the longest estimate and the slowest
-    pull. A queued pull without an estimate is assumed to end later than a running pull.
+    pull. A queued pull without an estimate is assumed to end later than a running pull. A cancelled pull that no pod is
+    waiting for does not delay the rollout.
 
     ``live`` contains the live pulls of the node.
     """
     if pull.status is PullPhase.FAILED:
-        return 2, 0.0, False
+        is_needed = pull.error_reason is not ErrorReason.CANCELED or pull.pods
+        return 2 if is_needed else -1, 0.0, False
     if pull.status is PullPhase.COMPLETED:
         return 0, _seconds(pull), False
     if pull.status is PullPhase.QUEUED:

@@ -223,3 +223,6 @@ def test_the_choice_of_the_slowest_node_of_an_image_takes_pulls_ahead_in_the_que
     assert slowest(running, second, soon) == "n3"
     unknown = replace(running, eta_seconds=None)
     assert slowest(unknown, ahead, replace(queued, usual_seconds=None)) == "n2"
+    cancelled = replace(running, id="gone", node_name="n4", status=PullPhase.FAILED, error_reason=ErrorReason.CANCELED)
+    assert slowest(running, cancelled) == "n1", "no pod is waiting for the cancelled pull"
+    assert slowest(running, replace(cancelled, error_reason=ErrorReason.NOT_FOUND)) == "n4"
