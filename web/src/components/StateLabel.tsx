@@ -21,14 +21,22 @@ interface Props {
   /** All pulls that are failing for the same reason. The label shows how long the longest of these failures has
    * lasted. */
   readonly pulls?: readonly Pull[]
+  /** Shown in place of the time since the pull ended. */
+  readonly note?: string | undefined
   /** Whether to show a failed pull in a neutral colour. True if no pod is waiting for it. */
   readonly muted?: boolean
 }
 
-export function StateLabel({ pull, pulls = [pull], muted = false }: Props) {
+export function StateLabel({ pull, pulls = [pull], note, muted = false }: Props) {
   const state = pullState(pull)
   const failing = muted || !(state === 'failed' || isRetry(pull)) ? undefined : failingSince(pulls)
   const since = state === 'stalled' ? pull.stalledSince : state === 'queued' ? pull.startedAt : undefined
+  if (note !== undefined)
+    return (
+      <State state={state} pull={pull} muted={muted}>
+        <span className={styles.ended}>{note}</span>
+      </State>
+    )
   return (
     <State state={state} pull={pull} muted={muted}>
       {failing !== undefined ? (

@@ -1,7 +1,7 @@
 import { retryWords } from '../model/failureGroups'
 import { boundWords, clock, times } from '../model/format'
 import { delayWords, slowSentence, timeLeftWords, usualWords } from '../model/limit'
-import { tookSeconds } from '../model/pullState'
+import { neverBegan, tookSeconds } from '../model/pullState'
 import { type QueuePlace, shownTime, shownWords } from '../model/queue'
 import { standing } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -18,6 +18,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   // The kubelet retries an image only while a pod is waiting for it.
   const retry = pull.status === 'failed' && standing(pull, context) !== 'past' ? retryWords(pull, now) : ''
   if (retry !== '') return <span className={styles.retry}>{retry}</span>
+  if (neverBegan(pull)) return <span className={shared.faint}>never began</span>
   if (took !== undefined) {
     return (
       <span className={shared.dim}>

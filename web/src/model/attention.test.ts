@@ -191,6 +191,11 @@ it('the strip includes a pull that blocks a queue for a minute although no pod i
     { ...blocks, pods: [pod('api-1')] },
   ]
   expect(spared.flatMap(pull => found([pull, queued]))).toEqual([])
+  // The list of pods, which may be older than the stream, still contains a pod that waits for the pull.
+  const context = aContext([blocks, queued], [], now)
+  const waiting = { names: new Set(['shop/api-1']), byPull: new Map([[blocks.id, ['shop/api-1']]]), at: now }
+  const nobody = { nodes: [], unobserved: [] }
+  expect(concerns([blocks, queued], nobody, { ...context, waiting }, now)).toEqual([])
 })
 
 it('the strip includes a pull on a node without an agent', () => {

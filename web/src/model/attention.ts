@@ -53,7 +53,7 @@ export function concerns(
   return [
     ...failures.map(group => failure(group, context, now)),
     ...images(found.stalled).map(group => stall(group, found, now)),
-    ...blockers(found, now),
+    ...blockers(found, context),
     ...(unobserved.length > 0 ? unobserved.map(blindNodes) : images(found.unobserved).map(blindPulls)),
     ...(silent.length > 0 ? [silence(silent, now)] : []),
     ...images(found.cancelled).map(group => cancellation(group, context)),
@@ -250,10 +250,11 @@ function stallAdvice(group: Group, { all, stalled, moving }: Found): string {
 const SHORT_MS = 60_000
 
 /** The pulls that block their node's queue although no pod is waiting for them. */
-function blockers({ live }: Found, now: number): readonly Concern[] {
+function blockers({ live }: Found, context: Context): readonly Concern[] {
+  const { now } = context
   return [...live.values()].flat().flatMap(pull => {
-    const words =
-      now - pull.startedAt < SHORT_MS || pull.stalledSince !== undefined ? '' : blockedWords(pull, live)
+    const isKnown = now - pull.startedAt < SHORT_MS || pull.stalledSince !== undefined
+    const words = isKnown || listedWaiterCount([pull], context) > 0 ? '' : blockedWords(pull, live)
     const left = timeLeftWords(pull, now)
     return words === ''
       ? []

@@ -208,10 +208,10 @@ describe('the sentence in the open row', () => {
   it('compares a rate with the usual rate', () => {
     const words = [0.4, 0.7, 1.4, 1.6].map(factor => comparedRate(factor * 10 * MB, 10 * MB))
     expect(words).toEqual([
-      '0.4× the usual 10.0 MB/s',
-      'about as usual (10.0 MB/s)',
-      'about as usual (10.0 MB/s)',
-      '1.6× the usual 10.0 MB/s',
+      '0.4× the usual 10.0 MB/s there',
+      'about as usual there (10.0 MB/s)',
+      'about as usual there (10.0 MB/s)',
+      '1.6× the usual 10.0 MB/s there',
     ])
   })
 

@@ -154,11 +154,11 @@ export function slowSentence(pull: Pull): string {
 const AS_USUAL = 1.25
 const RATE_AS_USUAL = 1.5
 
-/** Compares a rate with the usual rate: `about as usual (17 MB/s)`, `0.5× the usual 17 MB/s`. */
+/** Compares a rate with the usual rate: `about as usual there (17 MB/s)`, `0.5× the usual 17 MB/s there`. */
 export function comparedRate(speed: number, usual: number): string {
   const factor = speed / usual
   const isUsual = factor <= RATE_AS_USUAL && factor >= 1 / RATE_AS_USUAL
-  return isUsual ? `about as usual (${rate(usual)})` : `${times(factor)} the usual ${rate(usual)}`
+  return isUsual ? `about as usual there (${rate(usual)})` : `${times(factor)} the usual ${rate(usual)} there`
 }
 
 /** Compares the expected duration of a pull, in seconds, with its usual duration: `about as usual`, `1.6× the usual

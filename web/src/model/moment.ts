@@ -4,7 +4,7 @@ import { groupBy, isCancelled } from './failureGroups'
 import { count, listed, rate, secondOfDay, timeOfDay } from './format'
 import { shortName } from './limit'
 import { spansOf } from './pullRows'
-import { hasEnded, stateWord } from './pullState'
+import { hasEnded, neverBegan, stateWord } from './pullState'
 import { overlaps, secondFrom } from './query'
 import { firstDone } from './standing'
 import { axis, ratesAt, type Sample, total } from './throughput'
@@ -49,10 +49,10 @@ function asPull(pull: Pull, found: Attempt): Pull {
 
 const MOST_NAMES = 3
 
-/** An attempt that is still queued was queued at that moment, too. If an attempt was requested at its start, it was
- * cancelled before it began. */
-function wasQueued({ status, queuedAt = 0, startedAt }: Pull, at: number): boolean {
-  return status === 'queued' || startedAt >= at + 1000 || queuedAt >= startedAt
+/** Whether an attempt was queued at that moment, rather than running. An attempt that is still queued was queued then,
+ * too. */
+export function wasQueued(pull: Pull, at: number): boolean {
+  return pull.status === 'queued' || pull.startedAt >= at + 1000 || neverBegan(pull)
 }
 
 /** Whether an attempt had failed by that moment and the next one was neither queued nor running. */

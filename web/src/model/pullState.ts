@@ -97,8 +97,16 @@ export function hasEnded({ status }: Pick<Pull, 'status'>): boolean {
   return status === 'completed' || status === 'failed'
 }
 
+/** Whether an attempt was cancelled while it was queued. The server then reports the same time for its request and its
+ * start. */
+export function neverBegan({ status, queuedAt, startedAt }: Pull): boolean {
+  return status === 'failed' && queuedAt === startedAt
+}
+
+/** Undefined if the pull has not ended or never began. */
 export function tookSeconds(pull: Pull): number | undefined {
-  return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
+  const { completedAt, startedAt } = pull
+  return completedAt === undefined || neverBegan(pull) ? undefined : (completedAt - startedAt) / 1000
 }
 
 /** Whether other pulls on the node have received bytes since this pull stalled. If so, the node's network is not the

@@ -41,12 +41,23 @@ it('names the same image as the last until another image takes clearly longer', 
     const found = readyLast(rows, before)
     return found && [found.key, found.pods, found.blind]
   }
-  const rows = [waits('a', 100), waits('a', 100), waits('a', 100, 'm'), waits('b', 120)]
+  const rows = [waits('a', 100), waits('a', 100), waits('a', 100, 'm'), waits('b', 105)]
   expect(last(undefined, ...rows)).toEqual(['b n', 1, 0])
   expect(last('a n', ...rows)).toEqual(['a n', 2, 0])
-  expect(last('a n', ...rows, waits('b', 155))).toEqual(['a n', 2, 0])
-  expect(last('a n', ...rows, waits('b', 165))).toEqual(['b n', 2, 0])
+  expect(last('a n', ...rows, waits('b', 109))).toEqual(['a n', 2, 0])
+  expect(last('a n', ...rows, waits('b', 115))).toEqual(['b n', 2, 0])
   expect(last('gone n', ...rows, waits('c', undefined))).toEqual(['b n', 1, 1])
+})
+
+it('names the image that is queued last on a node, even if it was another image before', () => {
+  const queue = ['a', 'b'].map((id, at) =>
+    aPull({ id, imageRef: id, status: 'queued', usualSeconds: 1, startedAt: T0 + at + 1 }),
+  )
+  const all = around(aPull({ etaSeconds: 300 }), ...queue)
+  const rows = ['a', 'b'].map(id =>
+    podRow(aListedPod(aContainer({ pullId: id, image: id, state: 'queued' })), all),
+  )
+  expect(readyLast(rows, 'a n')?.key).toBe('b n')
 })
 
 it('does not name a queued image whose estimate is based on other images or nodes', () => {

@@ -49,12 +49,12 @@ function isComparable(row: PodRow): boolean {
 
 /** An image counts as clearly slower than another only if its time exceeds the other's by both this factor and this
  * number of seconds. */
-const LONGER_FACTOR = 1.33
-const LONGER_SECONDS = 60
+const LONGER_FACTOR = 1.1
+const LONGER_SECONDS = 10
 
 /** Returns undefined if fewer than two pods are waiting for a pull, or if none of them has a reliable estimate or a
  * lower bound. To avoid flicker, the previous choice (the image with the key `before`) is kept until another image is
- * clearly slower. */
+ * clearly slower or queued behind it. */
 export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast | undefined {
   const waiting = rows.filter(({ state }) => state !== 'done')
   const pulling = waiting.filter(row => !hasProblem(row))
@@ -68,7 +68,8 @@ export function readyLast(rows: readonly PodRow[], before?: string): ReadyLast |
   if (last === undefined || pulling.length < 2) return undefined
   const kept = known.filter(one => imageAndNode(one) === before).at(-1) ?? last
   const limit = Math.max(LONGER_FACTOR * secondsOf(kept), secondsOf(kept) + LONGER_SECONDS)
-  const row = secondsOf(last) > limit ? last : kept
+  const isBehind = last.pod.nodeName === kept.pod.nodeName && queuePosition(last) > queuePosition(kept)
+  const row = isBehind || secondsOf(last) > limit ? last : kept
   const key = imageAndNode(row)
   const isCounted = (other: PodRow) =>
     imageAndNode(other) === key && other.later.length > 0 === row.later.length > 0

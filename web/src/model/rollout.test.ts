@@ -224,8 +224,8 @@ describe('what the node that finishes last is doing', () => {
   })
 
   it('counts layers if the bytes cannot be observed', () => {
-    const pull = aPull({ percentBasis: 'layers', layerCount: 4, layersDone: 2 })
-    expect(wordsFor(pull)).toBe('downloading 2/4 layers')
+    const pull = aPull({ percentBasis: 'layers', layerCount: 4, layersDone: 2, percent: 8 })
+    expect(wordsFor(pull)).toBe('downloading 8 %, 2/4 layers')
   })
 
   it('includes the pulls ahead of a queued pull', () => {
@@ -245,13 +245,14 @@ describe('what the node that finishes last is doing', () => {
       status: 'queued',
       usualSeconds: 60,
     })
-    const wordsOn = (etaSeconds: number) => {
+    const wordsOn = (etaSeconds: number | undefined) => {
       const pulls = [aPull({ nodeName: 'n1', etaSeconds }), busy, { ...next, startedAt: T0 + 1 }]
       const { last } = rowsOf(pulls, pods, aContext(pulls)).find(row => row.waiting.length > 0) ?? {}
       return last && `${last.node}: ${lateWords(last, T0)}`
     }
     expect(wordsOn(50)).toBe('edge-1: waiting, > 6:00 left')
     expect(wordsOn(400)).toBe('n1: downloading 0 %, 6:40 left')
+    expect(wordsOn(undefined)).toBe('edge-1: waiting, > 6:00 left')
   })
 
   it('is only the state if the pull is failing', () => {

@@ -72,7 +72,9 @@ export function lateWords({ state, pull, place, startsIn = 0 }: Late, now: numbe
   }
   // Once all bytes have arrived, the percentage says nothing about the time left.
   const figure = pull.status === 'queued' || isExtracting(pull) ? '' : progressFigure(pull)
-  const progress = joined(' ', state, figure, figure.includes('/') && 'layers')
+  // The range of progress of all nodes is in percent.
+  const layers = figure.includes('/') && `${percent(pull.percent)}, ${figure} layers`
+  const progress = joined(' ', state, layers || figure)
   return joined(', ', progress, leftWords(pull, place, now))
 }
 
@@ -195,7 +197,7 @@ function imageRow(
     .sort((a, b) => b.startsIn - a.startsIn)[0]
   const slowest = slowestFirst.find(isLive)
   const isRequestedLast =
-    slowest !== undefined && (needs.get(slowest) ?? 0) >= LIVE + (notRequested?.startsIn ?? 0)
+    slowest !== undefined && leftSeconds(slowest, live, context.now) >= (notRequested?.startsIn ?? 0)
   const unfinishedLast = isRequestedLast
     ? { ...late(slowest), pull: slowest, place: queuePlace(slowest, live) }
     : notRequested
@@ -226,6 +228,12 @@ function imageRow(
     ),
   }
   return { ...row, workload: nodeCount > 1 && unfinished(row) > 0 ? workloadOf(pulls, users) : undefined }
+}
+
+/** The seconds until a live pull is ready, as far as they are known. */
+function leftSeconds(pull: Pull, live: LivePulls, now: number): number {
+  const place = queuePlace(pull, live)
+  return place === undefined ? (pull.etaSeconds ?? 0) : forecast(pull, place, now).ready
 }
 
 /** What `need` returns for a live pull, apart from the time left. */

@@ -74,7 +74,7 @@ export function Registries({ registries }: { readonly registries: readonly Regis
 }
 
 /** The current rate of a single download and the usual one on the same nodes: `5.0 MB/s per download on edge-1, about as
- * usual (4.8 MB/s)`. If nothing is being downloaded, only the usual rate. */
+ * usual there (4.8 MB/s)`. If nothing is being downloaded, only the usual rate. */
 function perPull(pulls: readonly Pull[], now: number): string {
   const current = currentRate(pulls, now)
   if (current === undefined) {

@@ -9,6 +9,7 @@ import { QueueTime, TimeLeft } from '../components/TimeLeft'
 import { failingAnywhere, firstRetry, imageCount } from '../model/failureGroups'
 import { bytes, count, ofTotal, rate } from '../model/format'
 import { limitWord } from '../model/limit'
+import { wasQueued } from '../model/moment'
 import { PULL_ORDER, type PullRow } from '../model/pullRows'
 import { hasEnded, hasFailed, progressFigure, pullState, shownRate } from '../model/pullState'
 import { waitedNames } from '../model/standing'
@@ -27,9 +28,12 @@ export interface ShownRow extends PullRow {
 
 type Cell = { readonly row: ShownRow }
 
-function State({ row: { pull, pulls, standing } }: Cell) {
+function State({ row: { pull, pulls, standing, moment } }: Cell) {
   const { context } = useSnapshot()
-  return <StateLabel pull={pull} pulls={failingAnywhere(pulls, context)} muted={standing === 'past'} />
+  const then = moment === undefined ? undefined : wasQueued(pull, moment) ? 'queued then' : 'running then'
+  return (
+    <StateLabel pull={pull} pulls={failingAnywhere(pulls, context)} note={then} muted={standing === 'past'} />
+  )
 }
 
 function Image({ row: { pull, pulls, key } }: Cell) {
