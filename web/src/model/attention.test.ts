@@ -24,6 +24,20 @@ it('the strip is empty while nothing is wrong', () => {
 })
 
 describe('a failure', () => {
+  it('is not a problem before the list of pods contains its pod, unless the list is late', () => {
+    const pull = failed({ completedAt: now - 1000 })
+    const listed = new Map([[pull.id, ['billing/api-1']]])
+    const problems = (byPull: ReadonlyMap<string, readonly string[]>, listedAt: number, at = now) => {
+      const waiting = { names: new Set(['billing/api-1']), byPull, at: listedAt }
+      const context = { ...aContext([pull], undefined, at), waiting }
+      return concerns([pull], { nodes: [], unobserved: [] }, context, at).length
+    }
+    expect(problems(new Map(), now - 2000)).toBe(0)
+    expect(problems(listed, now - 2000)).toBe(1)
+    expect(problems(new Map(), now)).toBe(1)
+    expect(problems(new Map(), now - 2000, now + 10_000)).toBe(1)
+  })
+
   it('a failure is a single problem across its nodes and pods, with a cause, advice and the next attempt', () => {
     const all = found([
       failed({ id: 'a', nodeName: 'worker-01', attempt: 4, nextRetryAt: now + 102_000 }),

@@ -20,7 +20,7 @@ import { isUnknown, registryOf } from './images'
 import { timeLeftWords } from './limit'
 import { hasEnded, isOnlyPullStalled, pullState } from './pullState'
 import { blockedWords, type LivePulls, livePulls } from './queue'
-import { type Context, listedWaiterCount, standing, waiterCount, waitersOf } from './standing'
+import { type Context, isListed, listedWaiterCount, standing, waiterCount, waitersOf } from './standing'
 
 export interface Concern {
   readonly key: string
@@ -76,7 +76,7 @@ function sorted(pulls: readonly Pull[], context: Context): Found {
   const live = pulls.filter(pull => standing(pull, context) === 'live')
   return {
     all: pulls,
-    failing: pulls.filter(pull => standing(pull, context) === 'failing'),
+    failing: pulls.filter(pull => standing(pull, context) === 'failing' && isListed(pull, context)),
     stalled: live.filter(pull => pullState(pull) === 'stalled'),
     cancelled: live.filter(pull => pullState(pull) === 'cancelled'),
     unobserved: live.filter(({ status }) => status === 'unobserved'),

@@ -84,6 +84,15 @@ export function listedWaiterCount(pulls: readonly Pull[], context: Context): num
   return new Set(pulls.flatMap(({ id }) => waiting.byPull.get(id) ?? [])).size
 }
 
+/** The list of pods is requested again within this time. */
+const LIST_LATE_MS = 5000
+
+/** Whether the Pods view already shows this failure. A pull may fail before its pod is in the list of pods. */
+export function isListed({ id, completedAt = 0 }: Pull, { waiting, now }: Context): boolean {
+  if (waiting === undefined || completedAt < waiting.at || waiting.byPull.has(id)) return true
+  return now - completedAt > LIST_LATE_MS
+}
+
 const MOST_NAMES = 3
 
 /** The pods that waited for a pull but are no longer waiting: `shop/cart-0 (Deployment/cart), shop/cart-1`; empty if
