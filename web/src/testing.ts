@@ -64,7 +64,7 @@ export function aContext(
   const byPull = new Map(
     pulls.map(({ id, pods }) => [id, pods.map(podName).filter(name => waiting.includes(name))]),
   )
-  return contextOf(pulls, { names: new Set(waiting), byPull, at: now }, now)
+  return contextOf(pulls, { names: new Set(waiting), byPull, nodes: new Map(), at: now }, now)
 }
 
 export function aLayer(change: Partial<Layer> = {}): Layer {

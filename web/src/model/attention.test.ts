@@ -28,7 +28,7 @@ describe('a failure', () => {
     const pull = failed({ completedAt: now - 1000 })
     const listed = new Map([[pull.id, ['billing/api-1']]])
     const problems = (byPull: ReadonlyMap<string, readonly string[]>, listedAt: number, at = now) => {
-      const waiting = { names: new Set(['billing/api-1']), byPull, at: listedAt }
+      const waiting = { names: new Set(['billing/api-1']), byPull, nodes: new Map(), at: listedAt }
       const context = { ...aContext([pull], undefined, at), waiting }
       return concerns([pull], { nodes: [], unobserved: [] }, context, at).length
     }
@@ -207,9 +207,20 @@ it('the strip includes a pull that blocks a queue for a minute although no pod i
   expect(spared.flatMap(pull => found([pull, queued]))).toEqual([])
   // The list of pods, which may be older than the stream, still contains a pod that waits for the pull.
   const context = aContext([blocks, queued], [], now)
-  const waiting = { names: new Set(['shop/api-1']), byPull: new Map([[blocks.id, ['shop/api-1']]]), at: now }
   const nobody = { nodes: [], unobserved: [] }
-  expect(concerns([blocks, queued], nobody, { ...context, waiting }, now)).toEqual([])
+  const words = (node: string, id: string, pulls: readonly Pull[]) => {
+    const byPull = new Map([[id, ['shop/api-1']]])
+    const waiting = { names: new Set(['shop/api-1']), byPull, nodes: new Map([[id, node]]), at: now }
+    return concerns(pulls, nobody, { ...context, waiting }, now)[0]?.what
+  }
+  expect(words('worker-01', blocks.id, [blocks, queued])).toBeUndefined()
+  const behindDeleted = { ...queued, bound: { ...bound, figures: { deletedPodsAhead: 2 } } }
+  expect(words('worker-01', 'deleted', [blocks, behindDeleted])).toContain(
+    '3 pulls queue behind it, 1 of them',
+  )
+  expect(words('worker-02', 'deleted', [blocks, behindDeleted])).toContain(
+    '3 pulls queue behind it, 2 of them',
+  )
 })
 
 it('the strip includes a pull on a node without an agent', () => {

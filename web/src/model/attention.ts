@@ -20,7 +20,15 @@ import { isUnknown, registryOf } from './images'
 import { timeLeftWords } from './limit'
 import { hasEnded, isOnlyPullStalled, pullState } from './pullState'
 import { blockedWords, type LivePulls, livePulls } from './queue'
-import { type Context, isListed, listedWaiterCount, standing, waiterCount, waitersOf } from './standing'
+import {
+  type Context,
+  goneCount,
+  isListed,
+  listedWaiterCount,
+  standing,
+  waiterCount,
+  waitersOf,
+} from './standing'
 
 export interface Concern {
   readonly key: string
@@ -250,27 +258,27 @@ function stallAdvice(group: Group, { all, stalled, moving }: Found): string {
 const SHORT_MS = 60_000
 
 /** The pulls that block their node's queue although no pod is waiting for them. */
-function blockers({ live }: Found, context: Context): readonly Concern[] {
+function blockers({ all, live }: Found, context: Context): readonly Concern[] {
   const { now } = context
   return [...live.values()].flat().flatMap(pull => {
-    const isKnown = now - pull.startedAt < SHORT_MS || pull.stalledSince !== undefined
-    const words = isKnown || listedWaiterCount([pull], context) > 0 ? '' : blockedWords(pull, live)
+    const isShort = now - pull.startedAt < SHORT_MS
+    if (isShort || pull.stalledSince !== undefined || blockedWords(pull, live) === '') return []
+    if (listedWaiterCount([pull], context) > 0) return []
+    const words = blockedWords(pull, live, goneCount(pull.nodeName, all, context))
     const left = timeLeftWords(pull, now)
-    return words === ''
-      ? []
-      : {
-          key: `blocked ${pull.id}`,
-          kind: 'stalled',
-          subject: named(pull),
-          what: `blocks the queue of ${pull.nodeName}. ${words}.`,
-          advice: joined(
-            ' ',
-            left !== undefined && `It will probably end ${left === ANY_MOMENT ? 'at' : 'in'} ${left}.`,
-            'The kubelet does not cancel it; with serializeImagePulls: false, it would not block other pulls.',
-          ),
-          query: `node:${pull.nodeName}`,
-          rowKey: pull.id,
-        }
+    return {
+      key: `blocked ${pull.id}`,
+      kind: 'stalled',
+      subject: named(pull),
+      what: `blocks the queue of ${pull.nodeName}. ${words}.`,
+      advice: joined(
+        ' ',
+        left !== undefined && `It will probably end ${left === ANY_MOMENT ? 'at' : 'in'} ${left}.`,
+        'The kubelet does not cancel it; with serializeImagePulls: false, it would not block other pulls.',
+      ),
+      query: `node:${pull.nodeName}`,
+      rowKey: pull.id,
+    }
   })
 }
 

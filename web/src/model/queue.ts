@@ -51,9 +51,9 @@ export function deletedCount(live: readonly Pull[]): number {
 }
 
 /** Reports that pulls are queued behind this one even though no pod is waiting for it. Empty if that is not the case,
- * or if other pulls are running on the node. Example: `No pod waits for it; 6 pulls queue behind it, 2 of them for
- * deleted pods`. */
-export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls): string {
+ * or if other pulls are running on the node. `gone` is the number of deleted pods that the page still shows. Example:
+ * `No pod waits for it; 6 pulls queue behind it, 2 of them for deleted pods`. */
+export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LivePulls, gone = 0): string {
   const ofNode = live.get(nodeName) ?? []
   const running = ofNode.filter(({ status }) => status !== 'queued')
   const deleted = deletedCount(ofNode)
@@ -61,7 +61,7 @@ export function blockedWords({ id, nodeName, imageRef, pods }: Pull, live: LiveP
     ofNode.filter(({ status, bound }) => status === 'queued' && bound?.by === 'queue').length + deleted
   const isAlone = running.length === 1 && running[0]?.id === id
   return isAlone && queued > 0 && pods.length === 0 && !isUnknown(imageRef)
-    ? `No pod waits for it; ${count(queued, 'pull queues', 'pulls queue')} behind it${ofDeletedPods(deleted)}`
+    ? `No pod waits for it; ${count(queued, 'pull queues', 'pulls queue')} behind it${ofDeletedPods(deleted - gone)}`
     : ''
 }
 

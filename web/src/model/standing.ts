@@ -9,6 +9,8 @@ export interface WaitingPods {
   readonly names: ReadonlySet<string>
   /** For each pull, the pods that need its image. */
   readonly byPull: ReadonlyMap<string, readonly string[]>
+  /** For each of these pulls, its node. */
+  readonly nodes: ReadonlyMap<string, string>
   /** The server's time when the list was requested. */
   readonly at: number
 }
@@ -38,12 +40,13 @@ export function waitingPods(list: PodList | 'missing' | undefined, at: number): 
   if (list === undefined || list === 'missing' || !list.watching) return undefined
   const pods = list.pods.filter(waitsNow)
   const needs = pods.flatMap(pod =>
-    pod.containers.flatMap(({ pullId }) => (pullId === undefined ? [] : { pullId, name: podName(pod) })),
+    pod.containers.flatMap(({ pullId }) => (pullId === undefined ? [] : { pullId, pod })),
   )
   const byPull = new Map(
-    [...groupBy(needs, ({ pullId }) => pullId)].map(([id, all]) => [id, all.map(({ name }) => name)]),
+    [...groupBy(needs, ({ pullId }) => pullId)].map(([id, all]) => [id, all.map(({ pod }) => podName(pod))]),
   )
-  return { names: new Set(pods.map(podName)), byPull, at }
+  const nodes = new Map(needs.map(({ pullId, pod }) => [pullId, pod.nodeName]))
+  return { names: new Set(pods.map(podName)), byPull, nodes, at }
 }
 
 const place = ({ nodeName, imageRef }: Pull): string => `${nodeName} ${imageRef}`
@@ -82,6 +85,14 @@ export function listedWaiterCount(pulls: readonly Pull[], context: Context): num
   const { waiting } = context
   if (waiting === undefined) return waiterCount(pulls, context)
   return new Set(pulls.flatMap(({ id }) => waiting.byPull.get(id) ?? [])).size
+}
+
+/** How many pulls on a node are gone although the list of pods still contains their pods. These pods were deleted after
+ * the list had been requested, and the Pods view still shows them. `pulls` are all pulls. */
+export function goneCount(nodeName: string, pulls: readonly Pull[], { waiting }: Context): number {
+  if (waiting === undefined) return 0
+  const ids = new Set(pulls.map(({ id }) => id))
+  return [...waiting.nodes].filter(([id, node]) => node === nodeName && !ids.has(id)).length
 }
 
 /** The list of pods is requested again within this time. */
