@@ -35,7 +35,7 @@ SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''
   const rows = [...document.querySelectorAll('tbody tr:has(button[data-toggle])')].map(row => ({
     key: row.querySelector('[data-toggle]').dataset.toggle,
-    state: text(row, 'state'), image: text(row, 'image'), pods: text(row, 'pods'),
+    state: text(row, 'state'), image: text(row, 'image'), node: text(row, 'node'), pods: text(row, 'pods'),
     top: row.getBoundingClientRect().top,
   })).sort((a, b) => a.top - b.top)
   const claims = [...document.querySelectorAll('section[aria-label="Needs attention"] li')].map(item => ({
@@ -59,15 +59,33 @@ def false_claims(seen: Json) -> list[str]:
     waiting = [row for row in seen["rows"] if not row["state"].startswith("Started")]
     found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
     for claim in seen["claims"]:
+        found += false_queue(claim, waiting)
         told = re.search(r"(\d+) pods? (?:is|are) waiting", claim["text"])
-        if told is None or "cannot be pulled" not in claim["text"]:
+        if "cannot be pulled" not in claim["text"]:
             continue
         rows = [row for row in waiting if claim["subject"] in row["image"] and row["state"].startswith(FAILING)]
-        if len(rows) != int(told[1]):
+        if not rows or (told and len(rows) != int(told[1])):
             found.append(f"{claim['text']} But {len(rows)} rows: {rows}")
     failing = [row for row in waiting if row["state"].startswith(FAILING)]
     silent = [row for row in failing if not any(claim["subject"] in row["image"] for claim in seen["claims"])]
     return found + [f"not in the strip: {row['image']}" for row in silent]
+
+
+def false_queue(claim: Json, waiting: list[Json]) -> list[str]:
+    """Return a sentence for each difference between the Pods view and a claim that a pull blocks its node's queue.
+
+    A row shows only one of a pod's images, so the rows may show fewer queued images than the strip counts.
+    """
+    blocked = re.search(r"blocks the queue of (\S+)\. No pod waits", claim["text"])
+    counts = re.search(r"(\d+) pulls? queues? behind it(?:, (\d+) of them)?", claim["text"])
+    if blocked is None or counts is None:
+        return []
+    rows = [row for row in waiting if row["node"] == blocked[1]]
+    found = [f"{claim['text']} But a pod waits: {row}" for row in rows if claim["subject"] in row["image"]]
+    # The cell also contains the number of the pod's other images and the pulls ahead: `alpine:3.23+1behind nginx:1.29`.
+    queued = {re.split(r"\+\d|behind ", row["image"])[0] for row in rows if row["state"].startswith("Queued")}
+    listed = int(counts[1]) - int(counts[2] or 0)
+    return found + ([f"{claim['text']} But queued: {sorted(queued)}"] if len(queued) > listed else [])
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
