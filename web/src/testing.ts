@@ -1,5 +1,5 @@
 /** Pulls, layers and pods for tests. If a test does not set a field, the field has a typical value. */
-import type { Around } from './model/podRows'
+import { type Around, type PodRow, podRow } from './model/podRows'
 import { livePulls } from './model/queue'
 import { type Context, contextOf, podName } from './model/standing'
 import {
@@ -136,4 +136,19 @@ export function aStartedPod(podName: string, at: number): Pod {
 /** The pulls that a pod's row depends on, at `T0`. */
 export function around(...pulls: readonly Pull[]): Around {
   return { pulls: new Map(pulls.map(pull => [pull.id, pull])), live: livePulls(pulls), now: T0 }
+}
+
+/** A node that needs 700 s more for its running pull, and then pulls the images `b` to `e` in this order. `d` has no usual
+ * duration. `waits` creates the row of a pod that waits for one of these images. */
+export function aQueue(): { all: Around; waits: (image: string, change?: Partial<Pod>) => PodRow } {
+  const seconds: Record<string, number | undefined> = { b: 20, c: 5, d: undefined, e: 40 }
+  const queue = Object.entries(seconds).map(([id, usualSeconds], at) =>
+    aPull({ id, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
+  )
+  const all = around(aPull({ etaSeconds: 700 }), ...queue)
+  const waits = (image: string, change: Partial<Pod> = {}) => {
+    const listed = aListedPod(aContainer({ pullId: image, image, state: 'queued' }))
+    return podRow({ ...listed, podName: image, ...change }, all)
+  }
+  return { all, waits }
 }

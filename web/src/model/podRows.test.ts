@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
-import { aContainer, aListedPod, aPull, around, aStartedPod, T0 } from '../testing'
+import { aContainer, aListedPod, aPull, aQueue, around, aStartedPod, T0 } from '../testing'
 import type { Sort } from '../url/urlState'
-import { type Container, type Pod, parsePodList } from '../wire/wire'
+import { type Container, parsePodList } from '../wire/wire'
 import { ordered } from './order'
 import {
   byTrouble,
@@ -148,17 +148,7 @@ it('a pod shows the place of its image in the queue', () => {
 })
 
 it('expects queued pods to become ready one after another', () => {
-  const running = aPull({ etaSeconds: 700 })
-  const seconds: Record<string, number | undefined> = { b: 20, c: 5, d: undefined, e: 40 }
-  const queue = Object.entries(seconds).map(([id, usualSeconds], at) =>
-    aPull({ id, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
-  )
-  const all = around(running, ...queue)
-  const waits = (pullId: string, change: Partial<Pod> = {}) =>
-    podRow(
-      { ...aListedPod(aContainer({ pullId, image: pullId, state: 'queued' })), podName: pullId, ...change },
-      all,
-    )
+  const { waits } = aQueue()
   const rows = ['e', 'd', 'c', 'b'].map(id => waits(id))
   expect(rows.map(({ etaSeconds, etaAtLeast }) => [etaSeconds, etaAtLeast])).toEqual([
     [undefined, 765],

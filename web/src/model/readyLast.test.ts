@@ -1,21 +1,10 @@
 import { expect, it } from 'vitest'
-import { aContainer, aListedPod, aPull, around, T0 } from '../testing'
-import type { Pod } from '../wire/wire'
+import { aContainer, aListedPod, aPull, aQueue, around, T0 } from '../testing'
 import { type PodRow, podRow } from './podRows'
 import { readyLast } from './readyLast'
 
 it('names the last of the queued pods', () => {
-  const running = aPull({ etaSeconds: 700 })
-  const seconds: Record<string, number | undefined> = { b: 20, c: 5, d: undefined, e: 40 }
-  const queue = Object.entries(seconds).map(([id, usualSeconds], at) =>
-    aPull({ id, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
-  )
-  const all = around(running, ...queue)
-  const waits = (pullId: string, change: Partial<Pod> = {}) =>
-    podRow(
-      { ...aListedPod(aContainer({ pullId, image: pullId, state: 'queued' })), podName: pullId, ...change },
-      all,
-    )
+  const { all, waits } = aQueue()
   const rows = ['e', 'd', 'c', 'b'].map(id => waits(id))
   const found = (...more: readonly PodRow[]) => {
     const last = readyLast([...rows, ...more])
