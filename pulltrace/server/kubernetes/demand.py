@@ -63,6 +63,11 @@ class ImageDemand:
     """
 
     @property
+    def ended_at(self) -> float | None:
+        """Return when the last attempt ended, according to the kubelet, or None if this is unknown."""
+        return self.failure.at if self.failure else self.pulled_at
+
+    @property
     def requested(self) -> bool:
         """Return whether the kubelet is known to have requested the image. A container whose image has not been
         requested may be waiting for a volume instead.

@@ -207,7 +207,7 @@ def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]
 
 def _may_be_late(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether a pull that is reported as live may be the pull whose end the kubelet has already reported."""
-    ended_at = demand.failure.at if demand.failure else demand.pulled_at
+    ended_at = demand.ended_at
     return ended_at is not None and pull.started_at < ended_at and (pull.seen_at or 0.0) <= ended_at + REPORT_LATE
 
 
@@ -316,7 +316,7 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
         return None
     if demand is None or pull.ended_at is not None or demand.pulling:
         return given
-    ended_at = demand.failure.at if demand.failure else demand.pulled_at
+    ended_at = demand.ended_at
     if ended_at is None:
         return given
     # After a failure, a later pull may be a retry whose Pulling event has not arrived yet.

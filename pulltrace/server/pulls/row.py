@@ -156,7 +156,7 @@ class Row:
             error_reason=ErrorReason.CANCELED,
             pods=None,
             waited=list(self.waited) or None,
-            queued_at=before.started_at if before.status is PullPhase.QUEUED else before.queued_at,
+            queued_at=self._queued_at(before.attempt),
         )
 
 
