@@ -29,14 +29,14 @@ interface Props {
 
 export function StateLabel({ pull, pulls = [pull], note, muted = false }: Props) {
   const state = pullState(pull)
-  const failing = muted || !(state === 'failed' || isRetry(pull)) ? undefined : failingSince(pulls)
-  const since = state === 'stalled' ? pull.stalledSince : state === 'queued' ? pull.startedAt : undefined
   if (note !== undefined)
     return (
       <State state={state} pull={pull} muted={muted}>
         <span className={styles.ended}>{note}</span>
       </State>
     )
+  const failing = muted || !(state === 'failed' || isRetry(pull)) ? undefined : failingSince(pulls)
+  const since = state === 'stalled' ? pull.stalledSince : state === 'queued' ? pull.startedAt : undefined
   return (
     <State state={state} pull={pull} muted={muted}>
       {failing !== undefined ? (

@@ -107,8 +107,8 @@ export function firstRetry(pulls: readonly Pull[]): Pull | undefined {
 
 const ABOUT_SECONDS = 10
 
-/** `Attempt 5 failed; attempt 6 in about 40 s`, or only the first part if no retry is expected. While an attempt is running:
- * `Attempt 6 is running`. */
+/** `Attempt 5 failed; attempt 6 in about 40 s`, or only the first part if no retry is expected. While an attempt is
+ * running: `Attempt 6 is running`. */
 export function attemptWords(pull: Pull, now: number): string {
   if (pull.status !== 'failed')
     return `Attempt ${pull.attempt} is ${stateWord(pull) === RETRY_QUEUED ? 'queued' : 'running'}`

@@ -66,9 +66,9 @@ function isBetweenAttempts(pull: Pull, at: number): boolean {
   )
 }
 
-/** `At 14:05:30: 7 pulls were in progress and at least 2 were queued, 84 MB/s. Their rows show the present: 5 done, 2 still downloading,
- * 2 still queued.` The line also says what is missing: queued pulls that never started, pulls that are no longer listed,
- * and the throughput if it is not known for that moment. */
+/** `At 14:05:30: 7 pulls were in progress and at least 2 were queued, 84 MB/s. Their rows show the present: 5 done, 2
+ * still downloading, 2 still queued.` The line also says what is missing: queued pulls that never started, pulls that are
+ * no longer listed, and the throughput if it is not known for that moment. */
 export function momentWords(at: number, pulls: readonly Pull[], samples: readonly Sample[]): string {
   const attempts = attemptsAt(pulls, at)
   const queued = attempts.filter(pull => wasQueued(pull, at)).length

@@ -228,7 +228,7 @@ export function currentRate(pulls: readonly Pull[], now: number): CurrentRate | 
     ({ nodeName }) => nodeName,
   )
   const usual = new Map(
-    active.flatMap(({ nodeName }) => {
+    [...new Set(active.map(({ nodeName }) => nodeName))].flatMap(nodeName => {
       const found = completed.get(nodeName) ?? []
       const known = found.reduce((sum, { downloadedBytes }) => sum + downloadedBytes, 0)
       const rate = known < LEAST_BYTES ? undefined : usualRate(found, now)

@@ -14,6 +14,11 @@ interface Start {
   readonly failures: number
 }
 
+interface StartedPod extends Start {
+  /** The result of `imageSeconds`. */
+  readonly imageSeconds: number | undefined
+}
+
 /** The phases of a pod's start-up with their durations. The last phase may still be in progress. The server's `queued`
  * phase includes failed attempts and the time between them. Rounds the times since the start of the first phase instead
  * of the durations, so the durations add up to the total duration of the start-up. */
@@ -41,8 +46,7 @@ export function imageSeconds(start: Start): number | undefined {
 
 /** `took 30 s, 29 s for the image (28 s queued)`: the time from scheduling to the start, how much of it passed before
  * the image was on the node, and how long the pull was queued if that was most of this time. */
-export function startWords({ pod, failures }: Start): string {
-  const seconds = imageSeconds({ pod, failures })
+export function startWords({ pod, failures, imageSeconds: seconds }: StartedPod): string {
   const queued = phaseSteps({ pod, failures }, 0).find(({ phase }) => phase === 'queued')?.seconds ?? 0
   const isQueue = seconds !== undefined && failures === 0 && queued > seconds / 2
   return joined(
