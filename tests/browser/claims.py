@@ -60,11 +60,11 @@ def false_claims(seen: Json) -> list[str]:
     found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
     for claim in seen["claims"]:
         found += false_queue(claim, waiting)
-        told = re.search(r"(\d+) pods? (?:is|are) waiting", claim["text"])
+        waiting_pods = re.search(r"(\d+) pods? (?:is|are) waiting", claim["text"])
         if "cannot be pulled" not in claim["text"]:
             continue
         rows = [row for row in waiting if claim["subject"] in row["image"] and row["state"].startswith(FAILING)]
-        if not rows or (told and len(rows) != int(told[1])):
+        if not rows or (waiting_pods and len(rows) != int(waiting_pods[1])):
             found.append(f"{claim['text']} But {len(rows)} rows: {rows}")
     failing = [row for row in waiting if row["state"].startswith(FAILING)]
     silent = [row for row in failing if not any(claim["subject"] in row["image"] for claim in seen["claims"])]

@@ -15,6 +15,7 @@ from tests.server.build import MIB, NOW, layer
 REPOSITORY = Name("registry.io/team/app", "registry.io", "team/app")
 UNKNOWN = Name(UNKNOWN_IMAGE)
 IMAGE = "registry.io/team/app:1"
+KNOWN = PullState(registry="registry.io", repository="team/app")
 
 
 def demand(**more):
@@ -64,14 +65,13 @@ def test_a_pull_that_fetches_no_bytes_still_gets_the_image_name_if_another_pull_
 
 
 def test_a_pull_is_named_after_the_image_that_is_being_pulled_rather_than_the_image_that_failed():
-    pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
+    pull = Pull("lease", Node("n", NOW, NOW), KNOWN, NOW + 30)
     failed = demand(failure=failure(NOW + 1))
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)
     name = names_of([pull], [failed, pulling])["lease"]
     assert (name.image, name.guessed) == ("registry.io/team/app:2", False)
 
 
-KNOWN = PullState(registry="registry.io", repository="team/app")
 QUEUED = ImageDemand("n", "registry.io/team/app:2", (), NOW + 1, pulling=True, failure=None, pulled_at=None)
 
 
